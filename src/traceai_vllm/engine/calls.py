@@ -1,0 +1,189 @@
+"""Hooks on the engines' own ``add_request``, where a request of the user's begins, may be rejected, and may fan out.
+
+``AsyncLLM.generate`` only makes a generator: the caller's context is taken when it is called and kept until the request
+is admitted, because a server may consume the generator in another task than the one that called.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from traceai_vllm.engine import runtime
+from traceai_vllm.engine.funnel import Tracker, tracker_of
+from traceai_vllm.engine.live import INTERNAL, LiveRequest, admission, begin
+from traceai_vllm.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from opentelemetry.context import Context
+
+_CALL = Guard("the context of a call")
+_BEGIN = Guard("the beginning of a request")
+_ADMITTED = Guard("the end of an admission")
+_REJECTED = Guard("the rejection of a request")
+_STEP = Guard("the failure of an engine step")
+
+
+def tracker_of_engine(engine: Any) -> Tracker:
+    """Return the tracker of an ``AsyncLLM`` or ``LLMEngine``, and tell it the engine's config."""
+    tracker = tracker_of(engine.output_processor)
+    if tracker.config is None:
+        tracker.config = engine.vllm_config
+    return tracker
+
+
+def add_request(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``LLMEngine.add_request(request_id, prompt, params, ...)``."""
+    live = None
+    with _BEGIN:
+        live = begin(tracker_of_engine(engine).variant(), _argument(args, kwargs, 2, "params"))
+    if live is None:
+        return wrapped(*args, **kwargs)
+    token = admission.set(live)
+    try:
+        result = wrapped(*args, **kwargs)
+    except BaseException as error:
+        _reject(live, error)
+        raise
+    finally:
+        admission.reset(token)
+    _admitted(live)
+    return result
+
+
+def add_request_async(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``AsyncLLM.add_request(request_id, prompt, params, ...)``, a coroutine function."""
+    live = None
+    with _BEGIN:
+        live = _begin_async(engine, args, kwargs)
+    coroutine = wrapped(*args, **kwargs)
+    return coroutine if live is None else _admit(live, coroutine)
+
+
+async def _admit(live: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    token = admission.set(live)
+    try:
+        result = await coroutine
+    except BaseException as error:
+        _reject(live, error)
+        raise
+    finally:
+        admission.reset(token)
+    _admitted(live)
+    return result
+
+
+def _reject(live: Any, error: BaseException) -> None:
+    with _REJECTED:
+        if isinstance(live, LiveRequest):
+            live.rejected(error)
+
+
+def _admitted(live: Any) -> None:
+    with _ADMITTED:
+        if isinstance(live, LiveRequest):
+            live.admitted()
+
+
+def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
+    tracker = tracker_of_engine(engine)
+    params = _argument(args, kwargs, 2, "params")
+    call = _take_call(tracker, _key(_argument(args, kwargs, 0, "request_id"), _argument(args, kwargs, 1, "prompt"), params))
+    if call is None:
+        return begin(tracker.variant(), params)
+    if call.suppressed:
+        return INTERNAL
+    live = begin(tracker.variant(), params, call.context, call.time_ns)
+    if isinstance(live, LiveRequest):
+        live.record.stream = call.streams
+    return live
+
+
+class _Call:
+    """What is known when ``AsyncLLM.generate`` or ``encode`` is called."""
+
+    __slots__ = ("context", "generator", "streams", "suppressed", "time_ns")
+
+    def __init__(self, context: Context, streams: bool | None) -> None:
+        self.context = context
+        self.streams = streams
+        self.suppressed = not is_instrumentation_enabled()
+        self.time_ns = time.time_ns()
+        self.generator: weakref.ref[Any] | None = None
+
+
+def generate(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``AsyncLLM.generate(prompt, sampling_params, request_id, ...)`` and ``encode``, async generators."""
+    generator = wrapped(*args, **kwargs)
+    with _CALL:
+        if runtime.current() is not None:
+            _keep_call(engine, generator, args, kwargs)
+    return generator
+
+
+def _keep_call(engine: Any, generator: Any, args: Any, kwargs: Any) -> None:
+    calls = tracker_of_engine(engine).calls
+    params = _argument(args, kwargs, 1, "sampling_params", "pooling_params")
+    key = _key(_argument(args, kwargs, 2, "request_id"), _argument(args, kwargs, 0, "prompt"), params)
+    call = _Call(otel_context.get_current(), _streams(params))
+    calls.setdefault(key, []).append(call)
+    # A generator that is never consumed must not keep its caller's context for ever.
+    call.generator = weakref.ref(generator, lambda _: _forget(calls, key, call))
+
+
+def _take_call(tracker: Tracker, key: Any) -> _Call | None:
+    waiting = tracker.calls.get(key)
+    if not waiting:
+        return None
+    call: _Call = waiting.pop(0)
+    if not waiting:
+        del tracker.calls[key]
+    return call
+
+
+def _forget(calls: dict[Any, list[Any]], key: Any, call: _Call) -> None:
+    waiting = calls.get(key)
+    if waiting and call in waiting:
+        waiting.remove(call)
+        if not waiting:
+            del calls[key]
+
+
+def _key(request_id: Any, prompt: Any, params: Any) -> Any:
+    # Request ids need not be unique (0.14 and later); `generate` hands these very objects on to `add_request`.
+    return (request_id, id(prompt), id(params))
+
+
+def _streams(params: Any) -> bool | None:
+    # RequestOutputKind: CUMULATIVE 0, DELTA 1, FINAL_ONLY 2. Pooling requests do not stream.
+    kind = getattr(params, "output_kind", None)
+    return None if kind is None or not hasattr(params, "max_tokens") else getattr(kind, "value", kind) != 2
+
+
+def _argument(args: Any, kwargs: Any, position: int, *names: str) -> Any:
+    if len(args) > position:
+        return args[position]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def step(original: Any) -> Any:
+    """Build the hook on ``LLMEngine.step()``, once per engine step: nothing unless it raises.
+
+    Offline vLLM does not pass through ``propagate_error``.
+    """
+
+    def hook(self: Any) -> Any:
+        try:
+            return original(self)
+        except Exception as error:
+            with _STEP:
+                tracker_of(self.output_processor).close_all(error)
+            raise
+
+    return hook

@@ -1,0 +1,210 @@
+"""Hooks on ``vllm.v1.engine.output_processor.OutputProcessor``, which every request passes in the frontend process.
+
+Its class and method names have not changed from vLLM 0.8.5 to 0.33. Requests come in through ``add_request`` and leave
+through ``_update_stats_from_finished`` (called once per finished answer with the true reason, statistics on or off),
+``abort_requests`` or ``propagate_error``. Nothing here runs per token.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.engine import extract, runtime
+from traceai_vllm.engine.live import LiveRequest, admission, begin
+from traceai_vllm.engine.variant import detect_variant, override_variant
+from traceai_vllm.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from traceai_vllm.record import Variant
+
+_ADMIT = Guard("the admission of a request")
+_FINISH = Guard("the end of a request")
+_ABORT = Guard("the abort of a request")
+_FAIL = Guard("the failure of an engine")
+_SWEEP = Guard("looking for requests that vLLM rejected")
+_LOAD = Guard("the engine's load")
+
+
+class Tracker:
+    """The open requests of one ``OutputProcessor``, and what its engine serves.
+
+    Attributes:
+        open: internal request id to the request and vLLM's state of it.
+        calls: callers' contexts of ``AsyncLLM.generate`` calls that were made but not admitted yet.
+        load: the engine's latest ``SchedulerStats``.
+        on_drained: called when the last open request has ended.
+    """
+
+    __slots__ = ("__weakref__", "_variants", "calls", "config", "load", "on_drained", "open")
+
+    def __init__(self) -> None:
+        self.open: dict[str, tuple[LiveRequest, Any]] = {}
+        self.calls: dict[Any, list[Any]] = {}
+        self.config: Any = None
+        self.load: Any = None
+        self.on_drained: Callable[[], None] | None = None
+        self._variants: tuple[object, Variant] | None = None
+
+    def variant(self) -> Variant | None:
+        """Return what the engine serves; read once per engine and period of instrumentation."""
+        active = runtime.current()
+        if self.config is None or active is None:
+            return None
+        if self._variants is None or self._variants[0] is not active:
+            detected = detect_variant(self.config)
+            chosen = override_variant(
+                detected, model_variant=active.model_variant, quantization_format=active.quantization_format
+            )
+            active.note_declared(chosen)
+            self._variants = (active, chosen)
+        return self._variants[1]
+
+    def close(self, request_id: str, finish_reason: str | None, error: BaseException | None = None) -> None:
+        """End one answer; an id that is not open (ended before, or never seen) is passed over."""
+        entry = self.open.pop(request_id, None)
+        if entry is None:
+            return
+        live, state = entry
+        live.answered(state, finish_reason, error)
+        if self.on_drained is not None and not self.open:
+            self.on_drained()
+
+    def close_all(self, error: BaseException) -> None:
+        """End every open answer with the same error."""
+        for request_id in tuple(self.open):
+            self.close(request_id, None, error)
+
+
+_processors: weakref.WeakSet[Any] = weakref.WeakSet()
+_ATTRIBUTE = "_traceai_vllm_tracker"
+
+
+def tracker_of(processor: Any) -> Tracker:
+    """Return the tracker of an ``OutputProcessor``; it lives on the processor and dies with it."""
+    tracker: Tracker | None = processor.__dict__.get(_ATTRIBUTE)
+    if tracker is None:
+        tracker = processor.__dict__[_ATTRIBUTE] = Tracker()
+        _processors.add(processor)
+    return tracker
+
+
+def processors_in_flight() -> Iterable[tuple[Any, Tracker]]:
+    """Return the processors that still have open requests of ours."""
+    trackers = [(processor, tracker_of(processor)) for processor in tuple(_processors)]
+    return [(processor, tracker) for processor, tracker in trackers if tracker.open]
+
+
+def add_request(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``OutputProcessor.add_request(request, prompt, parent_req, request_index, queue)``."""
+    request, known = None, False
+    with _ADMIT:
+        request = args[0] if args else kwargs["request"]
+        known = request.request_id in processor.request_states
+    result = wrapped(*args, **kwargs)
+    with _ADMIT:
+        _admit(processor, request, known)
+    return result
+
+
+def _admit(processor: Any, request: Any, known: bool) -> None:
+    tracker = tracker_of(processor)
+    state = processor.request_states.get(request.request_id)
+    if state is None:
+        # The last call of a streamed-input session ends it here (0.15 and later).
+        tracker.close(request.request_id, "stop")
+    elif not known:
+        _open(tracker, request, state)
+
+
+def _open(tracker: Tracker, request: Any, state: Any) -> None:
+    live = admission.get()
+    alone = live is None
+    if live is None:
+        params = request.sampling_params or getattr(request, "pooling_params", None)
+        live = begin(tracker.variant(), params)
+    if not isinstance(live, LiveRequest):
+        return
+    tracker.open[request.request_id] = (live, state)
+    live.adopt(request, state)
+    if tracker.load is not None:
+        extract.read_load(live.record, tracker.load)
+    if alone:
+        live.admitted()
+
+
+def finished(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``OutputProcessor._update_stats_from_finished(req_state, finish_reason, iteration_stats)``."""
+    result = wrapped(*args, **kwargs)
+    with _FINISH:
+        state = args[0] if args else kwargs["req_state"]
+        reason = args[1] if len(args) > 1 else kwargs.get("finish_reason")
+        tracker_of(processor).close(state.request_id, None if reason is None else str(reason))
+    return result
+
+
+def abort_requests(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``OutputProcessor.abort_requests(request_ids[, internal])``; returns the internal ids it aborted."""
+    aborted = wrapped(*args, **kwargs)
+    with _ABORT:
+        # vLLM aborts while it handles what ended the request: cancellation, a closed generator, an error.
+        cause = sys.exc_info()[1]
+        tracker = tracker_of(processor)
+        for request_id in aborted:
+            tracker.close(request_id, "abort", cause)
+    return aborted
+
+
+def propagate_error(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``OutputProcessor.propagate_error(e)``: the engine failed, and every request with it."""
+    result = wrapped(*args, **kwargs)
+    with _FAIL:
+        tracker_of(processor).close_all(args[0] if args else kwargs["e"])
+    return result
+
+
+def process_outputs(original: Any) -> Any:
+    """Build the hook on ``OutputProcessor.process_outputs``, once per engine step: one comparison.
+
+    Only for versions (0.33 and later) in which a request can be rejected in there without passing
+    ``_update_stats_from_finished``. A plain function: it costs a third of a wrapt wrapper.
+    """
+
+    def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        with _SWEEP:
+            tracker = self.__dict__.get(_ATTRIBUTE)
+            if tracker is not None and len(tracker.open) > len(self.request_states):
+                _sweep(tracker, self.request_states)
+        return result
+
+    return hook
+
+
+def _sweep(tracker: Tracker, states: Any) -> None:
+    for request_id in [known for known in tracker.open if known not in states]:
+        tracker.close(request_id, "error")
+
+
+def update_scheduler_stats(original: Any) -> Any:
+    """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: one assignment."""
+
+    def hook(self: Any, scheduler_stats: Any) -> Any:
+        result = original(self, scheduler_stats)
+        with _LOAD:
+            if scheduler_stats is not None:
+                tracker_of(self).load = scheduler_stats
+        return result
+
+    return hook
+
+
+HOOKS_IN_FLIGHT = {
+    "_update_stats_from_finished": finished,
+    "abort_requests": abort_requests,
+    "propagate_error": propagate_error,
+}
+"""Hooks that a processor with open requests keeps until they have ended, after ``uninstrument()``."""

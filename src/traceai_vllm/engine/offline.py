@@ -1,0 +1,172 @@
+"""Hooks on the offline ``LLM``: one call is a batch, a parent span with the call's requests as children.
+
+Beam search is the exception. It drives the engine with one-token requests, a new set for each position; these are no
+requests of the user's. One record per prompt is made from its result instead.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from traceai_vllm.engine import runtime
+from traceai_vllm.engine.calls import tracker_of_engine
+from traceai_vllm.engine.live import INTERNAL_KEY, OPERATION_KEY, error_message, error_type
+from traceai_vllm.guard import Guard
+from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.spans import error_status
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from traceai_vllm.engine.runtime import Runtime
+
+_BEGIN = Guard("the beginning of a batch")
+_END = Guard("the end of a batch")
+_DETACH = Guard("leaving a batch's context")
+_BEAMS = Guard("the requests of a beam search")
+_BATCH_KEY = otel_context.create_key("traceai-vllm-batch")
+
+# Entry point of LLM to the operation of its requests; None where the pooling task says it.
+OPERATIONS: dict[str, str | None] = {
+    "generate": "text_completion",
+    "chat": "chat",
+    "beam_search": "text_completion",
+    "encode": None,
+    "embed": "embeddings",
+    "classify": "classify",
+    "score": "score",
+    "reward": "reward",
+}
+ENQUEUE_OPERATIONS = {"enqueue": "text_completion", "enqueue_chat": "chat"}
+
+
+class Batch:
+    """The span round one call of ``LLM``, current while vLLM works on it."""
+
+    def __init__(self, active: Runtime, llm: Any, name: str) -> None:
+        self.runtime = active
+        self.name = name
+        self.start_ns = time.time_ns()
+        self.variant = tracker_of_engine(llm.llm_engine).variant() or UNKNOWN_VARIANT
+        self.caller = otel_context.get_current()
+        self.span: Span = active.pipeline.spans.start_batch(f"LLM.{name}", self.variant, self.caller)
+        self._token = otel_context.attach(self._context())
+
+    def _context(self) -> Context:
+        ctx = trace.set_span_in_context(self.span, self.caller)
+        ctx = otel_context.set_value(_BATCH_KEY, self, ctx)
+        operation = OPERATIONS.get(self.name)
+        if operation is not None:
+            ctx = otel_context.set_value(OPERATION_KEY, operation, ctx)
+        if self.name == "beam_search":
+            ctx = otel_context.set_value(INTERNAL_KEY, True, ctx)
+        return ctx
+
+    def leave(self) -> None:
+        """Make the caller's context current again."""
+        otel_context.detach(self._token)
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        """End the span with the result's size, or with the error that the user gets."""
+        if error is not None:
+            self.span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+            self.span.set_status(error_status(error_type(error), error_message(error)))
+        elif isinstance(result, list):
+            self.span.set_attribute(semconv.BATCH_SIZE, len(result))
+        self.span.end()
+
+
+def call(name: str) -> Any:
+    """Build the hook on an entry point of ``LLM``, such as ``chat``."""
+
+    def hook(wrapped: Any, llm: Any, args: Any, kwargs: Any) -> Any:
+        batch = None
+        with _BEGIN:
+            batch = _begin(llm, name)
+        if batch is None:
+            return wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            _end(batch, None, error, args, kwargs)
+            raise
+        _end(batch, result, None, args, kwargs)
+        return result
+
+    return hook
+
+
+def _begin(llm: Any, name: str) -> Batch | None:
+    active = runtime.current()
+    # Entry points call each other (`embed` calls `encode`): the outermost one is the batch.
+    if active is None or otel_context.get_value(_BATCH_KEY) is not None or not is_instrumentation_enabled():
+        return None
+    return Batch(active, llm, name)
+
+
+def _end(batch: Batch, result: Any, error: BaseException | None, args: Any, kwargs: Any) -> None:
+    with _BEAMS:
+        if batch.name == "beam_search":
+            _finish_beam_searches(batch, result, error, args, kwargs)
+    with _DETACH:
+        batch.leave()
+    with _END:
+        batch.end(result, error)
+
+
+def _finish_beam_searches(
+    batch: Batch, result: Any, error: BaseException | None, args: Any, kwargs: Any
+) -> None:
+    params = args[1] if len(args) > 1 else kwargs["params"]
+    end_ns = time.time_ns()
+    for output in result if error is None else [None]:
+        record = RequestRecord(
+            context=trace.set_span_in_context(batch.span, batch.caller),
+            variant=batch.variant,
+            operation="text_completion",
+            start_ns=batch.start_ns,
+            end_ns=end_ns,
+        )
+        record.e2e = (end_ns - batch.start_ns) / 1e9
+        record.max_tokens, record.temperature = params.max_tokens, params.temperature
+        record.beam_width, record.output_type = params.beam_width, "text"
+        if error is not None:
+            record.error_type, record.error_message = error_type(error), error_message(error)
+        else:
+            _read_beams(record, output.sequences)
+        batch.runtime.pipeline.finish(record)
+
+
+def _read_beams(record: RequestRecord, sequences: Any) -> None:
+    # vllm.beam_search.BeamSearchSequence: `tokens` starts with the prompt's, `logprobs` has one entry per generated one.
+    generated = [len(sequence.logprobs) for sequence in sequences]
+    record.output_tokens = sum(generated)
+    if sequences:
+        record.input_tokens = len(sequences[0].tokens) - generated[0]
+    record.finish_reasons = [str(sequence.finish_reason or "length") for sequence in sequences]
+    record.choices = len(sequences)
+
+
+def enqueue(name: str) -> Any:
+    """Build the hook on ``LLM.enqueue`` or ``enqueue_chat``: its requests say what they are; they run later."""
+
+    def hook(wrapped: Any, llm: Any, args: Any, kwargs: Any) -> Any:
+        token = None
+        with _BEGIN:
+            if runtime.current() is not None:
+                token = otel_context.attach(otel_context.set_value(OPERATION_KEY, ENQUEUE_OPERATIONS[name]))
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            with _DETACH:
+                if token is not None:
+                    otel_context.detach(token)
+
+    return hook

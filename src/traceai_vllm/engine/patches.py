@@ -1,0 +1,201 @@
+"""The one list of what is patched in vLLM, and how it is put in place and taken back.
+
+Modules are patched when they are imported (wrapt's post-import hooks), so that ``instrument()`` never imports vLLM or
+torch itself. What a version does not have is left out, by feature and not by version number; hooks that are named
+``required`` are reported when they are missing, because requests would go unseen without them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from traceai_vllm.engine import calls, funnel, offline, runtime
+from traceai_vllm.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("traceai_vllm")
+_PATCH = Guard("patching vLLM")
+_UNPATCH = Guard("giving vLLM its functions back")
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One attribute of one class of vLLM, and what takes its place.
+
+    Attributes:
+        module: the module that defines the class.
+        owner: the class.
+        name: the attribute to replace.
+        build: makes the replacement from the original.
+        required: a version of vLLM without it loses requests, not only details.
+        only_if: says from the module whether the patch is needed in this version.
+    """
+
+    module: str
+    owner: str
+    name: str
+    build: Callable[[Any], Any]
+    required: bool = False
+    only_if: Callable[[Any], bool] = lambda module: True
+
+
+def _wrapping(hook: Callable[[Any, Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    return lambda original: wrapt.FunctionWrapper(original, hook)
+
+
+def _rejects_in_process_outputs(module: Any) -> bool:
+    # EngineCoreOutput.error came with 0.33; before, nothing ends in process_outputs without _update_stats_from_finished.
+    output = getattr(module, "EngineCoreOutput", None)
+    return "error" in getattr(output, "__struct_fields__", ())
+
+
+_PROCESSOR = "vllm.v1.engine.output_processor", "OutputProcessor"
+_ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
+_SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
+_LLM = "vllm.entrypoints.llm", "LLM"
+
+PATCHES: tuple[Patch, ...] = (
+    Patch(*_PROCESSOR, "add_request", _wrapping(funnel.add_request), required=True),
+    Patch(*_PROCESSOR, "_update_stats_from_finished", _wrapping(funnel.finished), required=True),
+    Patch(*_PROCESSOR, "abort_requests", _wrapping(funnel.abort_requests), required=True),
+    Patch(*_PROCESSOR, "propagate_error", _wrapping(funnel.propagate_error), required=True),
+    Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, only_if=_rejects_in_process_outputs),
+    Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats),
+    Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True),
+    Patch(*_ASYNC, "encode", _wrapping(calls.generate)),
+    Patch(*_ASYNC, "add_request", _wrapping(calls.add_request_async), required=True),
+    Patch(*_SYNC, "add_request", _wrapping(calls.add_request), required=True),
+    Patch(*_SYNC, "step", calls.step, required=True),
+    *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
+    *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
+)
+
+
+@dataclass(slots=True)
+class Applied:
+    """A patch in place: enough to undo it."""
+
+    patch: Patch
+    owner: Any
+    inherited: bool
+    original: Any
+    replacement: Any
+
+
+_lock = threading.RLock()
+_applied: dict[Patch, Applied] = {}
+_registered: set[str] = set()
+
+
+def install() -> None:
+    """Patch what is imported of vLLM now, and the rest when it is imported."""
+    for module in dict.fromkeys(patch.module for patch in PATCHES):
+        if module in _registered:
+            with _PATCH:
+                _apply_if_imported(module)
+        else:
+            # wrapt has no way to take an import hook back: it is registered once and asks whether we are on.
+            _registered.add(module)
+            wrapt.register_post_import_hook(_on_import, module)
+
+
+def _on_import(module: Any) -> None:
+    with _PATCH:
+        if runtime.current() is not None:
+            _apply(module)
+
+
+def _apply_if_imported(name: str) -> None:
+    import sys
+
+    module = sys.modules.get(name)
+    if module is not None:
+        _apply(module)
+
+
+def _apply(module: Any) -> None:
+    with _lock:
+        for patch in PATCHES:
+            if patch.module == module.__name__ and patch not in _applied and patch.only_if(module):
+                _apply_one(patch, module)
+
+
+def _apply_one(patch: Patch, module: Any) -> None:
+    owner = getattr(module, patch.owner, None)
+    original = getattr(owner, patch.name, _MISSING)
+    if original is _MISSING:
+        if patch.required:
+            _log.warning(
+                "This vLLM has no %s.%s.%s, which traceai-vllm hooks; some requests or their ends will not be seen. "
+                "Please report it with your vLLM version.",
+                patch.module,
+                patch.owner,
+                patch.name,
+            )
+        return
+    inherited = patch.name not in vars(owner)
+    original = original if inherited else vars(owner)[patch.name]
+    replacement = patch.build(original)
+    setattr(owner, patch.name, replacement)
+    _applied[patch] = Applied(patch, owner, inherited, original, replacement)
+
+
+def uninstall() -> None:
+    """Give vLLM its own function objects back; requests in flight keep what they need to end."""
+    with _lock:
+        for processor, tracker in funnel.processors_in_flight():
+            with _UNPATCH:
+                _keep_in_flight(processor, tracker)
+        for applied in list(_applied.values()):
+            with _UNPATCH:
+                _restore(applied)
+
+
+def _restore(applied: Applied) -> None:
+    patch = applied.patch
+    if vars(applied.owner).get(patch.name) is not applied.replacement:
+        # Somebody patched on top of us: ours stays underneath, and passes through while the runtime is off.
+        _log.warning(
+            "%s.%s was patched again after traceai-vllm; it is left in place and does nothing.", patch.owner, patch.name
+        )
+        return
+    if applied.inherited:
+        delattr(applied.owner, patch.name)
+    else:
+        setattr(applied.owner, patch.name, applied.original)
+    del _applied[patch]
+
+
+def _keep_in_flight(processor: Any, tracker: funnel.Tracker) -> None:
+    for name, hook in funnel.HOOKS_IN_FLIGHT.items():
+        original = _applied_original(name)
+        if original is not None:
+            bound = original.__get__(processor)
+            processor.__dict__[name] = wrapt.FunctionWrapper(bound, hook)
+
+    def release() -> None:
+        tracker.on_drained = None
+        for name in funnel.HOOKS_IN_FLIGHT:
+            processor.__dict__.pop(name, None)
+
+    tracker.on_drained = release
+
+
+def _applied_original(name: str) -> Any:
+    for applied in _applied.values():
+        if (applied.patch.module, applied.patch.owner) == _PROCESSOR and applied.patch.name == name:
+            return applied.original
+    return None
+
+
+def matched() -> dict[str, bool]:
+    """Return for each hook point whether it is in place, as ``module.Class.name``."""
+    return {f"{patch.module}.{patch.owner}.{patch.name}": patch in _applied for patch in PATCHES}

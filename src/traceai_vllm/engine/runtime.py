@@ -1,0 +1,73 @@
+"""What the hooks work with while instrumentation is on: the pipeline and the user's declarations.
+
+``current()`` is None before ``instrument()`` and after ``uninstrument()``; hooks that are still reached then pass the
+call through. A request keeps the runtime that it was admitted under, so that it also ends after ``uninstrument()``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from traceai_vllm.record import RequestRecord, Variant
+    from traceai_vllm.telemetry.pipeline import Pipeline
+
+_log = logging.getLogger("traceai_vllm")
+
+
+@dataclass(slots=True, eq=False)
+class Runtime:
+    """One period of instrumentation, from ``instrument()`` to ``uninstrument()``.
+
+    Attributes:
+        pipeline: takes the records of finished requests.
+        model_variant: declared by the user; None to read it from the engine.
+        quantization_format: declared by the user; None to read it from the engine.
+        lost: records of requests that vLLM forgot without ending them; see :meth:`drain`.
+    """
+
+    pipeline: Pipeline
+    model_variant: str | None = None
+    quantization_format: str | None = None
+    lost: deque[RequestRecord] = field(default_factory=deque)
+    _logged: set[tuple[str, str]] = field(default_factory=set)
+
+    def drain(self) -> None:
+        """End the requests that were garbage-collected unfinished.
+
+        The garbage collector may run while this thread holds a lock of the OpenTelemetry SDK, so their records wait
+        here until a hook is at a safe place.
+        """
+        while self.lost:
+            self.pipeline.finish(self.lost.popleft())
+
+    def note_declared(self, variant: Variant) -> None:
+        """Log, once for each, where the user's declaration and the engine disagree."""
+        for name, detected in variant.declared:
+            if (name, detected) not in self._logged:
+                self._logged.add((name, detected))
+                _log.warning(
+                    "instrument(%s=%r) is used on spans, but the engine says %r; that is kept as traceai.detected.%s.",
+                    name,
+                    getattr(variant, name),
+                    detected,
+                    name,
+                )
+
+
+_current: Runtime | None = None
+
+
+def current() -> Runtime | None:
+    """Return the runtime in force, or None when instrumentation is off."""
+    return _current
+
+
+def switch(runtime: Runtime | None) -> Runtime | None:
+    """Put another runtime in force (None: off) and return the one before."""
+    global _current  # noqa: PLW0603 - the one piece of process-wide state
+    before, _current = _current, runtime
+    return before

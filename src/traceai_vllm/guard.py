@@ -1,0 +1,67 @@
+"""The one guard between our code and the user's call.
+
+Everything that a hook does for us stands inside ``with Guard("where"):``, and the user's call stands outside of it.
+An error of ours is swallowed there, counted, and logged once per place and kind. Only :class:`Exception` is swallowed:
+cancellation, ``GeneratorExit`` and ``KeyboardInterrupt`` belong to the user. A guard is never the way of a value that
+the user is to get.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_log = logging.getLogger("traceai_vllm")
+_lock = threading.Lock()
+_errors: Counter[tuple[str, str]] = Counter()
+
+
+def internal_errors() -> dict[tuple[str, str], int]:
+    """Return how often each kind of error was swallowed: (where, exception class name) to count."""
+    with _lock:
+        return dict(_errors)
+
+
+def report(where: str, error: Exception) -> None:
+    """Count an error of ours, and log it the first time that it happens at this place."""
+    kind = (where, type(error).__name__)
+    with _lock:
+        _errors[kind] += 1
+        first = _errors[kind] == 1
+    if first:
+        _log.warning(
+            "traceai-vllm hit an error of its own in %s. Your vLLM call is not affected; some telemetry is missing. "
+            "Further errors of this kind are only counted (metric traceai.internal.errors).",
+            where,
+            exc_info=error,
+        )
+
+
+class Guard:
+    """Context manager that keeps errors of ours from the user's call. Stateless: one instance serves all threads.
+
+    Args:
+        where: the step that is guarded, as it is to appear in the log and the metric.
+    """
+
+    __slots__ = ("where",)
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        try:
+            report(self.where, error)
+        except Exception:  # noqa: S110 - the last line of defence: a broken log handler must not reach the user
+            pass
+        return True

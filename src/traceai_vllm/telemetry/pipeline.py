@@ -1,0 +1,43 @@
+"""Where a finished request goes: its span, then its measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+
+from traceai_vllm.guard import Guard
+from traceai_vllm.telemetry.metrics import RequestMetrics
+from traceai_vllm.telemetry.spans import SpanBuilder
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+    from opentelemetry.trace import Tracer
+
+    from traceai_vllm.record import RequestRecord
+
+
+_SPAN = Guard("the span of a request")
+_METRICS = Guard("the metrics of a request")
+
+
+class Pipeline:
+    """Takes each finished request once.
+
+    Args:
+        tracer: where spans are started.
+        meter: where measurements are recorded.
+        phase_spans: also make child spans for queue, prefill and decode.
+    """
+
+    def __init__(self, tracer: Tracer, meter: Meter, *, phase_spans: bool = False) -> None:
+        self.spans = SpanBuilder(tracer, phase_spans=phase_spans)
+        self._metrics = RequestMetrics(meter)
+
+    def finish(self, record: RequestRecord) -> None:
+        """Turn the record of a request that has ended into telemetry."""
+        ctx = record.context
+        with _SPAN:
+            ctx = trace.set_span_in_context(self.spans.emit(record), ctx)
+        with _METRICS:
+            self._metrics.record(record, ctx)

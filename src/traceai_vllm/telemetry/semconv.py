@@ -1,0 +1,222 @@
+"""Every attribute and metric name that this package writes, with type and meaning.
+
+Names from OpenTelemetry's GenAI semantic conventions are written out here (not imported from the package's
+``_incubating`` modules, which lack names in older releases); a test holds them against the installed conventions.
+``docs/attributes.md`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of the contract: its key, its type, what it means and whose name it is."""
+
+    key: str
+    type: str
+    meaning: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name, instrument, unit, meaning and (for histograms) bucket boundaries."""
+
+    name: str
+    instrument: str
+    unit: str
+    meaning: str
+    boundaries: tuple[float, ...] = ()
+
+
+PROVIDER: Final = "vllm"
+
+# --- Which variant answered --------------------------------------------------------------------------------------
+MODEL_VARIANT: Final = "model_variant"
+QUANTIZATION_FORMAT: Final = "quantization_format"
+QUANTIZATION_METHOD: Final = "traceai.quantization.method"
+QUANTIZATION_WEIGHTS: Final = "traceai.quantization.weights"
+QUANTIZATION_ACTIVATIONS: Final = "traceai.quantization.activations"
+QUANTIZATION_KV_CACHE: Final = "traceai.quantization.kv_cache"
+QUANTIZATION_GROUP_SIZE: Final = "traceai.quantization.group_size"
+DETECTED_PREFIX: Final = "traceai.detected."
+
+# --- Which traffic it was ----------------------------------------------------------------------------------------
+ROUTE: Final = "route"
+PROMPT_VERSION: Final = "prompt_version"
+TRAFFIC_COHORT: Final = "traffic_cohort"
+AGENT_STEP: Final = "agent_step"
+TAG_PREFIX: Final = "traceai.tag."
+NAMED_TAGS: Final = (ROUTE, PROMPT_VERSION, TRAFFIC_COHORT, AGENT_STEP)
+
+# --- OpenTelemetry GenAI -----------------------------------------------------------------------------------------
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+ERROR_TYPE: Final = "error.type"
+
+# --- OpenInference twins -----------------------------------------------------------------------------------------
+LLM_TOKEN_COUNT_PROMPT: Final = "llm.token_count.prompt"
+LLM_TOKEN_COUNT_COMPLETION: Final = "llm.token_count.completion"
+LLM_TOKEN_COUNT_TOTAL: Final = "llm.token_count.total"
+
+# --- vLLM's own latency names (vllm/tracing/utils.py, SpanAttributes) --------------------------------------------
+LATENCY_TIME_TO_FIRST_TOKEN: Final = "gen_ai.latency.time_to_first_token"
+LATENCY_E2E: Final = "gen_ai.latency.e2e"
+LATENCY_TIME_IN_QUEUE: Final = "gen_ai.latency.time_in_queue"
+LATENCY_TIME_IN_MODEL_PREFILL: Final = "gen_ai.latency.time_in_model_prefill"
+LATENCY_TIME_IN_MODEL_DECODE: Final = "gen_ai.latency.time_in_model_decode"
+LATENCY_TIME_IN_MODEL_INFERENCE: Final = "gen_ai.latency.time_in_model_inference"
+
+# --- The engine --------------------------------------------------------------------------------------------------
+LORA: Final = "traceai.lora"
+PREEMPTIONS: Final = "traceai.preemptions"
+DRAFT_TOKENS: Final = "traceai.speculative.draft_tokens"
+ACCEPTED_TOKENS: Final = "traceai.speculative.accepted_tokens"
+ENGINE_RUNNING: Final = "traceai.engine.running"
+ENGINE_WAITING: Final = "traceai.engine.waiting"
+ENGINE_KV_CACHE_USAGE: Final = "traceai.engine.kv_cache_usage"
+
+# --- Offline batches ---------------------------------------------------------------------------------------------
+BATCH_ENTRY_POINT: Final = "traceai.batch.entry_point"
+BATCH_SIZE: Final = "traceai.batch.size"
+BEAM_WIDTH: Final = "traceai.beam.width"
+
+_GENAI = "OpenTelemetry GenAI"
+_OPENINFERENCE = "OpenInference"
+_VLLM = "vLLM"
+_OURS = "traceai-vllm"
+
+ATTRIBUTES: Final[tuple[Attribute, ...]] = (
+    Attribute(MODEL_VARIANT, "string", "The artifact that served the request, e.g. `llama-3.1-70b-awq`.", _OURS),
+    Attribute(QUANTIZATION_FORMAT, "string", "Number format of the weights, read from the engine.", _OURS),
+    Attribute(QUANTIZATION_METHOD, "string", "Quantization method in force: `awq`, `compressed-tensors`, …", _OURS),
+    Attribute(QUANTIZATION_WEIGHTS, "string", "Number format of the weights, as the engine says.", _OURS),
+    Attribute(QUANTIZATION_ACTIVATIONS, "string", "Number format of the activations.", _OURS),
+    Attribute(QUANTIZATION_KV_CACHE, "string", "Number format of the KV cache.", _OURS),
+    Attribute(QUANTIZATION_GROUP_SIZE, "int", "Elements that share one weight scale.", _OURS),
+    Attribute(
+        DETECTED_PREFIX + "<name>",
+        "string",
+        "What the engine says where the user declared another `model_variant` or `quantization_format`.",
+        _OURS,
+    ),
+    Attribute(ROUTE, "string", "The application's route, from `tags(...)`; unset when unknown.", _OURS),
+    Attribute(PROMPT_VERSION, "string", "The version of the prompt, from `tags(...)`.", _OURS),
+    Attribute(TRAFFIC_COHORT, "string", "The cohort of traffic, from `tags(...)`.", _OURS),
+    Attribute(AGENT_STEP, "string", "The step of the agent that asked, from `tags(...)`.", _OURS),
+    Attribute(TAG_PREFIX + "<name>", "string, bool, int, float", "A free tag: `tags(extra={name: value})`.", _OURS),
+    Attribute(OPERATION_NAME, "string", "`chat`, `text_completion`, `embeddings`, `classify`, `score`, …", _GENAI),
+    Attribute(PROVIDER_NAME, "string", "Always `vllm`.", _GENAI),
+    Attribute(REQUEST_MODEL, "string", "The model name that the engine serves.", _GENAI),
+    Attribute(REQUEST_MAX_TOKENS, "int", "Token limit of the request, after vLLM's defaults.", _GENAI),
+    Attribute(REQUEST_TEMPERATURE, "double", "Sampling temperature; 0 is recorded.", _GENAI),
+    Attribute(REQUEST_TOP_P, "double", "Nucleus sampling threshold.", _GENAI),
+    Attribute(REQUEST_TOP_K, "double", "Top-k, when it is limited.", _GENAI),
+    Attribute(REQUEST_FREQUENCY_PENALTY, "double", "Frequency penalty, when not 0.", _GENAI),
+    Attribute(REQUEST_PRESENCE_PENALTY, "double", "Presence penalty, when not 0.", _GENAI),
+    Attribute(REQUEST_SEED, "int", "Seed, when given.", _GENAI),
+    Attribute(REQUEST_STOP_SEQUENCES, "string[]", "Stop strings, when given.", _GENAI),
+    Attribute(REQUEST_CHOICE_COUNT, "int", "`n`, when more than one answer was asked for.", _GENAI),
+    Attribute(REQUEST_STREAM, "boolean", "True when outputs were streamed as they came.", _GENAI),
+    Attribute(OUTPUT_TYPE, "string", "`json` when structured output was asked for, else `text`.", _GENAI),
+    Attribute(EMBEDDINGS_DIMENSION_COUNT, "int", "Dimensions asked for in an embedding request.", _GENAI),
+    Attribute(RESPONSE_MODEL, "string", "The model name that the engine serves.", _GENAI),
+    Attribute(RESPONSE_ID, "string", "The request id that the caller sees.", _GENAI),
+    Attribute(RESPONSE_FINISH_REASONS, "string[]", "One per answer: `stop`, `length`, `abort`, `error`, …", _GENAI),
+    Attribute(USAGE_INPUT_TOKENS, "int", "Prompt tokens (once, also when `n` > 1).", _GENAI),
+    Attribute(USAGE_OUTPUT_TOKENS, "int", "Generated tokens, over all answers.", _GENAI),
+    Attribute(USAGE_CACHE_READ_INPUT_TOKENS, "int", "Prompt tokens found in the prefix cache.", _GENAI),
+    Attribute(ERROR_TYPE, "string", "Engine error class, `timeout`, `cancelled` (client gone).", _GENAI),
+    Attribute(LLM_TOKEN_COUNT_PROMPT, "int", "Twin of `gen_ai.usage.input_tokens`.", _OPENINFERENCE),
+    Attribute(LLM_TOKEN_COUNT_COMPLETION, "int", "Twin of `gen_ai.usage.output_tokens`.", _OPENINFERENCE),
+    Attribute(LLM_TOKEN_COUNT_TOTAL, "int", "Prompt and generated tokens.", _OPENINFERENCE),
+    Attribute(LATENCY_TIME_TO_FIRST_TOKEN, "double", "Seconds from arrival to the first token.", _VLLM),
+    Attribute(LATENCY_E2E, "double", "Seconds from arrival to the end.", _VLLM),
+    Attribute(LATENCY_TIME_IN_QUEUE, "double", "Seconds waiting for the scheduler.", _VLLM),
+    Attribute(LATENCY_TIME_IN_MODEL_PREFILL, "double", "Seconds from scheduling to the first token.", _VLLM),
+    Attribute(LATENCY_TIME_IN_MODEL_DECODE, "double", "Seconds from the first to the last token.", _VLLM),
+    Attribute(LATENCY_TIME_IN_MODEL_INFERENCE, "double", "Seconds from scheduling to the last token.", _VLLM),
+    Attribute(LORA, "string", "Name of the LoRA adapter.", _OURS),
+    Attribute(PREEMPTIONS, "int", "How often the scheduler preempted the request.", _OURS),
+    Attribute(DRAFT_TOKENS, "int", "Speculative tokens proposed.", _OURS),
+    Attribute(ACCEPTED_TOKENS, "int", "Speculative tokens accepted.", _OURS),
+    Attribute(ENGINE_RUNNING, "int", "Requests running in the engine at admission.", _OURS),
+    Attribute(ENGINE_WAITING, "int", "Requests waiting in the engine at admission.", _OURS),
+    Attribute(ENGINE_KV_CACHE_USAGE, "double", "Share of the KV cache in use at admission, 0 to 1.", _OURS),
+    Attribute(BATCH_ENTRY_POINT, "string", "On a batch span: the method called, e.g. `LLM.chat`.", _OURS),
+    Attribute(BATCH_SIZE, "int", "On a batch span: how many results it returned.", _OURS),
+    Attribute(BEAM_WIDTH, "int", "On a beam search request: how many beams were kept.", _OURS),
+)
+
+# Bucket boundaries: the advice of the GenAI metric conventions.
+REQUEST_DURATION: Final = Metric(
+    "gen_ai.server.request.duration",
+    "histogram",
+    "s",
+    "Time from arrival to the end of a request.",
+    (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+)
+TIME_TO_FIRST_TOKEN: Final = Metric(
+    "gen_ai.server.time_to_first_token",
+    "histogram",
+    "s",
+    "Time from arrival to the first token.",
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+TIME_PER_OUTPUT_TOKEN: Final = Metric(
+    "gen_ai.server.time_per_output_token",
+    "histogram",
+    "s",
+    "Mean time per output token after the first.",
+    (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)
+TOKEN_USAGE: Final = Metric(
+    "gen_ai.client.token.usage",
+    "histogram",
+    "{token}",
+    "Tokens per request, by gen_ai.token.type (input, output).",
+    (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864),
+)
+INTERNAL_ERRORS: Final = Metric(
+    "traceai.internal.errors",
+    "observable counter",
+    "{error}",
+    "Errors inside traceai-vllm itself, swallowed so that the user's call went on.",
+)
+CAPPED_VALUES: Final = Metric(
+    "traceai.metrics.capped_values",
+    "observable counter",
+    "{value}",
+    "Tag values counted as `other` in metrics because their dimension was full.",
+)
+METRICS: Final = (
+    REQUEST_DURATION,
+    TIME_TO_FIRST_TOKEN,
+    TIME_PER_OUTPUT_TOKEN,
+    TOKEN_USAGE,
+    INTERNAL_ERRORS,
+    CAPPED_VALUES,
+)
