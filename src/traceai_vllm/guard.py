@@ -8,6 +8,7 @@ the user is to get.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import Counter
@@ -60,8 +61,6 @@ class Guard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        try:
+        with contextlib.suppress(Exception):  # the last line of defence: a broken log handler must not reach the user
             report(self.where, error)
-        except Exception:  # noqa: S110 - the last line of defence: a broken log handler must not reach the user
-            pass
         return True

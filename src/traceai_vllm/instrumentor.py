@@ -9,6 +9,7 @@ manages several.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,8 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             quantization_format=kwargs.pop("quantization_format", None),
         )
         runtime.switch(active)
+        # Runs before the providers' own exit handlers, which were registered earlier.
+        atexit.register(active.drain)
         patches.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:
@@ -72,6 +75,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         patches.uninstall()
         if active is not None:
             active.drain()
+            atexit.unregister(active.drain)
         store, self._store = self._store, None
         if store is not None:
             store.shutdown()

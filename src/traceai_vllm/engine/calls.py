@@ -43,6 +43,7 @@ def add_request(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
     live = None
     with _BEGIN:
         live = begin(tracker_of_engine(engine).variant(), _argument(args, kwargs, 2, "params"))
+        _name(live, _argument(args, kwargs, 0, "request_id"))
     if live is None:
         return wrapped(*args, **kwargs)
     token = admission.set(live)
@@ -93,16 +94,24 @@ def _admitted(live: Any) -> None:
 
 def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
     tracker = tracker_of_engine(engine)
-    params = _argument(args, kwargs, 2, "params")
-    call = _take_call(tracker, _key(_argument(args, kwargs, 0, "request_id"), _argument(args, kwargs, 1, "prompt"), params))
+    request_id, params = _argument(args, kwargs, 0, "request_id"), _argument(args, kwargs, 2, "params")
+    call = _take_call(tracker, _key(request_id, _argument(args, kwargs, 1, "prompt"), params))
     if call is None:
-        return begin(tracker.variant(), params)
-    if call.suppressed:
+        live = begin(tracker.variant(), params)
+    elif call.suppressed:
         return INTERNAL
-    live = begin(tracker.variant(), params, call.context, call.time_ns)
-    if isinstance(live, LiveRequest):
+    else:
+        live = begin(tracker.variant(), params, call.context, call.time_ns)
+    _name(live, request_id)
+    if call is not None and isinstance(live, LiveRequest):
         live.record.stream = call.streams
     return live
+
+
+def _name(live: Any, request_id: Any) -> None:
+    # The caller's id, also for a request that is rejected before the engine has seen it.
+    if isinstance(live, LiveRequest) and isinstance(request_id, str):
+        live.record.request_id = request_id
 
 
 class _Call:

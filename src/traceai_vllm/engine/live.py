@@ -37,7 +37,16 @@ class LiveRequest:
     It ends once: when its last answer ended and its admission is over, or when its admission failed.
     """
 
-    __slots__ = ("_admitting", "_adopted", "_clock", "_first_token", "_open_answers", "_runtime", "ended", "record")
+    __slots__ = (
+        "_admitting",
+        "_adopted",
+        "_clock",
+        "_first_token",
+        "_open_answers",
+        "_runtime",
+        "ended",
+        "record",
+    )
 
     def __init__(self, active: Runtime, record: RequestRecord) -> None:
         self.record = record
@@ -209,9 +218,11 @@ def error_type(error: BaseException) -> str:
 def error_message(error: BaseException) -> str | None:
     """Return an exception's message, or None where it may quote what the user sent.
 
-    Validation errors (``ValueError``, ``TypeError`` and what derives from them) are about the request and often repeat
-    a part of it; content is never recorded unasked.
+    Validation errors (``ValueError``, ``TypeError``, and from vLLM 0.27 ``VLLMClientError``, with what derives from
+    them) are about the request and often repeat a part of it; content is never recorded unasked.
     """
-    if isinstance(error, (ValueError, TypeError)):
+    if isinstance(error, (ValueError, TypeError)) or "VLLMClientError" in {
+        base.__name__ for base in type(error).__mro__
+    }:
         return None
     return str(error)[:_MAX_MESSAGE] or None

@@ -121,31 +121,37 @@ def _end(batch: Batch, result: Any, error: BaseException | None, args: Any, kwar
         batch.end(result, error)
 
 
-def _finish_beam_searches(
-    batch: Batch, result: Any, error: BaseException | None, args: Any, kwargs: Any
-) -> None:
+def _finish_beam_searches(batch: Batch, result: Any, error: BaseException | None, args: Any, kwargs: Any) -> None:
     params = args[1] if len(args) > 1 else kwargs["params"]
-    end_ns = time.time_ns()
-    for output in result if error is None else [None]:
-        record = RequestRecord(
-            context=trace.set_span_in_context(batch.span, batch.caller),
-            variant=batch.variant,
-            operation="text_completion",
-            start_ns=batch.start_ns,
-            end_ns=end_ns,
-        )
-        record.e2e = (end_ns - batch.start_ns) / 1e9
-        record.max_tokens, record.temperature = params.max_tokens, params.temperature
-        record.beam_width, record.output_type = params.beam_width, "text"
-        if error is not None:
-            record.error_type, record.error_message = error_type(error), error_message(error)
-        else:
-            _read_beams(record, output.sequences)
+    if error is not None:
+        record = _beam_record(batch, params)
+        record.error_type, record.error_message = error_type(error), error_message(error)
+        batch.runtime.pipeline.finish(record)
+        return
+    for output in result:
+        record = _beam_record(batch, params)
+        _read_beams(record, output.sequences)
         batch.runtime.pipeline.finish(record)
 
 
+def _beam_record(batch: Batch, params: Any) -> RequestRecord:
+    end_ns = time.time_ns()
+    return RequestRecord(
+        context=trace.set_span_in_context(batch.span, batch.caller),
+        variant=batch.variant,
+        operation="text_completion",
+        start_ns=batch.start_ns,
+        end_ns=end_ns,
+        e2e=(end_ns - batch.start_ns) / 1e9,
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        beam_width=params.beam_width,
+        output_type="text",
+    )
+
+
 def _read_beams(record: RequestRecord, sequences: Any) -> None:
-    # vllm.beam_search.BeamSearchSequence: `tokens` starts with the prompt's, `logprobs` has one entry per generated one.
+    # BeamSearchSequence: `tokens` starts with the prompt's, `logprobs` has one entry for each generated one.
     generated = [len(sequence.logprobs) for sequence in sequences]
     record.output_tokens = sum(generated)
     if sequences:

@@ -52,7 +52,7 @@ def _wrapping(hook: Callable[[Any, Any, Any, Any], Any]) -> Callable[[Any], Any]
 
 
 def _rejects_in_process_outputs(module: Any) -> bool:
-    # EngineCoreOutput.error came with 0.33; before, nothing ends in process_outputs without _update_stats_from_finished.
+    # EngineCoreOutput.error came with 0.33; before, every end in process_outputs passes _update_stats_from_finished.
     output = getattr(module, "EngineCoreOutput", None)
     return "error" in getattr(output, "__struct_fields__", ())
 
@@ -164,7 +164,9 @@ def _restore(applied: Applied) -> None:
     if vars(applied.owner).get(patch.name) is not applied.replacement:
         # Somebody patched on top of us: ours stays underneath, and passes through while the runtime is off.
         _log.warning(
-            "%s.%s was patched again after traceai-vllm; it is left in place and does nothing.", patch.owner, patch.name
+            "%s.%s was patched again after traceai-vllm; it is left in place and does nothing.",
+            patch.owner,
+            patch.name,
         )
         return
     if applied.inherited:

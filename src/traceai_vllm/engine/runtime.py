@@ -68,6 +68,6 @@ def current() -> Runtime | None:
 
 def switch(runtime: Runtime | None) -> Runtime | None:
     """Put another runtime in force (None: off) and return the one before."""
-    global _current  # noqa: PLW0603 - the one piece of process-wide state
+    global _current
     before, _current = _current, runtime
     return before

@@ -37,6 +37,7 @@ class CappedDimension:
         self.capped = 0
 
     def __call__(self, value: str) -> str:
+        """Return the value, or ``other`` when it is new and the dimension is full."""
         if value in self._values:
             return value
         with self._lock:
@@ -108,9 +109,7 @@ class RequestMetrics:
 
     @staticmethod
     def _observe(meter: Meter, metric: semconv.Metric, callback: Any) -> None:
-        meter.create_observable_counter(
-            metric.name, callbacks=[callback], unit=metric.unit, description=metric.meaning
-        )
+        meter.create_observable_counter(metric.name, callbacks=[callback], unit=metric.unit, description=metric.meaning)
 
 
 def _time_per_output_token(record: RequestRecord) -> float | None:

@@ -1,0 +1,1 @@
+"""What the engine instrumentation costs, measured side by side in one run: ``python -m benchmarks.engine``."""
