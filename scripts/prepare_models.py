@@ -45,9 +45,7 @@ class PrepareError(Exception):
 
 def main() -> int:
     """Make what is missing; return the process exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--force", action="store_true", help="make the models anew")
     options = parser.parse_args()
     try:
@@ -94,12 +92,10 @@ def build_baseline(folder: Path) -> None:
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-            except ImportError as error:
+    except ImportError as error:
         raise PrepareError(f"{error}; run: make setup") from error
     where, file = str(source.parent), source.name
-    model = AutoModelForCausalLM.from_pretrained(
-        where, gguf_file=file, dtype=torch.bfloat16, **keep_plain_weights()
-    )
+    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=file, dtype=torch.bfloat16, **keep_plain_weights())
     model.config._name_or_path = BASELINE  # the file carries the name of a training run
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(where, gguf_file=file).save_pretrained(folder)
@@ -145,7 +141,7 @@ These are the functions, inside <tools></tools> tags:
 {% endif -%}
 {%- for message in messages -%}
 <|im_start|>{{ message['role'] }}
-{{ message['content'] }}{{ '\\n' + tool_prompt if tools and loop.first and message['role'] == 'system' else '' }}<|im_end|>
+{{ message['content'] or '' }}{{ '\\n' + tool_prompt if tools and loop.first and message['role'] == 'system' else '' }}<|im_end|>
 {% endfor -%}
 {%- if add_generation_prompt -%}
 <|im_start|>assistant

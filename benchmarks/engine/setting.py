@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
-ONE_LAYER = "one-layer"
+SMALL_VOCABULARY = "one-layer"
 REAL_MODEL = "smollm2-135m-instruct"
 PROMPT_TOKENS = 32
 
-# float32, because it is the fastest format on CPUs without bf16 instructions: the cheaper the engine, the harder the test.
+# float32, the fastest format on CPUs without bf16 instructions: the cheaper the engine, the harder the test.
 # Prefix caching is off and prompts are token ids, so that every request of every arm costs the engine the same.
 ENGINE_ARGS: dict[str, Any] = {
     "dtype": "float32",
@@ -19,6 +19,14 @@ ENGINE_ARGS: dict[str, Any] = {
     "max_model_len": 1024,
     "max_num_seqs": 256,
     "enable_prefix_caching": False,
+}
+_ONE_LAYER = {
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
 }
 
 
@@ -41,15 +49,21 @@ def model_path(name: str) -> Path:
 
 def engine_args(name: str, **changes: Any) -> dict[str, Any]:
     """Return the arguments of ``LLM`` or ``AsyncEngineArgs`` for a model."""
-    path = model_path(name)
-    load_format = "auto" if any(path.glob("*.safetensors")) else "dummy"
-    return {"model": str(path), "load_format": load_format, **ENGINE_ARGS, **changes}
+    return {"model": str(model_path(name)), **ENGINE_ARGS, **changes}
+
+
+def one_layer_args() -> dict[str, Any]:
+    """Return the arguments for an engine as cheap as one with a real vocabulary gets: one layer of width 64.
+
+    The weights are random; tokenizer and vocabulary (49,152) are SmolLM2's. The targets were set on such a model.
+    """
+    return engine_args(REAL_MODEL, load_format="dummy", hf_overrides=_ONE_LAYER)
 
 
 def prompts(count: int) -> list[dict[str, list[int]]]:
     """Return ``count`` different prompts as token ids: no arm pays for tokenization."""
     return [
-        {"prompt_token_ids": [(7 * request + 13 * position) % 30_000 + 100 for position in range(PROMPT_TOKENS)]}
+        {"prompt_token_ids": [(7 * request + 13 * position) % 3_000 + 100 for position in range(PROMPT_TOKENS)]}
         for request in range(count)
     ]
 

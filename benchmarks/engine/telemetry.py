@@ -1,4 +1,4 @@
-"""Providers of the OpenTelemetry SDK that the arms record into: the same kind for ours, vLLM's own and the bare span."""
+"""Providers of the OpenTelemetry SDK that the arms record into: the same kind for all of them."""
 
 from __future__ import annotations
 

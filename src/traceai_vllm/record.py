@@ -19,7 +19,7 @@ class Variant:
     Attributes:
         model_variant: name of the artifact, e.g. ``llama-3.1-70b-awq``.
         quantization_format: number format of the weights, e.g. ``bf16``, ``int4``, ``fp8``; None when unknown.
-        model: the model name that clients see (``served_model_name``), or the model path.
+        model: the model name that clients see (``served_model_name``); of a local path, its last part.
         method: the quantization method in force, e.g. ``awq``, ``compressed-tensors``; None when unquantized.
         weights: number format of the weights as the engine's config gives it.
         activations: number format of the activations.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _SCOPE = "traceai_vllm"
 # What was recorded since the last look: so that clear() can forget what came before it.
-_DELTA = {
+_DELTA: dict[type, AggregationTemporality] = {
     sdk_metrics.Counter: AggregationTemporality.DELTA,
     sdk_metrics.Histogram: AggregationTemporality.DELTA,
     sdk_metrics.ObservableCounter: AggregationTemporality.DELTA,
@@ -68,7 +68,7 @@ class Capture:
         self._spans = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self._reader = InMemoryMetricReader(preferred_temporality=dict(_DELTA))
+        self._reader = InMemoryMetricReader(preferred_temporality=_DELTA)
         self.meter_provider = sdk_metrics.MeterProvider([self._reader], shutdown_on_exit=False)
         self._logs = _in_memory_log_exporter()
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
@@ -212,6 +212,7 @@ def _added(old: Point, new: Point) -> Point:
 
 
 def _in_memory_log_exporter() -> Any:
-    # Renamed in opentelemetry-sdk 1.39; the old name now warns.
-    newer = getattr(logs_export, "InMemoryLogRecordExporter", None)
-    return newer() if newer is not None else logs_export.InMemoryLogExporter()
+    # Later releases of the SDK have renamed it, and warn of the old name.
+    names = ("InMemoryLogRecordExporter", "InMemoryLogExporter")
+    name = next(name for name in names if hasattr(logs_export, name))
+    return getattr(logs_export, name)()

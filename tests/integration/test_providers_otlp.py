@@ -113,8 +113,7 @@ def test_a_dead_collector_does_not_hold_up_the_exit(protocol, collector) -> None
         if collector == "never answers":
             listener.listen()
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        took, log = run(
-            PROGRAM, 1, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint
-        )
+        took, log = run(PROGRAM, 1, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     assert took < 8  # the bound is 1 s here; without it this takes 12 s and more
-    assert "could not deliver all telemetry within 1 s" in log
+    # Older SDKs do not retry over HTTP where a connection is refused: they say so and are done.
+    assert "could not deliver all telemetry within 1 s" in log or (took < 1 and "Connection refused" in log)

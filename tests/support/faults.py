@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -43,7 +43,7 @@ class Target:
 def own_functions() -> dict[CodeType, Target]:
     """Return every function of the package, as far as it is imported, with those that are made inside of others."""
     found: dict[CodeType, Target] = {}
-    functions = [f for f in gc.get_objects() if type(f) is FunctionType and _is_own(f)]
+    functions = list(_reachable())
     for function in functions:
         name = f"{function.__module__}.{function.__qualname__}".removeprefix(f"{PACKAGE}.")
         target = found.setdefault(function.__code__, Target(name, function.__code__))
@@ -53,8 +53,35 @@ def own_functions() -> dict[CodeType, Target]:
     return found
 
 
-def _is_own(function: FunctionType) -> bool:
-    return str(function.__module__).partition(".")[0] == PACKAGE
+def _reachable() -> Iterator[FunctionType]:
+    # The garbage collector could list them, had vLLM not told it to forget what exists (`gc.freeze`).
+    waiting: list[Any] = [vars(module) for name, module in list(sys.modules.items()) if _is_own(name)]
+    seen: set[int] = set()
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if type(thing) is FunctionType and _is_own(thing.__module__):
+            yield thing
+        waiting += _parts(thing)
+
+
+def _parts(thing: Any) -> list[Any]:
+    kind = type(thing)
+    if kind is FunctionType:
+        return [*gc.get_referents(*(thing.__closure__ or ())), *vars(thing).values()]
+    if isinstance(thing, type):
+        return list(vars(thing).values()) if _is_own(thing.__module__) else []
+    if kind is dict:
+        return list(thing.values())
+    if kind in (list, tuple, set, frozenset, partial, property, classmethod, staticmethod) or _is_own(kind.__module__):
+        return gc.get_referents(thing)
+    return []
+
+
+def _is_own(module: Any) -> bool:
+    return str(module).partition(".")[0] == PACKAGE
 
 
 def _add_inner(found: dict[CodeType, Target], maker: FunctionType, name: str, code: CodeType) -> None:
@@ -215,7 +242,7 @@ def _sort(code: CodeType) -> str:
     return "coroutine" if code.co_flags & inspect.CO_COROUTINE else "function"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _template(cells: int, sort: str) -> CodeType:
     names = [f"cell{i}" for i in range(cells)]
     define = "async def" if sort in ("coroutine", "async generator") else "def"

@@ -140,9 +140,7 @@ class OtlpReceiver:
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(
             Service(metrics_pb2.ExportMetricsServiceResponse), self._grpc
         )
-        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(
-            Service(logs_pb2.ExportLogsServiceResponse), self._grpc
-        )
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Service(logs_pb2.ExportLogsServiceResponse), self._grpc)
         self._grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
 

@@ -67,9 +67,7 @@ class RotelReceiver:
             found = parse_rotel_log(text)
             if len(found) >= at_least:
                 return found
-            assert time.monotonic() < deadline, (
-                f"{len(found)} of {at_least} spans within {timeout_s} s:\n{text}"
-            )
+            assert time.monotonic() < deadline, f"{len(found)} of {at_least} spans within {timeout_s} s:\n{text}"
             time.sleep(POLL_S)
 
     def _command(self) -> list[str]:
@@ -108,9 +106,7 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-_FIELD = re.compile(
-    r"^ *(Trace ID|Parent ID|ID|Name|Kind|Status code|Status message|Start time|End time) *: (.*)$"
-)
+_FIELD = re.compile(r"^ *(Trace ID|Parent ID|ID|Name|Kind|Status code|Status message|Start time|End time) *: (.*)$")
 _ATTRIBUTE = re.compile(r"^ {5}-> (.+?): (Str|Int|Double|Bool|Slice|Bytes|Map)\((.*)\)$")
 _FIELDS = {
     "Trace ID": "trace_id",
@@ -138,9 +134,7 @@ def parse_rotel_log(text: str) -> list[ReceivedSpan]:
             scope = line.split(" ")[1]
         elif re.match(r"^Span #\d+$", line):
             attributes = {}
-            spans.append(
-                ReceivedSpan("", "", "", None, scope=scope, attributes=attributes, resource=resource)
-            )
+            spans.append(ReceivedSpan("", "", "", None, scope=scope, attributes=attributes, resource=resource))
         elif line in ("Events:", "Links:"):
             attributes = None
         elif (found := _ATTRIBUTE.match(line)) and attributes is not None:

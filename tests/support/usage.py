@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from opentelemetry import context, trace
+
 PROMPTS = ["hello", "good morning to you"]
 TOO_LONG = {"prompt_token_ids": [5] * 2000}
-LONG = 400  # tokens; more than are generated until a client is gone
+LONG = 400  # tokens: more than are generated until a client is gone
 
 
 @dataclass
 class Engines:
-    """Real engines, and ``run``, which runs a coroutine on the loop of the asynchronous one."""
+    """Real engines.
+
+    Attributes:
+        llm: an offline ``LLM``, its engine core in this process.
+        engine: an ``AsyncLLM``.
+        run: runs a coroutine on the loop of the asynchronous engine.
+    """
 
     llm: Any
     engine: Any
@@ -30,21 +38,31 @@ class Engines:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a user sees of a call: its value or its exception, and how many requests vLLM still works on after it."""
+    """What a user sees of a call.
+
+    Attributes:
+        value: what it returned.
+        error: the type and text of what it raised, with its cause and context.
+        left_running: how many requests vLLM still works on.
+        context: what is current in OpenTelemetry after the call, if it is not what was before.
+    """
 
     value: Any
     error: Any
     left_running: int
+    context: Any
 
 
 def outcome_of(use: Callable[[Engines], Any], engines: Engines) -> Outcome:
     """Use vLLM, and return what came of it."""
     value, error = None, None
+    before = context.get_current()
     try:
         value = use(engines)
-    except BaseException as raised:  # noqa: BLE001 - whatever the user would get
+    except BaseException as raised:
         error = _described(raised)
-    return Outcome(value, error, sum(len(processor.request_states) for processor in engines.processors))
+    running = sum(len(processor.request_states) for processor in engines.processors)
+    return Outcome(value, error, running, None if context.get_current() is before else context.get_current())
 
 
 def _described(error: BaseException | None) -> Any:
@@ -56,7 +74,7 @@ def _described(error: BaseException | None) -> Any:
 def greedy(**options: Any) -> Any:
     from vllm import SamplingParams
 
-    return SamplingParams(**{"max_tokens": 4, "temperature": 0.0, "ignore_eos": True, **options})
+    return SamplingParams(**{"max_tokens": 3, "temperature": 0.0, "ignore_eos": True, **options})
 
 
 def sampled(**options: Any) -> Any:
@@ -73,24 +91,32 @@ def answers(outputs: Any) -> list[Any]:
     return [answer(output) for output in outputs]
 
 
+def progress(*args: Any, **kwargs: Any) -> Any:
+    """Code of the user's that runs inside an offline call, and asks OpenTelemetry where it is."""
+    from tqdm import tqdm
+
+    assert isinstance(trace.get_current_span(), trace.Span)
+    return tqdm(*args, **{**kwargs, "disable": True})
+
+
 # --- the offline engine -----------------------------------------------------------------------------------------------
 
 
 def generate(engines: Engines) -> Any:
     """One greedy request and one of two samples."""
-    return answers(engines.llm.generate(PROMPTS, [greedy(), sampled()], use_tqdm=False))
+    return answers(engines.llm.generate(PROMPTS, [greedy(), sampled()], use_tqdm=progress))
 
 
 def chat(engines: Engines) -> Any:
     conversation = [{"role": "user", "content": "Capital of France?"}]
-    return answers(engines.llm.chat(conversation, greedy(), use_tqdm=False))
+    return answers(engines.llm.chat(conversation, greedy(), use_tqdm=progress))
 
 
 def beam_search(engines: Engines) -> Any:
     from vllm.sampling_params import BeamSearchParams
 
     prompts = [{"prompt": prompt} for prompt in PROMPTS]
-    outputs = engines.llm.beam_search(prompts, BeamSearchParams(beam_width=2, max_tokens=3, ignore_eos=True))
+    outputs = engines.llm.beam_search(prompts, BeamSearchParams(beam_width=2, max_tokens=2, ignore_eos=True))
     return [[(tuple(s.tokens), s.text, s.cum_logprob) for s in output.sequences] for output in outputs]
 
 
@@ -101,12 +127,12 @@ def rejected_beam_search(engines: Engines) -> Any:
 
 
 def enqueue(engines: Engines) -> Any:
-    engines.llm.enqueue(PROMPTS, greedy(), use_tqdm=False)
-    return answers(engines.llm.wait_for_completion(use_tqdm=False))
+    engines.llm.enqueue(PROMPTS, greedy(), use_tqdm=progress)
+    return answers(engines.llm.wait_for_completion(use_tqdm=progress))
 
 
 def rejected_batch(engines: Engines) -> Any:
-    return engines.llm.generate(TOO_LONG, greedy(), use_tqdm=False)
+    return engines.llm.generate(TOO_LONG, greedy(), use_tqdm=progress)
 
 
 def rejected_request(engines: Engines) -> Any:
@@ -116,9 +142,8 @@ def rejected_request(engines: Engines) -> Any:
 def aborted_by_hand(engines: Engines) -> Any:
     engine = engines.llm.llm_engine
     request_id = engine.add_request("mine", "hello", greedy(max_tokens=LONG))
-    engine.step()
+    outputs = engine.step()
     engine.abort_request([request_id], internal=True)
-    outputs = []
     while engine.has_unfinished_requests():
         outputs += engine.step()
     return answers(outputs)
@@ -314,7 +339,7 @@ def streamed_input(engines: Engines) -> Any:
 
 
 def empty_input(engines: Engines) -> Any:
-    """The prompt is a stream that ends without a part."""
+    """The prompt is a stream that ends without a part; other requests follow."""
 
     async def nothing() -> AsyncIterator[Any]:
         for never in ():
@@ -323,7 +348,7 @@ def empty_input(engines: Engines) -> Any:
     async def read() -> Any:
         return [answer(output) async for output in _stream(engines, _delta(), nothing())]
 
-    return engines.run(read())
+    return engines.run(read()), streamed(engines)
 
 
 async def _until(true: Callable[[], bool]) -> None:
@@ -331,34 +356,30 @@ async def _until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-MODES: dict[str, Callable[[Engines], Any]] = {
-    use.__name__: use
-    for use in (
-        generate,
-        chat,
-        beam_search,
-        rejected_beam_search,
-        enqueue,
-        rejected_batch,
-        rejected_request,
-        aborted_by_hand,
-        failing_step,
-        interrupted,
-        suppressed,
-        collected,
-        streamed,
-        closed,
-        dropped,
-        never_consumed,
-        cancelled,
-        cancelled_at_admission,
-        rejected_stream,
-        aborted_stream,
-        failing_engine,
-        streamed_input,
-        empty_input,
-    )
-}
-"""Every way, by name."""
-
-__all__ = ["MODES", "Engines", "Outcome", "outcome_of", "suppress"]
+OFFLINE = (
+    generate,
+    chat,
+    beam_search,
+    rejected_beam_search,
+    enqueue,
+    rejected_batch,
+    rejected_request,
+    aborted_by_hand,
+    failing_step,
+    interrupted,
+    suppressed,
+)
+ASYNCHRONOUS = (
+    collected,
+    streamed,
+    closed,
+    dropped,
+    never_consumed,
+    cancelled,
+    cancelled_at_admission,
+    rejected_stream,
+    aborted_stream,
+    failing_engine,
+    streamed_input,
+    empty_input,
+)

@@ -92,9 +92,7 @@ def to_json(value: Any) -> bytes:
     """Return a value as compact JSON in UTF-8; see the module's docstring for what JSON lacks."""
     try:
         return _ENCODER.encode(value).encode()
-    except (
-        ValueError
-    ):  # a non-finite float, a lone surrogate (UnicodeEncodeError), an integer of 4,300 digits
+    except ValueError:  # a non-finite float, a lone surrogate (UnicodeEncodeError), an integer of 4,300 digits
         return _ENCODER.encode(portable(value)).encode()
 
 
@@ -155,6 +153,4 @@ def _unknown_to_json(value: Any) -> Any:
 
 
 _NON_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
-_ENCODER = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unknown_to_json
-)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unknown_to_json)

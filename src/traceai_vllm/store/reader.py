@@ -89,8 +89,7 @@ def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
 
 def _view(source: str) -> str:
     promoted = "".join(
-        f"""\n    TRY_CAST(attributes->>'$."{key}"' AS {kind}) AS {column},"""
-        for column, key, kind in _PROMOTED
+        f"""\n    TRY_CAST(attributes->>'$."{key}"' AS {kind}) AS {column},""" for column, key, kind in _PROMOTED
     )
     return f"""CREATE VIEW spans AS SELECT
     trace_id, span_id, parent_span_id, name, kind,

@@ -51,9 +51,7 @@ class Closer:
     def _start(self) -> None:
         self._asked = threading.Event()
         self._ended = threading.Event()
-        threading.Thread(
-            target=self._run, args=(self._asked, self._ended), name=self._name, daemon=True
-        ).start()
+        threading.Thread(target=self._run, args=(self._asked, self._ended), name=self._name, daemon=True).start()
 
     def _run(self, asked: threading.Event, ended: threading.Event) -> None:
         asked.wait()

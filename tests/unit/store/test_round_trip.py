@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-TEXT = st.text(st.characters(exclude_categories=[]), max_size=40)
+# Surrogates (Cs) included: a tokenizer that cuts a character in two yields them.
+TEXT = st.text(st.characters(exclude_categories=["Cn"]), max_size=40)
 SCALARS = [st.booleans(), INT64, st.floats(), TEXT]
 # What every SDK from 1.26 on takes as an attribute; bytes need valid UTF-8 there, or become text.
 ATTRIBUTE = st.one_of(*SCALARS, *(st.lists(scalar, max_size=5) for scalar in SCALARS))
@@ -151,6 +152,15 @@ def test_non_finite_numbers_can_be_computed_with(make_spans, tmp_path) -> None:
     assert values[1][0] == -math.inf
 
 
+def test_a_lone_surrogate_does_not_lose_its_span(make_spans, tmp_path) -> None:
+    """Text that is not valid Unicode is stored with U+FFFD where it is broken; a pair becomes its character."""
+    [span] = make_spans(1, {"broken": "a\ud800b", "pair": "\ud83d\ude00", "fine": "\u2028\0é"})
+    written(tmp_path, [span])
+    with connect(tmp_path) as store:
+        attributes = json.loads(store.sql("SELECT attributes FROM spans").fetchall()[0][0])
+    assert attributes == {"broken": "a\ufffdb", "pair": "\U0001f600", "fine": "\u2028\0é"}
+
+
 def test_bytes_and_nested_values_are_kept(make_spans, tmp_path) -> None:
     """Bytes are base64 text, and mappings (where the SDK takes them) stay mappings."""
     span = make_spans(1)[0]
@@ -173,9 +183,7 @@ def test_an_integer_of_five_thousand_digits_does_not_lose_its_span(make_spans, t
 
 def test_a_huge_value_is_cut_and_says_so(make_spans, tmp_path) -> None:
     """A span that is too long for a line keeps its ids, times and short values; the cut is counted."""
-    spans = make_spans(1, {"huge": "é" * MAX_LINE_BYTES, "route": "support"}) + make_spans(
-        1, {"route": "faq"}
-    )
+    spans = make_spans(1, {"huge": "é" * MAX_LINE_BYTES, "route": "support"}) + make_spans(1, {"route": "faq"})
     exporter = SpanStoreExporter(tmp_path)
     assert exporter.export(spans) is SpanExportResult.SUCCESS
     assert exporter.counts.truncated == 1

@@ -182,9 +182,7 @@ def test_a_full_disk_leaves_no_half_line_and_is_survived(make_spans, tmp_path, m
     assert "Your program is not affected" in messages[0]
 
 
-def test_when_even_the_roll_back_fails_the_next_batch_goes_to_a_new_file(
-    make_spans, tmp_path, monkeypatch
-) -> None:
+def test_when_even_the_roll_back_fails_the_next_batch_goes_to_a_new_file(make_spans, tmp_path, monkeypatch) -> None:
     """Nothing is ever appended to a half line."""
     exporter = SpanStoreExporter(tmp_path)
     real = os.write

@@ -1,0 +1,68 @@
+"""Runs one part in a process of its own and writes its raw samples: ``python -m benchmarks.engine.part NAME ...``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.engine.setting import prepare_environment
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the benchmark.
+
+    Attributes:
+        module: the module of this package, and the function in it.
+        rounds: how many rounds, in full and with ``--quick``.
+        engine_in_process: whether vLLM's engine core runs in the measured process.
+    """
+
+    module: str
+    rounds: int
+    quick_rounds: int
+    function: str = "run"
+    engine_in_process: bool = True
+
+
+PARTS = {
+    "imports": Part("imports", 30, 8),
+    "micro": Part("micro", 60, 20),
+    "frontend": Part("frontend", 60, 10),
+    "offline": Part("offline", 30, 5),
+    "small_vocabulary": Part("offline", 24, 4, "run_small_vocabulary"),
+    "real_model": Part("offline", 16, 3, "run_real_model"),
+    "concurrent": Part("concurrent", 24, 4, engine_in_process=False),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=PARTS)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    part = PARTS[arguments.name]
+    prepare_environment(engine_in_process=part.engine_in_process)
+    begun = time.time()
+    module = importlib.import_module(f"benchmarks.engine.{part.module}")
+    result = getattr(module, part.function)(arguments.rounds)
+    groups = {
+        group: {arm: asdict(samples) for arm, samples in arms.items()} for group, arms in result["groups"].items()
+    }
+    whole = {
+        "part": arguments.name,
+        "rounds": arguments.rounds,
+        "took_s": time.time() - begun,
+        "facts": result["facts"],
+        "groups": groups,
+    }
+    arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

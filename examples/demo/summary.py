@@ -1,0 +1,116 @@
+"""What the demo found: spans per variant and route, changed answers, and whether all spans arrived."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from traceai_vllm import store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import duckdb
+
+# A batch has a span of its own above its requests; requests are the spans without a batch size.
+PER_ROUTE = """
+    SELECT model_variant, quantization_format, route,
+           count(*), sum(input_tokens), sum(output_tokens),
+           quantile_cont(time_to_first_token, 0.5), quantile_cont(time_to_first_token, 0.99),
+           quantile_cont(e2e, 0.5), quantile_cont(e2e, 0.99),
+           count(*) FILTER (WHERE error_type IS NOT NULL)
+    FROM spans WHERE attributes->>'$."traceai.batch.size"' IS NULL
+    GROUP BY ALL ORDER BY min(start_time)
+"""
+
+COLUMNS = (
+    "variant", "weights", "route", "requests", "tokens in", "tokens out",
+    "TTFT p50", "TTFT p99", "latency p50", "latency p99", "errors",
+)  # fmt: skip
+
+
+class Findings:
+    """The spans and the answers of one run, read once."""
+
+    def __init__(self, store_folder: Path, answers: dict[str, Path]) -> None:
+        connection = store.connect(store_folder)
+        self.rows: list[tuple[Any, ...]] = connection.sql(PER_ROUTE).fetchall()
+        self.stored = span_ids(connection)
+        self.answers = {arm: read_answers(path) for arm, path in answers.items()}
+
+    def span_table(self) -> Table:
+        """Requests, tokens, latency and errors per variant and route, from the spans alone."""
+        table = Table(title="From the spans", title_justify="left")
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name in {"variant", "weights", "route"} else "right")
+        shown = None
+        for row in self.rows:
+            variant, weights, route, *counts = row
+            if variant != shown:
+                table.add_section()
+            new = variant != shown
+            table.add_row(
+                variant if new else "", (weights or "?") if new else "", route or "?",
+                *(str(count) for count in counts[:3]), *(seconds(value) for value in counts[3:7]), str(counts[7]),
+            )  # fmt: skip
+            shown = variant
+        return table
+
+    def answer_table(self) -> Table:
+        """How many answers differ, and how many hold what a right one must."""
+        table = Table(title="From the answers", title_justify="left")
+        for name in ("route", "requests", "answers that differ", "right, baseline", "right, candidate"):
+            table.add_column(name, justify="left" if name == "route" else "right")
+        for route, pairs in self.pairs_by_route().items():
+            differ = sum(left["answer"] != right["answer"] for left, right in pairs)
+            rights = [str(sum(pair[arm]["has_expected"] for pair in pairs)) for arm in (0, 1)]
+            table.add_row(route, str(len(pairs)), str(differ), *rights)
+        return table
+
+    def pairs_by_route(self) -> dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]:
+        """Both answers to each prompt."""
+        candidate = self.answers["candidate"]
+        routes = defaultdict(list)
+        for key, answer in self.answers["baseline"].items():
+            if key in candidate:
+                routes[answer["route"]].append((answer, candidate[key]))
+        return routes
+
+    def problems(self, received: list[str], prompts: int) -> list[str]:
+        """What is wrong with the run, in words; empty when all is well."""
+        found = [
+            f"{arm}: {len(answers)} answers to {prompts} prompts"
+            for arm, answers in self.answers.items()
+            if len(answers) != prompts
+        ]
+        requests, errors = sum(row[3] for row in self.rows), sum(row[10] for row in self.rows)
+        if requests != prompts * len(self.answers):
+            found.append(f"{requests} request spans for {prompts * len(self.answers)} requests")
+        if errors:
+            found.append(f"{errors} requests ended in an error")
+        if len({row[0] for row in self.rows}) != len(self.answers) or any(None in row[:3] for row in self.rows):
+            found.append("some spans do not say which variant, format or route they belong to")
+        if sorted(received) != sorted(self.stored):
+            found.append(f"the receiver got {len(received)} spans, the store has {len(self.stored)}: not the same ones")
+        return found
+
+
+def span_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The ids of all spans in the store."""
+    return [row[0] for row in connection.sql("SELECT span_id FROM spans").fetchall()]
+
+
+def read_answers(path: Path) -> dict[str, dict[str, Any]]:
+    """Answers by prompt id."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {answer["id"]: answer for answer in map(json.loads, lines)}
+
+
+def seconds(value: float | None) -> str:
+    """A time for a person."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

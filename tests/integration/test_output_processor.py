@@ -1,0 +1,192 @@
+"""Ends that a small model does not produce on demand: vLLM's real ``OutputProcessor``, driven by hand, no engine."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+import pytest
+from opentelemetry.trace import StatusCode
+
+import traceai_vllm
+from tests.integration.conftest import Traced
+from traceai_vllm.engine import funnel, patches
+from traceai_vllm.engine.funnel import tracker_of
+
+
+@pytest.fixture
+def processor(traced: Traced) -> Any:
+    """A real output processor without a tokenizer."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    return OutputProcessor(tokenizer=None, log_stats=False)
+
+
+def request(name: str = "r-0001", **changes: Any) -> Any:
+    from vllm import SamplingParams
+    from vllm.v1.engine import EngineCoreRequest
+
+    fields: dict[str, Any] = {
+        "request_id": name,
+        "external_req_id": name.partition("-")[0],
+        "prompt_token_ids": [1, 2, 3],
+        "mm_features": None,
+        "sampling_params": SamplingParams(max_tokens=9),
+        "pooling_params": None,
+        "arrival_time": time.time(),
+        "lora_request": None,
+        "cache_salt": None,
+        "data_parallel_rank": None,
+    }
+    return EngineCoreRequest(**{**fields, **changes})
+
+
+def output(name: str = "r-0001", tokens: tuple[int, ...] = (7,), reason: str | None = None) -> Any:
+    from vllm.v1.engine import EngineCoreOutput, FinishReason
+
+    finish = None if reason is None else FinishReason[reason]
+    return EngineCoreOutput(request_id=name, new_token_ids=list(tokens), finish_reason=finish)
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [("STOP", None), ("LENGTH", None), ("REPETITION", None), ("ABORT", "cancelled"), ("ERROR", "engine_error")],
+)
+def test_every_finish_reason_of_the_engine_ends_the_request(
+    processor: Any, traced: Traced, reason: str, error: str | None
+) -> None:
+    """The span has the engine's own word for it, and an error type where it is no answer."""
+    processor.add_request(request(), None)
+    processor.process_outputs([output()])
+    processor.process_outputs([output(tokens=(8, 9), reason=reason)])
+
+    span, attributes = traced.request()
+    assert attributes["gen_ai.response.finish_reasons"] == (reason.lower(),)
+    assert attributes.get("error.type") == error
+    assert (span.status.status_code is StatusCode.ERROR) == (error is not None)
+    assert attributes["gen_ai.usage.output_tokens"] == 3
+    assert attributes["gen_ai.latency.time_to_first_token"] > 0
+    assert attributes["gen_ai.response.id"] == "r"
+
+
+def test_an_engine_error_ends_every_open_request_once(processor: Any, traced: Traced) -> None:
+    """`propagate_error` ends them all with its class; the abort that follows does not end them again."""
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+
+    names = [f"r{i}-0001" for i in range(3)]
+    for name in names:
+        processor.add_request(request(name), None, queue=RequestOutputCollector(RequestOutputKind.DELTA, name))
+
+    processor.propagate_error(RuntimeError("out of memory"))
+    processor.abort_requests(names, internal=True)
+
+    assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"] * 3
+    assert {span.status.description for span in traced.requests} == {"out of memory"}
+
+
+def test_a_timeout_of_the_engine_is_a_timeout(processor: Any, traced: Traced) -> None:
+    """An engine that gives up waiting raises TimeoutError; dashboards find it under `timeout`."""
+    processor.add_request(request(), None)
+
+    tracker_of(processor).close_all(TimeoutError("RPC call to execute_model timed out"))
+
+    assert traced.request()[1]["error.type"] == "timeout"
+
+
+def test_a_request_rejected_inside_process_outputs_ends(
+    processor: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM 0.33 drops a request there without any other call; one comparison per step finds it."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    def reject(self: Any, outputs: Any) -> None:
+        for rejected in outputs:
+            self.request_states.pop(rejected.request_id)
+
+    monkeypatch.setattr(OutputProcessor, "process_outputs", funnel.process_outputs(reject))
+    processor.add_request(request("a-0001"), None)
+    processor.add_request(request("b-0001"), None)
+
+    processor.process_outputs([output("a-0001")])
+
+    _, attributes = traced.request()
+    assert attributes["gen_ai.response.id"] == "a"
+    assert attributes["error.type"] == "engine_error"
+    assert set(tracker_of(processor).open) == {"b-0001"}
+
+
+def test_requests_of_an_engine_that_is_dropped_end_as_abandoned(processor: Any, traced: Traced) -> None:
+    """An engine that goes out of scope with open requests: their spans end, at the next safe moment."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    dropped = OutputProcessor(tokenizer=None, log_stats=False)
+    dropped.add_request(request("lost-0001"), None)
+    del dropped
+    gc.collect()
+    processor.add_request(request("next-0001"), None)
+
+    _, attributes = traced.request()
+    assert attributes["gen_ai.response.id"] == "lost"
+    assert attributes["error.type"] == "abandoned"
+
+
+def test_an_arrival_time_that_cannot_be_is_not_believed(processor: Any, traced: Traced) -> None:
+    """A caller may pass anything as arrival time; a span that begins in 1970 helps nobody."""
+    before = time.time_ns()
+    for name, arrival in (("zero-1", 0.0), ("future-1", time.time() + 1e6), ("waited-1", time.time() - 2)):
+        processor.add_request(request(name, arrival_time=arrival), None)
+        processor.process_outputs([output(name, reason="STOP")])
+
+    zero, future, waited = traced.requests
+    assert before <= zero.start_time <= zero.end_time
+    assert before <= future.start_time <= future.end_time
+    assert waited.attributes["gen_ai.latency.e2e"] == pytest.approx(2, abs=1)
+
+
+def test_a_missing_required_hook_is_said_once_and_the_rest_works(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A version without `propagate_error` is named in one warning; requests are still traced."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    traceai_vllm.uninstrument()
+    monkeypatch.delattr(OutputProcessor, "propagate_error")
+    traced.instrument()
+    bare = OutputProcessor(tokenizer=None, log_stats=False)
+    bare.add_request(request(), None)
+    bare.process_outputs([output(reason="STOP")])
+
+    assert len(traced.requests) == 1
+    assert sum("OutputProcessor.propagate_error" in record.getMessage() for record in caplog.records) == 1
+    traceai_vllm.uninstrument()
+
+
+def test_somebody_elses_patch_on_top_stays_in_place(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever wrapped our wrapper keeps theirs after `uninstrument()`; ours below it then does nothing."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    ours = OutputProcessor.add_request
+    calls = []
+
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(args[0].request_id)
+        return ours(self, *args, **kwargs)
+
+    monkeypatch.setattr(OutputProcessor, "add_request", theirs)
+    traceai_vllm.uninstrument()
+    processor = OutputProcessor(tokenizer=None, log_stats=False)
+    processor.add_request(request(), None)
+    processor.process_outputs([output(reason="STOP")])
+
+    assert OutputProcessor.add_request is theirs
+    assert calls == ["r-0001"]
+    assert traced.requests == []
+    assert any("patched again" in record.getMessage() for record in caplog.records)
+    monkeypatch.undo()
+    traced.instrument()
+    traceai_vllm.uninstrument()
+    assert patches.matched()["vllm.v1.engine.output_processor.OutputProcessor.add_request"] is False
