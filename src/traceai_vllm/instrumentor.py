@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, trace
@@ -22,7 +23,6 @@ from traceai_vllm.telemetry.pipeline import Pipeline
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Collection
 
     from opentelemetry._logs import LoggerProvider
@@ -104,12 +104,10 @@ def instrument(
         model_variant: name of the served artifact; read from the engine when None.
         quantization_format: number format of the weights, e.g. ``int4``; read from the engine when None. A value given
             here wins over what the engine says; a disagreement is logged once and kept on the spans.
-        store: a directory; finished spans are also written there, for DuckDB (see :mod:`traceai_vllm.store`).
+        store: a directory; finished spans are also written there, for DuckDB (see :mod:`traceai_vllm.store`). It needs
+            an SDK tracer provider; with another one in force, a warning says that nothing is written.
         phase_spans: also make child spans ``queue``, ``prefill`` and ``decode``, where vLLM reports these times (its
             server does; offline, pass ``disable_log_stats=False`` to ``LLM``).
-
-    Raises:
-        ValueError: ``store`` is given, but the tracer provider in force cannot take span processors.
     """
     VLLMInstrumentor().instrument(
         tracer_provider=tracer_provider,
@@ -140,15 +138,18 @@ def _providers(
     return tracer_provider or trace.get_tracer_provider(), meter_provider or metrics.get_meter_provider()
 
 
-def _add_store(tracer_provider: TracerProvider, directory: str | os.PathLike[str]) -> StoreProcessor:
+def _add_store(tracer_provider: TracerProvider, directory: str | os.PathLike[str]) -> StoreProcessor | None:
     from traceai_vllm.store.processor import StoreProcessor
 
     add = getattr(tracer_provider, "add_span_processor", None)
     if add is None:
-        raise ValueError(
-            f"instrument(store=...) needs an SDK tracer provider, and {type(tracer_provider).__name__} is in force; "
-            "set one up first (opentelemetry.trace.set_tracer_provider), or pass tracer_provider=..."
+        _log.warning(
+            "instrument(store=%r) writes nothing: the tracer provider in force, %s, takes no span processors. "
+            "Is OTEL_SDK_DISABLED set? Else set an SDK provider up first, or pass tracer_provider=...",
+            os.fspath(directory),
+            type(tracer_provider).__name__,
         )
+        return None
     processor = StoreProcessor(directory)
     add(processor)
     return processor

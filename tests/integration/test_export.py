@@ -32,7 +32,8 @@ def run_program(where: str, model: str, directory: Path, **environment: str) -> 
 
 
 def stored(directory: Path) -> dict[str, dict[str, Any]]:
-    rows = connect(directory).sql(
+    connection = connect(directory)
+    rows = connection.sql(
         "SELECT span_id, trace_id, parent_span_id, name, start_time_unix_nano, end_time_unix_nano, attributes, resource "
         "FROM spans WHERE scope = 'traceai_vllm'"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -27,6 +28,9 @@ class StoreProcessor(BatchSpanProcessor):
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         super().__init__(SpanStoreExporter(directory))
         self._open = True
+        # The provider shuts its processors down one after the other, and an exporter whose collector is dead may use
+        # up the time of them all: the store is on this machine and does not wait for it.
+        atexit.register(self.shutdown)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a finished span for writing."""
@@ -36,4 +40,5 @@ class StoreProcessor(BatchSpanProcessor):
     def shutdown(self) -> None:
         """Write what is queued, and take nothing more."""
         self._open = False
+        atexit.unregister(self.shutdown)
         super().shutdown()  # type: ignore[no-untyped-call]

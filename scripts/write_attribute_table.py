@@ -1,0 +1,66 @@
+"""Writes docs/attributes.md from the names in the code: `python scripts/write_attribute_table.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from traceai_vllm.telemetry import semconv
+
+TARGET = Path(__file__).parents[1] / "docs" / "attributes.md"
+
+HEAD = """\
+# Attributes and metrics
+
+*Generated from `traceai_vllm/telemetry/semconv.py` by `python scripts/write_attribute_table.py`; do not edit.*
+
+Standard names come first: OpenTelemetry's GenAI semantic conventions, OpenInference's token counts, and vLLM's own
+latency names. A value that vLLM did not report is not on the span; nothing is guessed.
+
+A request is a span named `{operation} {model}`, of kind INTERNAL. Offline, the call that made it (`LLM.chat`, …) is a
+span round its requests, with `traceai.batch.*` and without token counts, so that no backend counts tokens twice. With
+`instrument(phase_spans=True)` a request has child spans `queue`, `prefill` and `decode` where vLLM reports these times.
+
+## Span attributes
+
+| attribute | type | meaning | name from |
+|---|---|---|---|
+"""
+
+ERRORS = """
+## How a request can end
+
+| end | `gen_ai.response.finish_reasons` | `error.type` | status |
+|---|---|---|---|
+| finished | `stop`, `length`, `repetition` | – | unset |
+| the client went away, the task was cancelled, `abort()` | `abort` | `cancelled` | error |
+| the caller's own deadline (`asyncio.wait_for`, `asyncio.timeout`) | `abort` | `cancelled` (asyncio tells vLLM no more) | error |
+| rejected before or by the engine | – | class of the exception, e.g. `VLLMValidationError` | error |
+| failed in the engine | `error`, or none | class of the exception, or `engine_error` | error |
+| the engine waited in vain (a `TimeoutError`) | – | `timeout` | error |
+| the engine died | – | `EngineDeadError` | error |
+| vLLM dropped it without an end | – | `abandoned` | error |
+
+The status description is the exception's message, except for errors about the request itself (`ValueError`,
+`TypeError`, vLLM's client errors): these often quote what the user sent, and content is never recorded unasked.
+
+## Metrics
+
+Each point has `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, `model_variant`,
+`quantization_format`, `route` and `traffic_cohort` where they are known. Of `route` and `traffic_cohort`, the first 100
+values are kept; later ones are recorded as `other` and counted.
+
+| metric | instrument | unit | meaning |
+|---|---|---|---|
+"""
+
+
+def table() -> str:
+    """Return the text of docs/attributes.md."""
+    attributes = "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in semconv.ATTRIBUTES)
+    metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.METRICS)
+    return HEAD + attributes + ERRORS + metrics
+
+
+if __name__ == "__main__":
+    TARGET.write_text(table())
+    print(f"wrote {TARGET.name}")
