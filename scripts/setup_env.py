@@ -125,6 +125,7 @@ def write_stamp(folder: Path, wanted: str) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Let one set-up at a time work on ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
     with (folder / ".traceai-setup.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

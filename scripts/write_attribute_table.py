@@ -31,14 +31,14 @@ ERRORS = """
 
 | end | `gen_ai.response.finish_reasons` | `error.type` | status |
 |---|---|---|---|
-| finished | `stop`, `length`, `repetition` | – | unset |
+| finished | `stop`, `length`, `repetition` | none | unset |
 | the client went away, the task was cancelled, `abort()` | `abort` | `cancelled` | error |
 | the caller's own deadline (`asyncio.wait_for`, `asyncio.timeout`) | `abort` | `cancelled` (asyncio tells vLLM no more) | error |
-| rejected before or by the engine | – | class of the exception, e.g. `VLLMValidationError` | error |
+| rejected before or by the engine | none | class of the exception, e.g. `VLLMValidationError` | error |
 | failed in the engine | `error`, or none | class of the exception, or `engine_error` | error |
-| the engine waited in vain (a `TimeoutError`) | – | `timeout` | error |
-| the engine died | – | `EngineDeadError` | error |
-| vLLM dropped it without an end | – | `abandoned` | error |
+| the engine waited in vain (a `TimeoutError`) | none | `timeout` | error |
+| the engine died | none | `EngineDeadError` | error |
+| vLLM dropped it without an end | none | `abandoned` | error |
 
 The status description is the exception's message, except for errors about the request itself (`ValueError`,
 `TypeError`, vLLM's client errors): these often quote what the user sent, and content is never recorded unasked.

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from benchmarks.engine.telemetry import SwitchProvider
 
-IN_FLIGHT = 64
 # Of each kind of load: requests per measurement, tokens per request, requests in flight.
-SHORT = (192, 16, IN_FLIGHT)
-LONG = (32, 512, 32)
-SHORT_ALONE = (48, 16, 1)
+SHORT = (64, 16, 64)
+LONG = (16, 512, 16)
+SHORT_ALONE = (32, 16, 1)
 LONG_ALONE = (4, 512, 1)
 METRIC_ATTRIBUTES = (
     "gen_ai.operation.name",

@@ -103,6 +103,6 @@ def _loop(name: str, sink: Sink | None, build: Callable[[Any], Callable[[], Any]
     def warm() -> int:
         return work(20)
 
-    return Arm(name, work, warm) if sink is None else Arm(
-        name, work, warm, flush=sink.flush, spans=sink.count, spans_per_request=spans
-    )
+    if sink is None:
+        return Arm(name, work, warm)
+    return Arm(name, work, warm, flush=sink.flush, spans=sink.count, spans_per_request=spans)

