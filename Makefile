@@ -19,6 +19,9 @@ $(error VLLM is "$(VLLM)"; it can be cpu (the default: a CPU build of vLLM in .v
 endif
 RUN := $(VENV)/bin/python
 
+# With other programs at work on the cores, threads that spin while they wait slow vLLM down many times over.
+export OMP_WAIT_POLICY ?= passive
+
 .DEFAULT_GOAL := help
 .PHONY: help env setup demo test bench lint typecheck docs clean distclean
 

@@ -41,7 +41,8 @@ def pip(python: Path, title: str, arguments: list[str]) -> None:
     """
     command = [str(python), "-m", "pip", *arguments, "--disable-pip-version-check", "--no-input"]
     if arguments[0] == "install":
-        command += ["--progress-bar", "off"]
+        # Compiling ahead what may never be imported takes a minute for vLLM; Python compiles what it imports.
+        command += ["--progress-bar", "off", "--no-compile"]
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     # A user's PYTHONPATH or user site must not pass for installed packages.
     environment = {k: v for k, v in environment.items() if k != "PYTHONPATH"} | {"PYTHONNOUSERSITE": "1"}
@@ -70,17 +71,20 @@ def _watch(
             tail.append(line)
             errors += [line] if line.startswith("ERROR:") else []
             collected += line.startswith("Collecting ")
-            note(_progress(line, collected))
+            if news := _progress(line, collected):
+                note(news)
     return tail, errors, process.returncode
 
 
 def _progress(line: str, collected: int) -> str:
-    """One short phrase for where pip is."""
+    """One short phrase if the line says something new about where pip is."""
+    if line.startswith("Collecting "):
+        return f"{collected} packages found"
     if line.startswith("Installing collected packages:"):
         return f"installing {line.count(',') + 1} packages"
     if line.startswith(("Building", "Preparing", "Installing build", "Getting requirements")):
         return line[:60]
-    return f"{collected} packages collected" if collected else "resolving"
+    return ""
 
 
 def _explain(python: Path, title: str, tail: deque[str], errors: list[str]) -> str:

@@ -66,7 +66,9 @@ def set_up(folder: Path, mode: str) -> int:
         return 0
     check_python(folder)
     started = time.monotonic()
-    print(f"setting up {folder.name} ({'a few minutes and about 4 GB' if mode == 'cpu' else 'your own vLLM'})")
+    print(
+        f"setting up {folder.name} ({'the first time: a few minutes, 4 GB' if mode == 'cpu' else 'over your own vLLM'})"
+    )
     with exclusive(folder):
         if is_current(folder, wanted):  # another set-up finished while this one waited
             return 0

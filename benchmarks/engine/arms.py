@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WARM_REQUESTS = 8
+_NOWHERE = "http://127.0.0.1:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,13 @@ def reference_span(load: Load) -> Any:
     return next(span for span in exporter.get_finished_spans() if "gen_ai.response.id" in span.attributes)
 
 
+def plain_engine(model_args: dict[str, Any]) -> Any:
+    """Build an engine as ``LLM(...)`` is by default: without statistics."""
+    from vllm import LLM
+
+    return LLM(**model_args)
+
+
 def engines(model_args: dict[str, Any]) -> tuple[Any, Any, SwitchProvider]:
     """Build two engines: one as ``LLM(...)`` is by default, one with statistics and vLLM's own tracing.
 
@@ -109,11 +117,9 @@ def engines(model_args: dict[str, Any]) -> tuple[Any, Any, SwitchProvider]:
     its spans go where the arm says, through the same batch processor and exporter as everybody's; the exporter that it
     makes for the endpoint stays idle.
     """
-    from vllm import LLM
-
     switch = SwitchProvider()
     trace.set_tracer_provider(switch)
-    plain = LLM(**model_args)
-    with_tracing = LLM(**model_args, disable_log_stats=False, otlp_traces_endpoint="http://127.0.0.1:1")
+    plain = plain_engine(model_args)
+    with_tracing = plain_engine({**model_args, "disable_log_stats": False, "otlp_traces_endpoint": _NOWHERE})
     with_tracing.llm_engine.output_processor.tracing_enabled = False
     return plain, with_tracing, switch

@@ -13,6 +13,7 @@ from benchmarks.engine.arms import (
     native_arm,
     ours,
     ours_arm,
+    plain_engine,
     reference_span,
 )
 from benchmarks.engine.floor import bare_measurements, bare_span, histograms, with_measurements
@@ -43,25 +44,29 @@ METRIC_ATTRIBUTES = (
 def run(rounds: int) -> dict[str, Any]:
     """Measure, and return the samples by group of arms."""
     plain, with_stats, switch = engines(one_layer_args())
-    cores = {llm: _stub(llm, log_stats) for llm, log_stats in ((plain, False), (with_stats, True))}
+    pristine = plain_engine(one_layer_args())
+    cores = [_stub(llm, log_stats) for llm, log_stats in ((plain, False), (pristine, False), (with_stats, True))]
     reference = reference_span(Load(plain, 1, 16))
-    results: dict[str, Any] = {
-        "facts": {
-            "span_attributes": len(reference.attributes),
-            "span_attributes_with_stats": len(reference_span(Load(with_stats, 1, 16)).attributes),
-            "identity": identity(plain),
-        },
-        "groups": {},
+    facts = {
+        "span_attributes": len(reference.attributes),
+        "span_attributes_with_stats": len(reference_span(Load(with_stats, 1, 16)).attributes),
+        "identity": identity(plain),
     }
+    groups: dict[str, Any] = {}
     with otlp_receiver() as endpoint:
-        arms = _short_arms(Load(plain, *SHORT[:2]), Load(with_stats, *SHORT[:2]), switch, reference)
-        arms += _otlp_arms(Load(plain, *SHORT[:2]), Load(with_stats, *SHORT[:2]), switch, reference, endpoint)
-        results["groups"]["short"] = run_rounds("frontend, 16 tokens", arms, rounds)
-    for name, load in (("long", LONG), ("short_alone", SHORT_ALONE), ("long_alone", LONG_ALONE)):
-        cores[plain].in_flight = load[2]
-        arms = _length_arms(Load(plain, *load[:2]), reference)
-        results["groups"][name] = run_rounds(f"frontend, {load[1]} tokens, {load[2]} in flight", arms, rounds)
-    return results
+        loads = [Load(llm, *SHORT[:2]) for llm in (plain, pristine, with_stats)]
+        arms = [*_short_arms(*loads, switch, reference), *_otlp_arms(loads[0], loads[2], switch, reference, endpoint)]
+        groups["short"] = run_rounds("frontend, 16 tokens", arms, rounds)
+    for name, (requests, tokens, in_flight) in (
+        ("long", LONG),
+        ("short_alone", SHORT_ALONE),
+        ("long_alone", LONG_ALONE),
+    ):
+        for core in cores:
+            core.in_flight = in_flight
+        arms = _length_arms(Load(plain, requests, tokens), Load(pristine, requests, tokens), reference)
+        groups[name] = run_rounds(f"frontend, {tokens} tokens, {in_flight} in flight", arms, rounds)
+    return {"facts": facts, "groups": groups}
 
 
 def _stub(llm: Any, log_stats: bool) -> StubCore:
@@ -70,10 +75,11 @@ def _stub(llm: Any, log_stats: bool) -> StubCore:
     return core
 
 
-def _short_arms(plain: Load, stats: Load, switch: SwitchProvider, reference: Any) -> list[Arm]:
+def _short_arms(plain: Load, pristine: Load, stats: Load, switch: SwitchProvider, reference: Any) -> list[Arm]:
     measured, off = Sink(), Sink(sampler=ALWAYS_OFF)
     with_metrics = with_measurements(_floor(measured, reference), _measurements(reference))
     return [
+        pristine.arm("pristine"),
         plain.arm("bare"),
         plain.arm("bare_again"),
         _floor_arm(plain, "floor", Sink(), reference),
@@ -96,8 +102,9 @@ def _otlp_arms(plain: Load, stats: Load, switch: SwitchProvider, reference: Any,
     ]
 
 
-def _length_arms(load: Load, reference: Any) -> list[Arm]:
+def _length_arms(load: Load, pristine: Load, reference: Any) -> list[Arm]:
     return [
+        pristine.arm("pristine"),
         load.arm("bare"),
         load.arm("bare_again"),
         _floor_arm(load, "floor", Sink(), reference),

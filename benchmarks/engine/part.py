@@ -33,9 +33,9 @@ PARTS = {
     "imports": Part("imports", 40, 8),
     "micro": Part("micro", 100, 20),
     "frontend": Part("frontend", 120, 12),
-    "offline": Part("offline", 30, 5),
-    "small_vocabulary": Part("offline", 24, 4, "run_small_vocabulary"),
-    "real_model": Part("offline", 16, 3, "run_real_model"),
+    "offline": Part("offline", 50, 5),
+    "small_vocabulary": Part("offline", 50, 8, "run_small_vocabulary"),
+    "real_model": Part("offline", 14, 2, "run_real_model"),
     "concurrent": Part("concurrent", 24, 4, engine_in_process=False),
 }
 

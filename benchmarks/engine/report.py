@@ -26,11 +26,13 @@ _HEAD = ("| what | target | measured, 95 % interval | quartiles; extremes | verd
 def render(parts: Mapping[str, Any], run: Mapping[str, str]) -> str:
     """Return the section of RESULTS.md about the engine instrumentation."""
     rows = verdicts.rows(parts)
-    judged = [row for row in rows if row.met is not None]
+    judged = [row.verdict for row in rows if row.verdict]
+    met, not_met = judged.count(verdicts.MET), judged.count(verdicts.NOT_MET)
     lines = [
         "## Engine instrumentation",
         "",
-        f"{sum(bool(row.met) for row in judged)} of {len(judged)} judged figures meet their target.",
+        f"Of {len(judged)} judged figures {met} meet their target, {not_met} do not, and for {len(judged) - met - not_met} "
+        "the rounds cannot tell.",
         "",
         *(f"- {name}: {value}" for name, value in run.items()),
         "- rounds: " + ", ".join(f"{name} {part['rounds']}" for name, part in parts.items()),
@@ -60,5 +62,4 @@ def write(section: str, path: Path) -> None:
 
 
 def _line(row: Row) -> str:
-    verdict = "" if row.met is None else "met" if row.met else "**not met**"
-    return f"| {row.what} | {row.limit} | {row.measured} | {row.spread} | {verdict} |"
+    return f"| {row.what} | {row.limit} | {row.measured} | {row.spread} | {row.verdict} |"

@@ -54,9 +54,19 @@ def load(model: str) -> LLM:
     import torch
     from vllm import LLM
 
-    memory = {"gpu_memory_utilization": 0.3} if torch.cuda.is_available() else {}
+    options: dict[str, Any] = {"gpu_memory_utilization": 0.3} if torch.cuda.is_available() else {}
+    if has_structured_outputs():
+        # A model this small would fill its answers with the spaces that JSON allows.
+        options["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
     # Without statistics an offline engine reports no time to first token.
-    return LLM(model, enforce_eager=True, max_model_len=1024, disable_log_stats=False, seed=0, **memory)
+    return LLM(model, enforce_eager=True, max_model_len=1024, disable_log_stats=False, seed=0, **options)
+
+
+def has_structured_outputs() -> bool:
+    """Whether this vLLM has structured outputs under that name (0.11 and later; *guided decoding* before)."""
+    from vllm import sampling_params
+
+    return hasattr(sampling_params, "StructuredOutputsParams")
 
 
 def try_out(llm: LLM) -> None:
@@ -94,13 +104,11 @@ def sampling(prompt: dict[str, Any]) -> SamplingParams:
 
 def held_to(schema: dict[str, Any]) -> dict[str, Any]:
     """The sampling arguments for a JSON schema, under the name that this vLLM has for them."""
-    try:
-        from vllm.sampling_params import StructuredOutputsParams
-    except ImportError:  # before vLLM 0.11
-        from vllm.sampling_params import GuidedDecodingParams
+    from vllm import sampling_params
 
-        return {"guided_decoding": GuidedDecodingParams(json=schema)}
-    return {"structured_outputs": StructuredOutputsParams(json=schema)}
+    if has_structured_outputs():
+        return {"structured_outputs": sampling_params.StructuredOutputsParams(json=schema)}
+    return {"guided_decoding": sampling_params.GuidedDecodingParams(json=schema)}
 
 
 def describe(prompt: dict[str, Any], choice: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _log = logging.getLogger("traceai_vllm")
-_lock = threading.Lock()
+# Reentrant: the garbage collector may run a callback of ours, and that fail, in a thread that holds it.
+_lock = threading.RLock()
 _errors: Counter[tuple[str, str]] = Counter()
 
 

@@ -1,12 +1,12 @@
-"""Runs one use of vLLM under one fault, and says what is wrong for the user after it."""
+"""Runs one use of vLLM under one fault after the other, and says what is wrong for the user after each."""
 
 from __future__ import annotations
 
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -16,18 +16,23 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 import traceai_vllm
-from tests.support.faults import KINDS, Kind, Target, called_in, injected
-from tests.support.usage import Engines, Outcome, outcome_of
+from tests.support.fault_seam import FINALIZERS, SEAM
+from tests.support.faults import KINDS, Injected, Kind, Target, called_in
+from tests.support.usage import Engines, Outcome, Use, outcome_of
+from tests.support.usage_async import stream_switched_off_meanwhile, streamed
+from tests.support.usage_offline import imported, one_token, switched_off_meanwhile
 from traceai_vllm import guard
-from traceai_vllm.engine import funnel
+from traceai_vllm.engine import funnel, patches
 
-# More than any use makes of engine requests: two prompts, one of them with two answers.
-MOST_ANSWERS = 3
-_NO_RESOURCE = Resource.get_empty()
-
-Use = Callable[[Engines], Any]
+NO_RESOURCE = Resource.get_empty()
+# Some functions do not run in each run of a use: it depends on when the engine's process answers.
+ATTEMPTS = 5
+# In these the patching itself may fail, and vLLM then keeps functions of ours that do nothing.
+SWITCHING = (imported, switched_off_meanwhile, stream_switched_off_meanwhile)
+_ABSENT = object()
 
 
 class SpanCount(SpanProcessor):
@@ -44,34 +49,48 @@ class SpanCount(SpanProcessor):
         self.ended += 1
 
 
-class Printed:
+class NowhereExporter(SpanExporter):
+    """Takes spans and keeps nothing."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class Printed(logging.Handler):
     """What reached the user's log and stderr while it was watched."""
 
     def __init__(self) -> None:
-        self._text = io.StringIO()
+        super().__init__()
+        self._stderr = io.StringIO()
+        self._logged = 0
+        self.kinds = 0
 
     @property
     def tracebacks(self) -> int:
-        """How many tracebacks there are."""
-        return self._text.getvalue().count("Traceback (most recent call last)")
+        """How many errors were shown, each with its traceback."""
+        return self._logged + self._stderr.getvalue().count("Traceback (most recent call last)")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the record, as a handler of the user's would."""
+        self.format(record)
+        self._logged += record.exc_info is not None
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Collect it, with the internal errors of this time alone in the guard's count."""
-        handler = logging.StreamHandler(self._text)
+        """Collect it, and count the kinds of internal errors of this time alone."""
         logger = logging.getLogger("traceai_vllm")
-        logger.addHandler(handler)
+        logger.addHandler(self)
         logger.propagate = False
         try:
             with (
                 mock.patch.object(guard, "_errors", type(guard._errors)()),
                 mock.patch.object(sys, "unraisablehook", sys.__unraisablehook__),
-                redirect_stderr(self._text),
+                redirect_stderr(self._stderr),
             ):
                 yield
                 self.kinds = len(guard.internal_errors())
         finally:
-            logger.removeHandler(handler)
+            logger.removeHandler(self)
             logger.propagate = True
 
 
@@ -95,14 +114,14 @@ class Tally:
     """The results of one use of vLLM under every fault.
 
     Attributes:
-        functions: names of the functions that were made to fail.
-        faults: how many faults there were.
+        tried: function and kind of each fault that was put in place.
+        reached: those that came to happen.
         failures: fault and problem, for every problem.
-        whole: how many faults left the trace with as many spans as without a fault, all ended.
+        whole: how many faults left as many spans as there are without a fault, all ended.
     """
 
-    functions: set[str] = field(default_factory=set)
-    faults: int = 0
+    tried: set[tuple[str, str]] = field(default_factory=set)
+    reached: set[tuple[str, str]] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
     whole: int = 0
 
@@ -111,111 +130,152 @@ class Harness:
     """Puts faults into the hooks while real engines work.
 
     Args:
-        engines: the engines.
-        seam: names of the functions that are spared because they hold the user's call.
-        quiet: names of functions that Python calls itself; it prints an exception of theirs each time.
+        engines: the engines; vLLM is not instrumented.
+        store: what ``instrument(store=...)`` adds to the tracer provider.
+
+    Attributes:
+        tallies: name of a use to what :meth:`walk` has found.
+        phase_spans: instrument with it.
+        boundary_faults: how many faults of OpenTelemetry's were tried.
+        rows: our answers to the questions that were put to other libraries.
     """
 
-    def __init__(self, engines: Engines, seam: frozenset[str], quiet: frozenset[str]) -> None:
+    def __init__(self, engines: Engines, store: SpanProcessor) -> None:
         self.engines = engines
-        self._seam = seam
-        self._quiet = quiet
+        self.tallies: dict[str, Tally] = {}
+        self.boundary_faults = 0
+        self.phase_spans = True
+        self.rows: list[dict[str, Any]] = []
+        self._store = store
+        owners = {(patch.module, patch.owner): patch for patch in patches.PATCHES}
+        self._owners = [getattr(sys.modules[module], owner) for module, owner in owners]
+        self._own = [dict(vars(owner)) for owner in self._owners]
+
+    def expected(self, use: Use) -> Outcome:
+        """Return what a use comes to without us."""
+        self.uninstrument()
+        outcome_of(use, self.engines)  # what vLLM does only once is done
+        return outcome_of(use, self.engines)
 
     def walk(self, use: Use) -> Tally:
         """Make each function that runs during a use fail in each way, one after the other."""
-        self.uninstrument()
-        outcome_of(use, self.engines)  # what vLLM does only once is done
-        expected = outcome_of(use, self.engines)
+        expected = self.expected(use)
         healthy = self.result(use, expected)
         tally = Tally(failures=[f"no fault: {problem}" for problem in healthy.problems])
         for target in self.targets(use):
-            tally.functions.add(target.name)
+            tally.tried |= {(target.name, kind.name) for kind in KINDS if kind.fits(target)}
             for kind in KINDS:
                 if kind.fits(target):
-                    self._count(tally, healthy, use, expected, target, kind)
+                    self._try(tally, healthy, use, expected, target, kind)
         self.uninstrument()
+        self.tallies[use.__name__] = tally
         return tally
 
-    def targets(self, use: Use) -> list[Target]:
-        """Return the functions that run during a use, without the seam."""
+    def targets(self, use: Use, fault: AbstractContextManager[Any] | None = None) -> list[Target]:
+        """Return the functions that run during a use, with a fault in place if one is given; without the seam."""
         self.fresh()
-        called = called_in(lambda: outcome_of(use, self.engines))
-        return [target for target in called if target.name not in self._seam]
+        with fault or nullcontext():
+            called = called_in(lambda: outcome_of(use, self.engines))
+        return [target for target in called if target.name not in SEAM]
 
-    def _count(self, tally: Tally, healthy: Result, use: Use, expected: Outcome, target: Target, kind: Kind) -> None:
-        result = self.result(use, expected, target, kind)
-        tally.faults += 1
+    def _try(self, tally: Tally, healthy: Result, use: Use, expected: Outcome, target: Target, kind: Kind) -> None:
+        for _ in range(ATTEMPTS):
+            fault = Injected(target, kind)
+            result = self.result(use, expected, fault, quiet=target.name not in FINALIZERS)
+            if fault.reached:
+                break
+        else:
+            return
+        tally.reached.add((target.name, kind.name))
         tally.failures += [f"{target.name} {kind.name}: {problem}" for problem in result.problems]
         tally.whole += result.spans == healthy.spans and not result.dangling
 
-    def result(self, use: Use, expected: Outcome, target: Target | None = None, kind: Kind | None = None) -> Result:
-        """Use vLLM, with a fault in place if one is given, and compare with what is expected."""
+    def result(
+        self, use: Use, expected: Outcome, fault: AbstractContextManager[Any] | None = None, *, quiet: bool = True
+    ) -> Result:
+        """Use vLLM, with a fault in place if one is given, and compare with what is expected.
+
+        Args:
+            use: what the user does.
+            expected: what comes of it without us.
+            fault: makes something fail.
+            quiet: no more than one error of each kind may be shown.
+        """
         self.fresh()
         printed = Printed()
-        problems = []
+        problems: list[str] = []
         with printed.watch():
-            if target is None or kind is None:
+            with fault or nullcontext():
                 outcome = outcome_of(use, self.engines)
-            else:
-                with injected(target, kind) as injection:
-                    outcome = outcome_of(use, self.engines)
-                if not injection.reached:
-                    problems.append("it was not called, so nothing was tested")
-        if outcome != expected:
-            problems.append(f"the user got {outcome} instead of {expected}")
-        if printed.tracebacks > printed.kinds and (target is None or target.name not in self._quiet):
-            problems.append(f"{printed.tracebacks} tracebacks were printed for {printed.kinds} kinds of error")
-        problems += self._leftovers()
-        problems += self._switched_off()
-        return Result(problems, self.spans.ended, self.spans.begun - self.spans.ended)
+                problems += self._growth(use)
+            spans = self.spans
+            if outcome != expected:
+                problems.append(f"the user got {outcome} instead of {expected}")
+            problems += self._leftovers(use)
+            problems += self._switched_off(use)
+        if quiet and printed.tracebacks > printed.kinds:
+            problems.append(f"{printed.tracebacks} errors were shown, of {printed.kinds} kinds")
+        return Result(problems, spans.ended, spans.begun - spans.ended)
 
-    def _switched_off(self) -> list[str]:
-        try:
-            self.uninstrument()
-        except Exception as error:
-            self._forget_trackers()
-            self.uninstrument()
-            return [f"uninstrument() raised {error!r}"]
-        return []
+    def _growth(self, use: Use) -> list[str]:
+        held = self._held()
+        if not held:
+            return []
+        outcome_of(use, self.engines)
+        return [f"{held} requests are held, and {self._held()} after as many again"] if self._held() > held else []
 
-    def _leftovers(self) -> list[str]:
-        left = self._open()
-        if left > MOST_ANSWERS:
-            return [f"{left} requests are held, more than were made"]
-        if left:
-            for use in self._next_requests:
-                outcome_of(use, self.engines)
-            left = self._open()
-        return [f"{left} requests are held for ever"] if left else []
+    def _leftovers(self, use: Use) -> list[str]:
+        if self._held():
+            if use in SWITCHING:
+                self._instrument()
+            for next_use in (one_token, streamed):
+                outcome_of(next_use, self.engines)
+        held = self._held()
+        return [f"{held} requests are held for ever"] if held else []
 
-    def _open(self) -> int:
+    def _held(self) -> int:
         trackers = [processor.__dict__.get(funnel._ATTRIBUTE) for processor in self.engines.processors]
         return sum(len(getattr(tracker, "open", ())) for tracker in trackers)
 
-    _next_requests: tuple[Use, ...] = ()
+    def _switched_off(self, use: Use) -> list[str]:
+        problems = []
+        try:
+            self.uninstrument()
+        except Exception as error:
+            problems.append(f"uninstrument() raised {error!r}")
+        if use not in SWITCHING and [dict(vars(owner)) for owner in self._owners] != self._own:
+            problems.append("vLLM did not get its own functions back")
+        return problems
 
-    def fresh(self, **options: Any) -> None:
-        """Instrument vLLM as if it had never been: also what happens once per engine will happen again."""
-        self.uninstrument()
-        self._forget_trackers()
-        self.spans = SpanCount()
-        tracer_provider = TracerProvider(resource=_NO_RESOURCE, shutdown_on_exit=False)
-        tracer_provider.add_span_processor(self.spans)
-        traceai_vllm.instrument(
-            **{
-                "tracer_provider": tracer_provider,
-                "meter_provider": MeterProvider(
-                    [InMemoryMetricReader()], resource=_NO_RESOURCE, shutdown_on_exit=False
-                ),
-                "phase_spans": True,
-                **options,
-            }
-        )
-
-    def _forget_trackers(self) -> None:
+    def fresh(self) -> None:
+        """Instrument vLLM as if it had never been: what happens once per engine will happen again."""
         for processor in self.engines.processors:
             for name in (funnel._ATTRIBUTE, *funnel.HOOKS_IN_FLIGHT):
                 processor.__dict__.pop(name, None)
+        self._instrument()
+
+    def _instrument(self) -> None:
+        self._restore()
+        self.uninstrument()
+        self.spans = SpanCount()
+        tracer_provider = TracerProvider(resource=NO_RESOURCE, shutdown_on_exit=False)
+        tracer_provider.add_span_processor(self.spans)
+        tracer_provider.add_span_processor(SimpleSpanProcessor(NowhereExporter()))
+        tracer_provider.add_span_processor(self._store)
+        self.engines.tracer_provider = tracer_provider
+        meter_provider = MeterProvider([InMemoryMetricReader()], resource=NO_RESOURCE, shutdown_on_exit=False)
+        traceai_vllm.instrument(
+            tracer_provider=tracer_provider, meter_provider=meter_provider, phase_spans=self.phase_spans
+        )
+
+    def _restore(self) -> None:
+        patches._applied.clear()
+        for owner, own in zip(self._owners, self._own, strict=True):
+            for name in {patch.name for patch in patches.PATCHES} & {*vars(owner), *own}:
+                if name not in own:
+                    delattr(owner, name)
+                elif vars(owner).get(name, _ABSENT) is not own[name]:
+                    setattr(owner, name, own[name])
 
     @staticmethod
     def uninstrument() -> None:

@@ -12,7 +12,6 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import CodeType, FrameType, FunctionType
@@ -167,42 +166,38 @@ KINDS = (
 )
 
 
-class Injection:
-    """A fault that is in place.
+class Injected:
+    """Context manager: makes a function fail in a given way for a while.
 
     Attributes:
         reached: how often the function was called meanwhile.
     """
 
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
+    def __init__(self, target: Target, kind: Kind) -> None:
         self.reached = 0
+        self._target = target
+        self._kind = kind
+        self._before: list[tuple[FunctionType, CodeType]] = []
 
-    def acting(self, original: Any) -> Callable[..., Any]:
-        """Return what runs instead of the function."""
+    def __enter__(self) -> Injected:
+        code = self._target.code
+        self._before = [(f, f.__code__) for f in (*self._target.functions, *self._target.makers)]
+        for function in self._target.functions:
+            function.__code__ = _faulty(code, self._acting(_copy(function)))
+        for function in self._target.makers:
+            function.__code__ = _with_inner(function.__code__, code, _faulty(code, self._acting(None)))
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        for function, code in self._before:
+            function.__code__ = code
+
+    def _acting(self, original: Any) -> Callable[..., Any]:
         def act(*args: Any, **kwargs: Any) -> Any:
             self.reached += 1
             return self._kind.act(original, args, kwargs)
 
         return act
-
-
-@contextmanager
-def injected(target: Target, kind: Kind) -> Iterator[Injection]:
-    """Make a function fail in a given way for a while."""
-    injection = Injection(kind)
-    before = [(function, function.__code__) for function in (*target.functions, *target.makers)]
-    try:
-        for function in target.functions:
-            function.__code__ = _faulty(target.code, injection.acting(_copy(function)))
-        for function in target.makers:
-            faulty = _faulty(target.code, injection.acting(None))
-            function.__code__ = _with_inner(function.__code__, target.code, faulty)
-        yield injection
-    finally:
-        for function, code in before:
-            function.__code__ = code
 
 
 def _copy(function: FunctionType) -> FunctionType:

@@ -50,11 +50,13 @@ def add_request(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
     try:
         result = wrapped(*args, **kwargs)
     except BaseException as error:
-        _reject(live, error)
+        with _REJECTED:
+            _reject(live, error)
         raise
     finally:
         admission.reset(token)
-    _admitted(live)
+    with _ADMITTED:
+        _admitted(live)
     return result
 
 
@@ -72,24 +74,24 @@ async def _admit(live: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         result = await coroutine
     except BaseException as error:
-        _reject(live, error)
+        with _REJECTED:
+            _reject(live, error)
         raise
     finally:
         admission.reset(token)
-    _admitted(live)
+    with _ADMITTED:
+        _admitted(live)
     return result
 
 
 def _reject(live: Any, error: BaseException) -> None:
-    with _REJECTED:
-        if isinstance(live, LiveRequest):
-            live.rejected(error)
+    if isinstance(live, LiveRequest):
+        live.rejected(error)
 
 
 def _admitted(live: Any) -> None:
-    with _ADMITTED:
-        if isinstance(live, LiveRequest):
-            live.admitted()
+    if isinstance(live, LiveRequest):
+        live.admitted()
 
 
 def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
@@ -142,8 +144,13 @@ def _keep_call(engine: Any, generator: Any, args: Any, kwargs: Any) -> None:
     key = _key(_argument(args, kwargs, 2, "request_id"), _argument(args, kwargs, 0, "prompt"), params)
     call = _Call(otel_context.get_current(), _streams(params))
     calls.setdefault(key, []).append(call)
+
+    def forget(_: Any) -> None:
+        with _CALL:
+            _forget(calls, key, call)
+
     # A generator that is never consumed must not keep its caller's context for ever.
-    call.generator = weakref.ref(generator, lambda _: _forget(calls, key, call))
+    call.generator = weakref.ref(generator, forget)
 
 
 def _take_call(tracker: Tracker, key: Any) -> _Call | None:

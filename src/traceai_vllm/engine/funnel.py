@@ -25,7 +25,7 @@ _ADMIT = Guard("the admission of a request")
 _FINISH = Guard("the end of a request")
 _ABORT = Guard("the abort of a request")
 _FAIL = Guard("the failure of an engine")
-_SWEEP = Guard("looking for requests that vLLM rejected")
+_SWEEP = Guard("looking for requests that have ended")
 _LOAD = Guard("the engine's load")
 
 
@@ -76,7 +76,8 @@ class Tracker:
     def close_all(self, error: BaseException) -> None:
         """End every open answer with the same error."""
         for request_id in tuple(self.open):
-            self.close(request_id, None, error)
+            with _FAIL:
+                self.close(request_id, None, error)
 
 
 _processors: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -107,6 +108,8 @@ def add_request(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:
     result = wrapped(*args, **kwargs)
     with _ADMIT:
         _admit(processor, request, known)
+    with _SWEEP:
+        _let_go(tracker_of(processor), processor.request_states)
     return result
 
 
@@ -134,6 +137,13 @@ def _open(tracker: Tracker, request: Any, state: Any) -> None:
         extract.read_load(live.record, tracker.load)
     if alone:
         live.admitted()
+
+
+def _let_go(tracker: Tracker, states: Any) -> None:
+    # Requests whose end was missed by an error of ours: they must not be held for ever, and end as abandoned.
+    if len(tracker.open) > len(states):
+        for request_id in [known for known in tracker.open if known not in states]:
+            del tracker.open[request_id]
 
 
 def finished(wrapped: Any, processor: Any, args: Any, kwargs: Any) -> Any:

@@ -49,9 +49,9 @@ class LiveRequest:
     )
 
     def __init__(self, active: Runtime, record: RequestRecord) -> None:
+        self._runtime = active
         self.record = record
         self.ended = False
-        self._runtime = active
         self._clock = time.perf_counter_ns()
         self._first_token: int | None = None
         self._adopted = False
@@ -99,12 +99,20 @@ class LiveRequest:
         if self._open_answers == 0 and not self._admitting:
             self._end()
 
+    def abandoned(self) -> None:
+        """End a request that vLLM forgot (its engine was dropped, an input stream never sent anything)."""
+        self.record.error_type = "abandoned"
+        self._finish()
+
     def _end(self) -> None:
         if self.ended:
             return
-        self._close_record()
         if self._runtime.lost:
             self._runtime.drain()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._close_record()
         self._runtime.pipeline.finish(self.record)
 
     def _start_at(self, arrival: float) -> None:
@@ -155,12 +163,8 @@ class LiveRequest:
             state.detokenizer.__dict__.pop("update", None)
 
     def __del__(self) -> None:
-        # vLLM forgot the request without an end (its engine was dropped, or an input stream never sent anything).
-        if getattr(self, "ended", True):
-            return
-        self.record.error_type = "abandoned"
-        self._close_record()
-        self._runtime.lost.append(self.record)
+        if not getattr(self, "ended", True):
+            self._runtime.lost.append(self)
 
 
 class _Internal:
@@ -202,7 +206,8 @@ def begin(
         operation=str(ctx.get(OPERATION_KEY) or extract.operation_of(params)),
         start_ns=called_ns or time.time_ns(),
     )
-    extract.read_params(record, params)
+    with _READ:
+        extract.read_params(record, params)
     return LiveRequest(active, record)
 
 

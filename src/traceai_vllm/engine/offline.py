@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import runtime
@@ -22,7 +23,6 @@ from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.spans import error_status
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from traceai_vllm.engine.runtime import Runtime
@@ -57,7 +57,7 @@ class Batch:
         self.variant = tracker_of_engine(llm.llm_engine).variant() or UNKNOWN_VARIANT
         self.caller = otel_context.get_current()
         self.span: Span = active.pipeline.spans.start_batch(f"LLM.{name}", self.variant, self.caller)
-        self._token = otel_context.attach(self._context())
+        self.context = self._context()
 
     def _context(self) -> Context:
         ctx = trace.set_span_in_context(self.span, self.caller)
@@ -69,35 +69,42 @@ class Batch:
             ctx = otel_context.set_value(INTERNAL_KEY, True, ctx)
         return ctx
 
-    def leave(self) -> None:
-        """Make the caller's context current again."""
-        otel_context.detach(self._token)
-
     def end(self, result: Any, error: BaseException | None) -> None:
         """End the span with the result's size, or with the error that the user gets."""
-        if error is not None:
-            self.span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-            self.span.set_status(error_status(error_type(error), error_message(error)))
-        elif isinstance(result, list):
-            self.span.set_attribute(semconv.BATCH_SIZE, len(result))
-        self.span.end()
+        try:
+            if error is not None:
+                self.span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+                self.span.set_status(error_status(error_type(error), error_message(error)))
+            elif isinstance(result, list):
+                self.span.set_attribute(semconv.BATCH_SIZE, len(result))
+        finally:
+            self.span.end()
 
 
 def call(name: str) -> Any:
     """Build the hook on an entry point of ``LLM``, such as ``chat``."""
 
     def hook(wrapped: Any, llm: Any, args: Any, kwargs: Any) -> Any:
-        batch = None
+        batch, token = None, None
         with _BEGIN:
             batch = _begin(llm, name)
-        if batch is None:
+            # Attached and detached here and nowhere else: the caller's context must come back whatever fails.
+            if batch is not None and isinstance(batch.context, Context):
+                token = otel_context.attach(batch.context)
+        if batch is None or token is None:
             return wrapped(*args, **kwargs)
         try:
-            result = wrapped(*args, **kwargs)
+            try:
+                result = wrapped(*args, **kwargs)
+            finally:
+                with _DETACH:
+                    otel_context.detach(token)
         except BaseException as error:
-            _end(batch, None, error, args, kwargs)
+            with _END:
+                _end(batch, None, error, args, kwargs)
             raise
-        _end(batch, result, None, args, kwargs)
+        with _END:
+            _end(batch, result, None, args, kwargs)
         return result
 
     return hook
@@ -115,10 +122,7 @@ def _end(batch: Batch, result: Any, error: BaseException | None, args: Any, kwar
     with _BEAMS:
         if batch.name == "beam_search":
             _finish_beam_searches(batch, result, error, args, kwargs)
-    with _DETACH:
-        batch.leave()
-    with _END:
-        batch.end(result, error)
+    batch.end(result, error)
 
 
 def _finish_beam_searches(batch: Batch, result: Any, error: BaseException | None, args: Any, kwargs: Any) -> None:

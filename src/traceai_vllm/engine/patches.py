@@ -124,11 +124,14 @@ def _apply_if_imported(name: str) -> None:
 def _apply(module: Any) -> None:
     with _lock:
         for patch in PATCHES:
-            if patch.module == module.__name__ and patch not in _applied and patch.only_if(module):
-                _apply_one(patch, module)
+            if patch.module == module.__name__ and patch not in _applied:
+                with _PATCH:
+                    _apply_one(patch, module)
 
 
 def _apply_one(patch: Patch, module: Any) -> None:
+    if not patch.only_if(module):
+        return
     owner = getattr(module, patch.owner, None)
     original = getattr(owner, patch.name, _MISSING)
     if original is _MISSING:
@@ -144,16 +147,18 @@ def _apply_one(patch: Patch, module: Any) -> None:
     inherited = patch.name not in vars(owner)
     original = original if inherited else vars(owner)[patch.name]
     replacement = patch.build(original)
+    applied = Applied(patch, owner, inherited, original, replacement)
     setattr(owner, patch.name, replacement)
-    _applied[patch] = Applied(patch, owner, inherited, original, replacement)
+    _applied[patch] = applied
 
 
 def uninstall() -> None:
     """Give vLLM its own function objects back; requests in flight keep what they need to end."""
     with _lock:
-        for processor, tracker in funnel.processors_in_flight():
-            with _UNPATCH:
-                _keep_in_flight(processor, tracker)
+        with _UNPATCH:
+            for processor, tracker in funnel.processors_in_flight():
+                with _UNPATCH:
+                    _keep_in_flight(processor, tracker)
         for applied in list(_applied.values()):
             with _UNPATCH:
                 _restore(applied)

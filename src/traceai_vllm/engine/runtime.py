@@ -11,11 +11,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from traceai_vllm.guard import Guard
+
 if TYPE_CHECKING:
-    from traceai_vllm.record import RequestRecord, Variant
+    from traceai_vllm.engine.live import LiveRequest
+    from traceai_vllm.record import Variant
     from traceai_vllm.telemetry.pipeline import Pipeline
 
 _log = logging.getLogger("traceai_vllm")
+_LOST = Guard("the end of an abandoned request")
 
 
 @dataclass(slots=True, eq=False)
@@ -26,23 +30,25 @@ class Runtime:
         pipeline: takes the records of finished requests.
         model_variant: declared by the user; None to read it from the engine.
         quantization_format: declared by the user; None to read it from the engine.
-        lost: records of requests that vLLM forgot without ending them; see :meth:`drain`.
+        lost: requests that vLLM forgot without ending them; see :meth:`drain`.
     """
 
     pipeline: Pipeline
     model_variant: str | None = None
     quantization_format: str | None = None
-    lost: deque[RequestRecord] = field(default_factory=deque)
+    lost: deque[LiveRequest] = field(default_factory=deque)
     _logged: set[tuple[str, str]] = field(default_factory=set)
 
     def drain(self) -> None:
         """End the requests that were garbage-collected unfinished.
 
-        The garbage collector may run while this thread holds a lock of the OpenTelemetry SDK, so their records wait
-        here until a hook is at a safe place.
+        The garbage collector may run while this thread holds a lock of the OpenTelemetry SDK, so they wait here until
+        a hook is at a safe place.
         """
         while self.lost:
-            self.pipeline.finish(self.lost.popleft())
+            live = self.lost.popleft()
+            with _LOST:
+                live.abandoned()
 
     def note_declared(self, variant: Variant) -> None:
         """Log, once for each, where the user's declaration and the engine disagree."""

@@ -39,12 +39,9 @@ def admission_attributes(record: RequestRecord, variant: Attributes) -> Attribut
         record: the request.
         variant: the attributes of its variant (from :func:`variant_attributes`; the same for a whole engine).
     """
-    attributes = {
-        semconv.OPERATION_NAME: record.operation,
-        semconv.PROVIDER_NAME: semconv.PROVIDER,
-        **variant,
-        **tags_in(record.context),
-    }
+    attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
+    attributes.update(variant)
+    attributes.update(tags_in(record.context))
     for key, value in (
         (semconv.RESPONSE_ID, record.request_id),
         (semconv.REQUEST_MAX_TOKENS, record.max_tokens),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
 
 from traceai_vllm import guard
 from traceai_vllm.telemetry import semconv
@@ -56,6 +56,8 @@ class RequestMetrics:
     """
 
     def __init__(self, meter: Meter) -> None:
+        # Without a meter provider nobody asks for measurements: then none is prepared either.
+        self._wanted = not isinstance(meter, NoOpMeter)
         self._duration = _histogram(meter, semconv.REQUEST_DURATION)
         self._time_to_first_token = _histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
         self._time_per_output_token = _histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
@@ -71,6 +73,8 @@ class RequestMetrics:
             record: the request.
             ctx: a context that holds the request's span, for exemplars.
         """
+        if not self._wanted:
+            return
         attributes = self._attributes(record)
         if record.time_to_first_token is not None:
             self._time_to_first_token.record(record.time_to_first_token, attributes, ctx)

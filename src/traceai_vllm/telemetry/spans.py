@@ -51,14 +51,19 @@ class SpanBuilder:
             attributes=admission_attributes(record, self._variant_attributes(record.variant)),
             start_time=record.start_ns,
         )
-        if span.is_recording():
-            span.set_attributes(result_attributes(record))
-            if record.error_type is not None:
-                span.set_status(error_status(record.error_type, record.error_message))
-            if self._phase_spans:
-                self._emit_phases(record, span)
-        span.end(record.end_ns)
+        try:
+            if span.is_recording():
+                self._fill(span, record)
+        finally:
+            span.end(record.end_ns)
         return span
+
+    def _fill(self, span: Span, record: RequestRecord) -> None:
+        span.set_attributes(result_attributes(record))
+        if record.error_type is not None:
+            span.set_status(error_status(record.error_type, record.error_message))
+        if self._phase_spans:
+            self._emit_phases(record, span)
 
     def start_batch(self, entry_point: str, variant: Variant, ctx: Context) -> Span:
         """Start the span round an offline batch; its caller ends it."""

@@ -1,0 +1,46 @@
+"""The seam: the few functions that hold the user's call, and so cannot fail without it. All others may.
+
+``tests/unit/test_fault_seam.py`` holds these lists against the code.
+"""
+
+# What stands in for vLLM's functions.
+HOOKS = frozenset(
+    {
+        "engine.calls.add_request",
+        "engine.calls.add_request_async",
+        "engine.calls.generate",
+        "engine.calls.step.<locals>.hook",
+        "engine.funnel.abort_requests",
+        "engine.funnel.add_request",
+        "engine.funnel.finished",
+        "engine.funnel.process_outputs.<locals>.hook",
+        "engine.funnel.propagate_error",
+        "engine.funnel.update_scheduler_stats.<locals>.hook",
+        "engine.offline.call.<locals>.hook",
+        "engine.offline.enqueue.<locals>.hook",
+    }
+)
+# What makes them, when vLLM is patched.
+BUILDERS = frozenset(
+    {
+        "engine.calls.step",
+        "engine.funnel.process_outputs",
+        "engine.funnel.update_scheduler_stats",
+        "engine.patches._wrapping.<locals>.<lambda>",
+    }
+)
+# What hooks hand the user's call on to.
+CARRIERS = frozenset({"engine.calls._admit", "engine.live.LiveRequest._watch_first_token.<locals>.first_update"})
+# What keeps errors from others, and the functions with a guard of their own that wrapt and OpenTelemetry call.
+GUARDS = frozenset(
+    {
+        "engine.patches._on_import",
+        "guard.Guard.__enter__",
+        "guard.Guard.__exit__",
+        "store.processor.StoreProcessor.on_end",
+    }
+)
+SEAM = HOOKS | BUILDERS | CARRIERS | GUARDS
+
+# Called by Python itself, which prints their exceptions and goes on.
+FINALIZERS = frozenset({"engine.calls._keep_call.<locals>.forget", "engine.live.LiveRequest.__del__"})
