@@ -65,6 +65,8 @@ def set_up(folder: Path, mode: str) -> int:
     if is_current(folder, wanted):
         return 0
     check_python(folder)
+    if mode == "installed":
+        check_installed_vllm()
     started = time.monotonic()
     print(
         f"setting up {folder.name} ({'the first time: a few minutes, 4 GB' if mode == 'cpu' else 'over your own vLLM'})"
@@ -156,6 +158,15 @@ def check_python(folder: Path) -> None:
         )
 
 
+def check_installed_vllm() -> None:
+    """Refuse a Python without vLLM."""
+    if util.find_spec("vllm") is None:
+        raise SetupError(
+            f"{sys.executable} has no vLLM: activate its environment first, or name its Python, "
+            "as in make demo VLLM=installed PYTHON=…/bin/python"
+        )
+
+
 def interpreter(folder: Path) -> Path:
     """The Python of the environment."""
     return folder / "bin" / "python"
@@ -219,15 +230,13 @@ def build_on_installed_vllm(folder: Path) -> Path:
     mostly installed in an environment of its own. A ``.pth`` file reaches any kind of installation, and that
     one is only ever read. The constraints hold each package there at its version, so that ours hide none.
     """
-    if util.find_spec("vllm") is None:
-        raise SetupError(
-            f"{sys.executable} has no vLLM: activate its environment first, or name its Python, "
-            "as in make demo VLLM=installed PYTHON=…/bin/python"
-        )
+    python = interpreter(folder)
+    if any(site_packages(python).glob("setuptools-*.dist-info")):  # an old one, which would hide yours
+        pip(python, "leave setuptools to your Python", ["uninstall", "--yes", "setuptools"])
     with step(f"use the vLLM of {sys.prefix}"):
         places = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
         lines = [f"import site; site.addsitedir({place!r})" for place in places if os.path.isdir(place)]
-        path_file = site_packages(interpreter(folder)) / "zz_installed_vllm.pth"  # zz: read last, found last
+        path_file = site_packages(python) / "zz_installed_vllm.pth"  # zz: read last, found last
         path_file.write_text("\n".join(lines) + "\n")
         constraints = folder / "installed-constraints.txt"
         constraints.write_text("".join(f"{line}\n" for line in installed_versions()))
@@ -236,7 +245,7 @@ def build_on_installed_vllm(folder: Path) -> Path:
 
 def installed_versions() -> list[str]:
     """``name==version`` of every package of this Python that pip could be tempted to change."""
-    skip = {"traceai-vllm", "pip", "setuptools"}
+    skip = {"traceai-vllm", "pip"}
     named = [(dist.metadata["Name"], dist.version) for dist in metadata.distributions()]
     found = {name.lower(): version for name, version in reversed(named) if name}  # the first on the path counts
     return [f"{name}=={version}" for name, version in sorted(found.items()) if name not in skip]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,13 +18,15 @@ from typing import Any
 
 from benchmarks.engine import machine, report
 from benchmarks.engine.part import PARTS
-from benchmarks.engine.setting import REPOSITORY
+from benchmarks.engine.setting import MODEL_THREADS, REPOSITORY
 
 _TIMEOUT_S = 1_800
 
 
 def main() -> int:
     arguments = _arguments()
+    if arguments.model_threads is not None:
+        os.environ[MODEL_THREADS] = str(arguments.model_threads)
     whole_run = set(arguments.only) == set(PARTS) and not arguments.quick
     out = REPOSITORY / "benchmarks" if whole_run else Path(tempfile.mkdtemp(prefix="traceai-bench-"))
     (out / "results").mkdir(exist_ok=True)
@@ -48,6 +51,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds; does not touch benchmarks/RESULTS.md")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--model-threads", type=int, metavar="N", help="threads of the model; vLLM's choice if not given"
+    )
     return parser.parse_args()
 
 

@@ -93,8 +93,8 @@ def native_arm(load: Load, name: str, switch: SwitchProvider, sink: Sink) -> Arm
     return load.arm(name, partial(native, load.llm, switch, sink), sink, (1, 0))
 
 
-def reference_span(load: Load) -> Any:
-    """Return the span that traceai-vllm makes for a request of this load."""
+def reference_span(load: Any) -> Any:
+    """Return the span that traceai-vllm makes for a request of this load (any with ``run(requests)``)."""
     exporter = InMemorySpanExporter()
     sink = Sink(exporter)
     with ours(sink):

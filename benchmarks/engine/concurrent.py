@@ -11,7 +11,8 @@ import itertools
 from functools import partial
 from typing import Any
 
-from benchmarks.engine.arms import ours
+from benchmarks.engine.arms import WARM_REQUESTS, ours, reference_span
+from benchmarks.engine.floor import at_finish, bare_span
 from benchmarks.engine.rounds import Arm, run_rounds
 from benchmarks.engine.setting import one_layer_args, prompts, sampling
 from benchmarks.engine.telemetry import Sink, meter_provider
@@ -69,9 +70,17 @@ def run(rounds: int) -> dict[str, Any]:
 
 
 def _arms(load: AsyncLoad) -> list[Arm]:
-    warm = partial(load.run, 8)
-    arms = [Arm("bare", load.run, warm), Arm("bare_again", load.run, warm)]
-    for name, meters in (("ours", None), ("ours_metrics", meter_provider())):
-        sink = Sink()
-        arms.append(Arm(name, load.run, warm, partial(ours, sink, meters), sink.flush, sink.count, 1, 0))
-    return arms
+    floor = Sink()
+    reference = reference_span(load)
+    make = bare_span(floor.provider.get_tracer("benchmark"), reference.name, dict(reference.attributes))
+    return [
+        Arm("bare", load.run, partial(load.run, WARM_REQUESTS)),
+        Arm("bare_again", load.run, partial(load.run, WARM_REQUESTS)),
+        _arm(load, "floor", floor, partial(at_finish, make)),
+        _arm(load, "ours", sink := Sink(), partial(ours, sink)),
+        _arm(load, "ours_metrics", sink := Sink(), partial(ours, sink, meter_provider())),
+    ]
+
+
+def _arm(load: AsyncLoad, name: str, sink: Sink, enter: Any) -> Arm:
+    return Arm(name, load.run, partial(load.run, WARM_REQUESTS), enter, sink.flush, sink.count, spans_per_request=1)

@@ -36,7 +36,7 @@ PARTS = {
     "offline": Part("offline", 50, 5),
     "small_vocabulary": Part("offline", 50, 8, "run_small_vocabulary"),
     "real_model": Part("offline", 14, 2, "run_real_model"),
-    "concurrent": Part("concurrent", 24, 4, engine_in_process=False),
+    "concurrent": Part("concurrent", 24, 3, engine_in_process=False),
 }
 
 

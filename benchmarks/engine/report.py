@@ -31,8 +31,8 @@ def render(parts: Mapping[str, Any], run: Mapping[str, str]) -> str:
     lines = [
         "## Engine instrumentation",
         "",
-        f"Of {len(judged)} judged figures {met} meet their target, {not_met} do not, and for {len(judged) - met - not_met} "
-        "the rounds cannot tell.",
+        f"Of {len(judged)} judged figures {met} meet their target and {not_met} do not; for the other "
+        f"{len(judged) - met - not_met} the rounds cannot tell.",
         "",
         *(f"- {name}: {value}" for name, value in run.items()),
         "- rounds: " + ", ".join(f"{name} {part['rounds']}" for name, part in parts.items()),

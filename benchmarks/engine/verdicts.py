@@ -118,13 +118,21 @@ def _expected(parts: Parts) -> list[Row]:
 
 def _concurrent(groups: Any, _: Any) -> list[Row]:
     group = groups["concurrent"]
-    added = summary.added_cpu(group, "ours")
-    return [
+    made = [
         _ratio_row("throughput, `AsyncLLM`, 64 in flight: ours / bare", group, "ours", 0.985),
         _ratio_row("— ours with metrics / bare", group, "ours_metrics"),
         _ratio_row("— bare / bare, the noise", group, "bare_again"),
-        Row("A2", "CPU added per request, `AsyncLLM` frontend: ours", "", _words(added, ".0f", " µs"), _spread(added)),
     ]
+    added = {arm: summary.added_by_round(group, arm) for arm in ("ours", "floor", "ours_metrics", "bare_again")}
+    made.append(_quotient_row("`AsyncLLM` frontend: ours / a bare SDK span", added["ours"], added["floor"], 1.3))
+    for what, arm in (
+        ("a bare SDK span with the same attributes", "floor"),
+        ("ours", "ours"),
+        ("ours with metrics", "ours_metrics"),
+        ("bare vLLM again, the noise", "bare_again"),
+    ):
+        made.append(_added_row("A2", f"— `AsyncLLM` frontend: {what}", summary.median_of(added[arm])))
+    return made
 
 
 def _frontend(groups: Any, facts: Any) -> list[Row]:
@@ -182,6 +190,8 @@ def _length_rows(groups: Any) -> list[Row]:
                 figure = summary.added_cpu(group, arm)
                 made.append(_added_row("A4", f"— CPU added at {tokens} tokens, {what}: {label}", figure))
         made.append(_length_row(what, groups[short], groups[long]))
+        after = f"— after `uninstrument()`, over an engine that never was instrumented: 512 tokens, {what}"
+        made.append(_added_row("A4", after, summary.added_cpu(groups[long], "bare", "pristine")))
     return made
 
 

@@ -301,9 +301,7 @@ class Probe:
         with mock.patch(site, **behaviour) as broken:
             seen = observe(self.watch, plain_call)
         if not broken.called:
-            raise RuntimeError(
-                f"{self.peer.label}: {site} was never called; name another function for the fault"
-            )
+            raise RuntimeError(f"{self.peer.label}: {site} was never called; name another function for the fault")
         what = "same" if seen == self.answer.seen else f"{seen} instead of the answer"
         return self._row(fault, what, self.answer.spans, f"in {site}")
 
@@ -387,13 +385,9 @@ def run(what: str, command: list[str], timeout_s: int, env: dict[str, str] | Non
     say(f"  {what} ...")
     begun = time.monotonic()
     try:
-        done = subprocess.run(
-            command, env=env, timeout=timeout_s, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=env, timeout=timeout_s, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
-        raise SystemExit(
-            f"peers: {what} was not done after {timeout_s} s; run again with --venvs DIR"
-        ) from None
+        raise SystemExit(f"peers: {what} was not done after {timeout_s} s; run again with --venvs DIR") from None
     if done.returncode:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise SystemExit(f"peers: {what} failed with exit status {done.returncode}:\n{tail}")
@@ -434,13 +428,9 @@ def measure_all(venvs: Path) -> list[Row]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Inject faults into three peers; write what the user sees.")
-    parser.add_argument(
-        "--venvs", type=Path, help="keep the environments here (default: a temporary directory)"
-    )
+    parser.add_argument("--venvs", type=Path, help="keep the environments here (default: a temporary directory)")
     parser.add_argument("--out", type=Path, default=HERE / "peers.json", help="the file to write")
-    parser.add_argument(
-        "--date", type=datetime.date.fromisoformat, default=datetime.date.today(), help="YYYY-MM-DD"
-    )
+    parser.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today(), help="YYYY-MM-DD")
     parser.add_argument("--probe", choices=[peer.label for peer in PEERS], help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -64,10 +64,11 @@ def show(out: Path, per_route: int | None, console: Console) -> int:
         serve_candidate(place, console)
         findings = Findings(place.store, {arm: place.answers(arm) for arm in ("baseline", "candidate")})
         received = receiver.wait_for(len(findings.stored))
-    console.print("", findings.span_table(), "", findings.answer_table(), "", sep="\n")
+    for table in (*findings.span_tables(), findings.answer_table()):
+        console.print("", table)
     problems = findings.problems(received, prompts)
     if not problems:
-        console.print(f"[green]✓[/green] the receiver and the store have the same {len(received)} spans")
+        console.print(f"\n[green]✓[/green] the receiver and the store have the same {len(received)} spans")
     for problem in problems:
         console.print(f"✗ {problem}", style="red", markup=False)
     where_next(out, console)
@@ -106,6 +107,7 @@ def where_next(out: Path, console: Console) -> None:
     """Where to look, and how to go on."""
     shown = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
     for line in (
+        "",
         "Where to look next",
         f"  {shown}/store         the spans: traceai_vllm.store.connect('{shown}/store') opens them in DuckDB",
         f"  {shown}/receiver.log  the same spans as the receiver got them, every attribute with its type",

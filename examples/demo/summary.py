@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -27,9 +28,16 @@ PER_ROUTE = """
 """
 
 COLUMNS = (
-    "variant", "weights", "route", "requests", "tokens in", "tokens out",
-    "TTFT p50", "TTFT p99", "latency p50", "latency p99", "errors",
-)  # fmt: skip
+    "route",
+    "requests",
+    "tokens in",
+    "tokens out",
+    "TTFT p50",
+    "TTFT p99",
+    "latency p50",
+    "latency p99",
+    "errors",
+)
 
 
 class Findings:
@@ -41,29 +49,21 @@ class Findings:
         self.stored = span_ids(connection)
         self.answers = {arm: read_answers(path) for arm, path in answers.items()}
 
-    def span_table(self) -> Table:
-        """Requests, tokens, latency and errors per variant and route, from the spans alone."""
-        table = Table(title="From the spans", title_justify="left")
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name in {"variant", "weights", "route"} else "right")
-        shown = None
-        for row in self.rows:
-            variant, weights, route, *counts = row
-            if variant != shown:
-                table.add_section()
-            new = variant != shown
-            table.add_row(
-                variant if new else "", (weights or "?") if new else "", route or "?",
-                *(str(count) for count in counts[:3]), *(seconds(value) for value in counts[3:7]), str(counts[7]),
-            )  # fmt: skip
-            shown = variant
-        return table
+    def span_tables(self) -> list[Table]:
+        """Requests, tokens, latency and errors per route, a table for each variant, from the spans alone."""
+        tables = []
+        for (variant, weights), rows in groupby(self.rows, key=lambda row: row[:2]):
+            table = titled(f"{variant}, {weights} weights (from the spans)", COLUMNS)
+            for _, _, route, *counts in rows:
+                times = [seconds(value) for value in counts[3:7]]
+                table.add_row(route, *map(str, counts[:3]), *times, str(counts[7]))
+            tables.append(table)
+        return tables
 
     def answer_table(self) -> Table:
         """How many answers differ, and how many hold what a right one must."""
-        table = Table(title="From the answers", title_justify="left")
-        for name in ("route", "requests", "answers that differ", "right, baseline", "right, candidate"):
-            table.add_column(name, justify="left" if name == "route" else "right")
+        columns = ("route", "requests", "answers that differ", "right, baseline", "right, candidate")
+        table = titled("both variants, the same prompts (from the answers)", columns)
         for route, pairs in self.pairs_by_route().items():
             differ = sum(left["answer"] != right["answer"] for left, right in pairs)
             rights = [str(sum(pair[arm]["has_expected"] for pair in pairs)) for arm in (0, 1)]
@@ -96,6 +96,14 @@ class Findings:
         if sorted(received) != sorted(self.stored):
             found.append(f"the receiver got {len(received)} spans, the store has {len(self.stored)}: not the same ones")
         return found
+
+
+def titled(title: str, columns: tuple[str, ...]) -> Table:
+    """An empty table whose first column is text and whose others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name == columns[0] else "right")
+    return table
 
 
 def span_ids(connection: duckdb.DuckDBPyConnection) -> list[str]:

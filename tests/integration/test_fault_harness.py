@@ -21,13 +21,14 @@ from opentelemetry.sdk.trace import Span, Tracer, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased
 
+import traceai_vllm
 from tests.integration.conftest import Run
 from tests.support import safety_results
 from tests.support.fault_runs import Harness, NowhereExporter, Printed, SpanCount
-from tests.support.faults import KINDS, Injected, InjectedFault
+from tests.support.faults import KINDS, NOTHING, Injected, InjectedFault
 from tests.support.usage import Engines, Use
 from tests.support.usage_async import ASYNCHRONOUS, cancelled, closed, rejected_stream, streamed
-from tests.support.usage_offline import OFFLINE, beam_search, failing_step, generate, rejected_request
+from tests.support.usage_offline import OFFLINE, beam_search, failing_step, generate, one_token, rejected_request
 from traceai_vllm.store.processor import StoreProcessor
 
 pytestmark = pytest.mark.internal_errors_expected
@@ -41,7 +42,8 @@ def harness(llm: Any, async_engine: Any, run: Run, tmp_path_factory: pytest.Temp
     """The engines with everything that `instrument()` can switch on."""
     store = StoreProcessor(tmp_path_factory.mktemp("store"))
     harness = Harness(Engines(llm, async_engine, run, TracerProvider()), store)
-    yield harness
+    with traceai_vllm.tags(route="support", traffic_cohort="mirrored"):
+        yield harness
     harness.uninstrument()
     store.shutdown()
     if RESULTS:
@@ -131,6 +133,32 @@ def test_the_handling_of_a_fault_may_fail_too(harness: Harness, use: Use) -> Non
         assert harness.result(use, expected, failing_throughout(fault)).problems == []
     assert "guard.report" in {target.name for target in targets}
     assert all(fault.reached for fault in faults)
+
+
+def test_the_harness_sees_what_does_reach_the_user(harness: Harness) -> None:
+    """A fault in the seam, which nothing can hold back, is found: by the user's exception, and by what is printed."""
+    expected = harness.expected(one_token)
+    hook = safety_results.target("engine.calls.add_request")
+    finalizer = safety_results.target("engine.live.LiveRequest.__del__")
+
+    assert "InjectedFault" in str(harness.result(one_token, expected, Injected(hook, KINDS[0])).problems)
+    assert "errors were shown" in str(harness.result(one_token, expected, Injected(finalizer, KINDS[0])).problems)
+
+
+@contextmanager
+def no_end_seen() -> Iterator[None]:
+    """No end of a request is seen, and what lets go of such requests does nothing either."""
+    with ExitStack() as stack:
+        for name in ("engine.funnel.Tracker.close", "engine.funnel._let_go"):
+            stack.enter_context(Injected(safety_results.target(name), NOTHING))
+        yield
+
+
+def test_the_harness_sees_requests_that_are_held(harness: Harness) -> None:
+    """Requests that pile up are found."""
+    problems = harness.result(one_token, harness.expected(one_token), no_end_seen()).problems
+
+    assert problems == ["1 requests are held, and 2 after as many again"]
 
 
 @pytest.mark.parametrize("question", safety_results.QUESTIONS, ids=lambda question: question.fault)

@@ -117,13 +117,13 @@ class Tally:
         tried: function and kind of each fault that was put in place.
         reached: those that came to happen.
         failures: fault and problem, for every problem.
-        whole: how many faults left as many spans as there are without a fault, all ended.
+        whole: those that left as many spans as there are without a fault, all ended.
     """
 
     tried: set[tuple[str, str]] = field(default_factory=set)
     reached: set[tuple[str, str]] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
-    whole: int = 0
+    whole: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Harness:
@@ -188,7 +188,8 @@ class Harness:
             return
         tally.reached.add((target.name, kind.name))
         tally.failures += [f"{target.name} {kind.name}: {problem}" for problem in result.problems]
-        tally.whole += result.spans == healthy.spans and not result.dangling
+        if result.spans == healthy.spans and not result.dangling:
+            tally.whole.add((target.name, kind.name))
 
     def result(
         self, use: Use, expected: Outcome, fault: AbstractContextManager[Any] | None = None, *, quiet: bool = True
@@ -265,7 +266,10 @@ class Harness:
         self.engines.tracer_provider = tracer_provider
         meter_provider = MeterProvider([InMemoryMetricReader()], resource=NO_RESOURCE, shutdown_on_exit=False)
         traceai_vllm.instrument(
-            tracer_provider=tracer_provider, meter_provider=meter_provider, phase_spans=self.phase_spans
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            model_variant="declared",
+            phase_spans=self.phase_spans,
         )
 
     def _restore(self) -> None:

@@ -31,7 +31,7 @@ BUILDERS = frozenset(
 )
 # What hooks hand the user's call on to.
 CARRIERS = frozenset({"engine.calls._admit", "engine.live.LiveRequest._watch_first_token.<locals>.first_update"})
-# What keeps errors from others, and the functions with a guard of their own that wrapt and OpenTelemetry call.
+# What keeps errors from others, and what wrapt and OpenTelemetry call first.
 GUARDS = frozenset(
     {
         "engine.patches._on_import",

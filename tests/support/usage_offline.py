@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from opentelemetry import trace
 
 import traceai_vllm
 from tests.support.usage import LONG, PROMPTS, TOO_LONG, Engines, Interrupt, answer, greedy, sampled
-from traceai_vllm.engine import patches
+from traceai_vllm.engine import funnel, patches
 
 
 def progress(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +52,7 @@ def beam_search(engines: Engines) -> Any:
 
 
 def rejected_beam_search(engines: Engines) -> Any:
-    """A prompt longer than the model's context."""
+    """Beams for a prompt longer than the model's context."""
     from vllm.sampling_params import BeamSearchParams
 
     return engines.llm.beam_search([TOO_LONG], BeamSearchParams(beam_width=2, max_tokens=3))
@@ -120,8 +121,20 @@ def inside_own_span(engines: Engines) -> Any:
         return one_token(engines)
 
 
+def ended_unseen(engines: Engines) -> Any:
+    """A request ends on a path that only vLLM 0.33 has, without its usual word."""
+    processor = engines.llm.llm_engine.output_processor
+    owner = type(processor)
+    own = inspect.unwrap(vars(owner)["_update_stats_from_finished"])
+    with (
+        mock.patch.object(owner, "process_outputs", funnel.process_outputs(owner.process_outputs)),
+        mock.patch.object(processor, "_update_stats_from_finished", own.__get__(processor)),
+    ):
+        return one_token(engines)
+
+
 def imported(engines: Engines) -> Any:
-    """vLLM is imported only now: what wrapt calls then may not fail the user's ``import``."""
+    """vLLM is imported only now, and patched by its import."""
     with suppress(Exception):
         patches.uninstall()
     for name in dict.fromkeys(patch.module for patch in patches.PATCHES):
@@ -150,6 +163,7 @@ OFFLINE = (
     interrupted,
     suppressed,
     inside_own_span,
+    ended_unseen,
     imported,
     switched_off_meanwhile,
 )

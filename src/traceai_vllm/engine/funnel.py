@@ -15,6 +15,7 @@ from traceai_vllm.engine import extract, runtime
 from traceai_vllm.engine.live import LiveRequest, admission, begin
 from traceai_vllm.engine.variant import detect_variant, override_variant
 from traceai_vllm.guard import Guard
+from traceai_vllm.record import UNKNOWN_VARIANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ _ABORT = Guard("the abort of a request")
 _FAIL = Guard("the failure of an engine")
 _SWEEP = Guard("looking for requests that have ended")
 _LOAD = Guard("the engine's load")
+_VARIANT = Guard("detecting the model variant")
 
 
 class Tracker:
@@ -55,12 +57,10 @@ class Tracker:
         if self.config is None or active is None:
             return None
         if self._variants is None or self._variants[0] is not active:
-            detected = detect_variant(self.config)
-            chosen = override_variant(
-                detected, model_variant=active.model_variant, quantization_format=active.quantization_format
-            )
-            active.note_declared(chosen)
-            self._variants = (active, chosen)
+            # What cannot be read once is not tried again for every request, which is traced all the same.
+            self._variants = (active, UNKNOWN_VARIANT)
+            with _VARIANT:
+                self._variants = (active, _chosen_variant(self.config, active))
         return self._variants[1]
 
     def close(self, request_id: str, finish_reason: str | None, error: BaseException | None = None) -> None:
@@ -78,6 +78,14 @@ class Tracker:
         for request_id in tuple(self.open):
             with _FAIL:
                 self.close(request_id, None, error)
+
+
+def _chosen_variant(config: Any, active: runtime.Runtime) -> Variant:
+    chosen = override_variant(
+        detect_variant(config), model_variant=active.model_variant, quantization_format=active.quantization_format
+    )
+    active.note_declared(chosen)
+    return chosen
 
 
 _processors: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -39,7 +39,7 @@ def admission_attributes(record: RequestRecord, variant: Attributes) -> Attribut
         record: the request.
         variant: the attributes of its variant (from :func:`variant_attributes`; the same for a whole engine).
     """
-    attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
+    attributes: Attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
     attributes.update(variant)
     attributes.update(tags_in(record.context))
     for key, value in (
