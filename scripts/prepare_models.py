@@ -146,7 +146,7 @@ These are the functions, inside <tools></tools> tags:
 {%- if add_generation_prompt -%}
 <|im_start|>assistant
 {% endif -%}
-"""  # noqa: E501 - a line break here would be one in the prompt
+"""
 
 
 def build_int4(folder: Path) -> None:
