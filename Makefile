@@ -23,7 +23,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench safety lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,10 +39,18 @@ demo: setup ## Serve two variants of a small model on real vLLM and see their sp
 	@$(RUN) examples/demo/demo.py $(DEMO)
 
 test: setup ## Run all tests, on real vLLM (some of them: make test TESTS=tests/unit)
+ifeq ($(TESTS),)
+	@$(RUN) scripts/run_tests.py
+else
 	@$(RUN) -m pytest $(TESTS)
+endif
 
 bench: setup ## Measure what the instrumentation costs
 	@$(RUN) -m benchmarks
+
+safety: setup ## Break every function of ours on real vLLM, and write docs/safety.md from what happened
+	@TRACEAI_SAFETY_RESULTS=benchmarks/safety/ours.json $(RUN) -m pytest tests/integration/test_fault_harness.py
+	@$(RUN) -m benchmarks.safety
 
 lint: env ## Check style and the directions of imports
 	@$(RUN) -m ruff check .

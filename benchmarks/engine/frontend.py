@@ -54,8 +54,9 @@ def run(rounds: int) -> dict[str, Any]:
     }
     groups: dict[str, Any] = {}
     with otlp_receiver() as endpoint:
-        loads = [Load(llm, *SHORT[:2]) for llm in (plain, pristine, with_stats)]
-        arms = [*_short_arms(*loads, switch, reference), *_otlp_arms(loads[0], loads[2], switch, reference, endpoint)]
+        load, stats_load = Load(plain, *SHORT[:2]), Load(with_stats, *SHORT[:2])
+        arms = [Load(pristine, *SHORT[:2]).arm("pristine"), *_short_arms(load, stats_load, switch, reference)]
+        arms += _otlp_arms(load, stats_load, switch, reference, endpoint)
         groups["short"] = run_rounds("frontend, 16 tokens", arms, rounds)
     for name, (requests, tokens, in_flight) in (
         ("long", LONG),
@@ -75,11 +76,10 @@ def _stub(llm: Any, log_stats: bool) -> StubCore:
     return core
 
 
-def _short_arms(plain: Load, pristine: Load, stats: Load, switch: SwitchProvider, reference: Any) -> list[Arm]:
+def _short_arms(plain: Load, stats: Load, switch: SwitchProvider, reference: Any) -> list[Arm]:
     measured, off = Sink(), Sink(sampler=ALWAYS_OFF)
     with_metrics = with_measurements(_floor(measured, reference), _measurements(reference))
     return [
-        pristine.arm("pristine"),
         plain.arm("bare"),
         plain.arm("bare_again"),
         _floor_arm(plain, "floor", Sink(), reference),
@@ -144,5 +144,5 @@ def _functions(llm: Any) -> dict[tuple[str, str], Any]:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     engine = llm.llm_engine
-    owners = [type(llm), type(engine), type(engine.output_processor), AsyncLLM]
+    owners: list[type] = [type(llm), type(engine), type(engine.output_processor), AsyncLLM]
     return {(owner.__qualname__, name): value for owner in owners for name, value in vars(owner).items()}

@@ -181,14 +181,16 @@ def _micro(groups: Any, facts: Any) -> list[Row]:
 
 
 def _imports(groups: Any, facts: Any) -> list[Row]:
-    group, heavy = groups["imports"], facts["heavy_modules"]
+    # summary works in millionths of the unit that it gets: thousands of seconds in, milliseconds out.
+    group = {arm: {"wall_s": [value / 1e3 for value in one["wall_s"]]} for arm, one in groups["imports"].items()}
     added = summary.added(group, "ours", "opentelemetry", "wall_s").figure()
     whole = summary.per_request(group, "opentelemetry", "wall_s")
     what = "import and `instrument()` over OpenTelemetry's own imports"
+    heavy = facts["heavy_modules"]
     imported = ", ".join(heavy) or "not imported"
     return [
-        figure_row("A6", what, added, ".0f µs", limit="≤ 60,000 µs", verdict=at_most(added, 60_000)),
-        figure_row("A6", "— OpenTelemetry's own imports", whole, ".0f µs"),
+        figure_row("A6", what, added, ".1f ms", limit="≤ 60 ms", verdict=at_most(added, 60)),
+        figure_row("A6", "— OpenTelemetry's own imports", whole, ".1f ms"),
         Row("A6", "torch and vllm", "not imported", imported, verdict=NOT_MET if heavy else MET),
     ]
 
@@ -212,8 +214,8 @@ _BUILDERS: tuple[tuple[str, Callable[[Any, Any], list[Row]]], ...] = (
     ("offline", _offline),
     ("small_vocabulary", _small_vocabulary),
     ("real_model", _real_model),
-    ("concurrent", _concurrent),
     ("frontend", _frontend),
+    ("concurrent", _concurrent),
     ("micro", _micro),
     ("imports", _imports),
 )

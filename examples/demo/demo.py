@@ -66,11 +66,12 @@ def show(out: Path, per_route: int | None, console: Console) -> int:
         received = receiver.wait_for(len(findings.stored))
     for table in (*findings.span_tables(), findings.answer_table()):
         console.print("", table)
+    console.print("The requests of a route are sent as one batch: each waits for the others, on both variants alike.")
     problems = findings.problems(received, prompts)
-    if not problems:
-        console.print(f"\n[green]✓[/green] the receiver and the store have the same {len(received)} spans")
     for problem in problems:
         console.print(f"✗ {problem}", style="red", markup=False)
+    if not problems:
+        console.print(f"\n[green]✓[/green] the receiver and the store have the same {len(received)} spans")
     where_next(out, console)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s")
     return 1 if problems else 0
@@ -95,11 +96,14 @@ def serve_candidate(place: Place, console: Console) -> None:
     known = Refusals(MODELS / "refused-here.json")
     reason = ""
     for candidate in CANDIDATES:
-        reason = known.reason(candidate) or run(candidate, place, console) or ""
+        before = known.reason(candidate)
+        reason = before or run(candidate, place, console) or ""
         if not reason:
+            known.save()
             return
-        known.keep(candidate, reason)
-        console.print(f"  this machine cannot run {candidate.label}; vLLM says: {reason}", markup=False)
+        known.add(candidate, reason)
+        when = f" (found earlier; delete .models/{known.path.name} to try again)" if before else ""
+        console.print(f"  this machine cannot run {candidate.label}; vLLM says: {reason}{when}", markup=False)
     raise VariantError(f"vLLM can run none of the candidates here: {reason}; the logs are in {place.folder / 'logs'}")
 
 

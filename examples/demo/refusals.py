@@ -16,7 +16,7 @@ class Refusals:
     """What this machine was found unable to run, so that a later demo need not try it again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._machine = machine()
         try:
             kept = json.loads(path.read_text())
@@ -28,10 +28,13 @@ class Refusals:
         """Why the variant did not run when it was tried, or None."""
         return self._reasons.get(variant.model.name)
 
-    def keep(self, variant: Variant, reason: str) -> None:
-        """Remember a reason."""
+    def add(self, variant: Variant, reason: str) -> None:
+        """Note a reason; it is forgotten unless :meth:`save` is called."""
         self._reasons[variant.model.name] = reason
-        self._path.write_text(json.dumps({"machine": self._machine, "reasons": self._reasons}, indent=2) + "\n")
+
+    def save(self) -> None:
+        """Keep the reasons for the next time. Call it once another variant ran: then this machine can run vLLM."""
+        self.path.write_text(json.dumps({"machine": self._machine, "reasons": self._reasons}, indent=2) + "\n")
 
 
 def machine() -> str:

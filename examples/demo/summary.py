@@ -7,6 +7,7 @@ from collections import defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 from traceai_vllm import store
@@ -30,12 +31,12 @@ PER_ROUTE = """
 COLUMNS = (
     "route",
     "requests",
-    "tokens in",
-    "tokens out",
-    "TTFT p50",
-    "TTFT p99",
-    "latency p50",
-    "latency p99",
+    "tokens\nin",
+    "tokens\nout",
+    "TTFT\np50 s",
+    "TTFT\np99 s",
+    "e2e\np50 s",
+    "e2e\np99 s",
     "errors",
 )
 
@@ -100,9 +101,11 @@ class Findings:
 
 def titled(title: str, columns: tuple[str, ...]) -> Table:
     """An empty table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        table.add_column(name, justify="left" if name == columns[0] else "right")
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column(columns[0], no_wrap=True)
+    for name in columns[1:]:
+        table.add_column(name, justify="right")
     return table
 
 
@@ -118,7 +121,5 @@ def read_answers(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def seconds(value: float | None) -> str:
-    """A time for a person."""
-    if value is None:
-        return "-"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+    """A time for a person, to three digits."""
+    return "-" if value is None else f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"

@@ -20,6 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# Threads of the model that spin while they wait take the processor from everything else that runs here.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 MODELS = Path(__file__).parents[2] / ".models"
 ENGINE_ARGS: dict[str, Any] = {"enforce_eager": True, "max_model_len": 1024, "max_num_seqs": 64}

@@ -8,11 +8,10 @@ Which functions there are is found out by watching real calls, so new code is tr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from opentelemetry import context
@@ -25,7 +24,7 @@ import traceai_vllm
 from tests.integration.conftest import Run
 from tests.support import safety_results
 from tests.support.fault_runs import Harness, NowhereExporter, Printed, SpanCount
-from tests.support.faults import KINDS, NOTHING, Injected, InjectedFault
+from tests.support.faults import KINDS, NOTHING, Injected, Raising
 from tests.support.usage import Engines, Use
 from tests.support.usage_async import ASYNCHRONOUS, cancelled, closed, rejected_stream, streamed
 from tests.support.usage_offline import OFFLINE, beam_search, failing_step, generate, one_token, rejected_request
@@ -62,28 +61,26 @@ def test_no_fault_of_ours_reaches_the_user(harness: Harness, use: Use) -> None:
 def test_every_function_has_failed_in_every_way(harness: Harness) -> None:
     """A function that runs only now and then, as the engine's timing has it, was made to fail in one use or another."""
     tallies = harness.tallies.values()
+    if not tallies:
+        pytest.skip("it looks at what the tests above have done")
     missed = {fault for tally in tallies for fault in tally.tried} - {f for tally in tallies for f in tally.reached}
 
     assert not missed
 
 
-def raising(owner: Any, name: str) -> Callable[[], AbstractContextManager[Any]]:
-    return lambda: mock.patch.object(owner, name, side_effect=InjectedFault(f"injected into {name}"))
-
-
 BOUNDARY = {
-    "start_span": raising(Tracer, "start_span"),
-    "set_attributes": raising(Span, "set_attributes"),
-    "set_status": raising(Span, "set_status"),
-    "is_recording": raising(Span, "is_recording"),
-    "end": raising(Span, "end"),
-    "sampler": raising(ParentBased, "should_sample"),
-    "id generator": raising(RandomIdGenerator, "generate_span_id"),
-    "processor's on_start": raising(SpanCount, "on_start"),
-    "processor's on_end": raising(SpanCount, "on_end"),
-    "exporter": raising(NowhereExporter, "export"),
-    "measurement": raising(type(MeterProvider().get_meter("any").create_histogram("any")), "record"),
-    "context.attach": raising(context, "attach"),
+    "start_span": (Tracer, "start_span"),
+    "set_attributes": (Span, "set_attributes"),
+    "set_status": (Span, "set_status"),
+    "is_recording": (Span, "is_recording"),
+    "end": (Span, "end"),
+    "sampler": (ParentBased, "should_sample"),
+    "id generator": (RandomIdGenerator, "generate_span_id"),
+    "processor's on_start": (SpanCount, "on_start"),
+    "processor's on_end": (SpanCount, "on_end"),
+    "exporter": (NowhereExporter, "export"),
+    "measurement": (type(MeterProvider().get_meter("any").create_histogram("any")), "record"),
+    "context.attach": (context, "attach"),
 }
 BOUNDARY_USES = (
     generate,
@@ -97,17 +94,15 @@ BOUNDARY_USES = (
 )
 
 
-@pytest.mark.parametrize("fault", BOUNDARY.values(), ids=BOUNDARY)
-def test_no_fault_of_opentelemetry_reaches_the_user(
-    harness: Harness, fault: Callable[[], AbstractContextManager[Any]]
-) -> None:
+@pytest.mark.parametrize(("owner", "method"), BOUNDARY.values(), ids=BOUNDARY)
+def test_no_fault_of_opentelemetry_reaches_the_user(harness: Harness, owner: Any, method: str) -> None:
     """Nor does it when the SDK, a processor, an exporter or a sampler raises where we call it."""
-    problems = {}
-    for use in BOUNDARY_USES:
-        result = harness.result(use, harness.expected(use), fault())
-        harness.boundary_faults += 1
-        problems[use.__name__] = result.problems
+    faults = {use: Raising(owner, method) for use in BOUNDARY_USES}
+    problems = {use.__name__: harness.result(use, harness.expected(use), faults[use]).problems for use in faults}
+    reached = sum(fault.reached > 0 for fault in faults.values())
+    harness.boundary_faults += reached
 
+    assert reached
     assert problems == {use.__name__: [] for use in BOUNDARY_USES}
 
 
@@ -129,7 +124,7 @@ def test_the_handling_of_a_fault_may_fail_too(harness: Harness, use: Use) -> Non
     targets = [target for target in harness.targets(use, failing_throughout()) if target.name not in usual]
     faults = [Injected(target, kind) for target in targets for kind in KINDS if kind.fits(target)]
 
-    for fault in [*faults, raising(Printed, "emit")()]:
+    for fault in [*faults, Raising(Printed, "emit")]:
         assert harness.result(use, expected, failing_throughout(fault)).problems == []
     assert "guard.report" in {target.name for target in targets}
     assert all(fault.reached for fault in faults)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any
+from unittest import mock
 
 PACKAGE = "traceai_vllm"
 # Not functions of their own to a reader of the code; since Python 3.12 not even to Python.
@@ -199,6 +200,29 @@ class Injected:
             return self._kind.act(original, args, kwargs)
 
         return act
+
+
+class Raising:
+    """Context manager: makes a method of somebody else's raise for a while.
+
+    Attributes:
+        reached: how often it was called meanwhile.
+    """
+
+    def __init__(self, owner: Any, method: str) -> None:
+        self.reached = 0
+        self._patch = mock.patch.object(owner, method, self._raise)
+
+    def __enter__(self) -> Raising:
+        self._patch.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._patch.stop()
+
+    def _raise(self, *args: Any, **kwargs: Any) -> Any:
+        self.reached += 1
+        raise InjectedFault("injected")
 
 
 def _copy(function: FunctionType) -> FunctionType:

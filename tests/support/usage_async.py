@@ -179,10 +179,11 @@ def stream_switched_off_meanwhile(engines: Engines) -> Any:
 
     async def read() -> Any:
         stream = _stream(engines, _delta(max_tokens=8))
-        first = await anext(stream)
+        (first,) = (await anext(stream)).outputs
         with suppress(Exception):
             traceai_vllm.uninstrument()
-        return first.outputs[0].token_ids[0], (await _joined(stream))[2]
+        tokens, text, reason = await _joined(stream)
+        return [*first.token_ids, *tokens], first.text + text, reason or first.finish_reason
 
     return engines.run(read())
 

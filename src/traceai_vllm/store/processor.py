@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from traceai_vllm.guard import Guard
 from traceai_vllm.store.writer import SpanStoreExporter
 
 if TYPE_CHECKING:
     import os
 
     from opentelemetry.sdk.trace import ReadableSpan
+
+_STORE = Guard("the local store")
 
 
 class StoreProcessor(BatchSpanProcessor):
@@ -34,8 +37,10 @@ class StoreProcessor(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a finished span for writing."""
-        if self._open:
-            super().on_end(span)
+        # It also sees the application's own spans, whose end must not fail because of us.
+        with _STORE:
+            if self._open:
+                super().on_end(span)
 
     def shutdown(self) -> None:
         """Write what is queued, and take nothing more."""
