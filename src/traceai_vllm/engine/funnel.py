@@ -94,9 +94,11 @@ _ATTRIBUTE = "_traceai_vllm_tracker"
 
 def tracker_of(processor: Any) -> Tracker:
     """Return the tracker of an ``OutputProcessor``; it lives on the processor and dies with it."""
-    tracker: Tracker | None = processor.__dict__.get(_ATTRIBUTE)
+    # getattr and setattr, not `__dict__`: see live._remove_shadow.
+    tracker: Tracker | None = getattr(processor, _ATTRIBUTE, None)
     if tracker is None:
-        tracker = processor.__dict__[_ATTRIBUTE] = Tracker()
+        tracker = Tracker()
+        setattr(processor, _ATTRIBUTE, tracker)
         _processors.add(processor)
     return tracker
 
@@ -194,7 +196,7 @@ def process_outputs(original: Any) -> Any:
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         with _SWEEP:
-            tracker = self.__dict__.get(_ATTRIBUTE)
+            tracker = getattr(self, _ATTRIBUTE, None)
             if tracker is not None and len(tracker.open) > len(self.request_states):
                 _sweep(tracker, self.request_states)
         return result

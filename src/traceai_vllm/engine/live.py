@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ class LiveRequest:
 
         def first_update(*args: Any, **kwargs: Any) -> Any:
             with _FIRST_TOKEN:
-                detokenizer.__dict__.pop("update", None)
+                _remove_shadow(detokenizer)
                 if self._first_token is None:
                     self._first_token = time.perf_counter_ns()
             return update(*args, **kwargs)
@@ -160,11 +161,18 @@ class LiveRequest:
     @staticmethod
     def _unwatch(state: Any) -> None:
         if state.detokenizer is not None:
-            state.detokenizer.__dict__.pop("update", None)
+            _remove_shadow(state.detokenizer)
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
             self._runtime.lost.append(self)
+
+
+def _remove_shadow(detokenizer: Any) -> None:
+    # Not through `__dict__`: that would turn CPython's inline attributes into a dictionary for good, and slow every
+    # later access that vLLM makes, token by token.
+    with contextlib.suppress(AttributeError):
+        del detokenizer.update
 
 
 class _Internal:
