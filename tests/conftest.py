@@ -9,9 +9,15 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from traceai_vllm import guard
+
+# The same examples on every run: a gate that fails by chance is not believed. To look for new ones:
+# `pytest --hypothesis-profile=default`.
+hypothesis.settings.register_profile("reproducible", derandomize=True)
+hypothesis.settings.load_profile("reproducible")
 
 
 @pytest.fixture(autouse=True)

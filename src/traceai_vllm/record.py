@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -41,6 +41,33 @@ class Variant:
 
 
 UNKNOWN_VARIANT = Variant()
+
+
+class EndedRequest(Protocol):
+    """A request that has ended: what a sampler is asked with, and the record, which takes longer to make."""
+
+    @property
+    def context(self) -> Context:
+        """The caller's context."""
+
+    @property
+    def variant(self) -> Variant:
+        """What served the request."""
+
+    @property
+    def operation(self) -> str:
+        """The operation, such as ``chat``."""
+
+    @property
+    def start_ns(self) -> int:
+        """When it began, in nanoseconds since the epoch."""
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended, in nanoseconds since the epoch."""
+
+    def record(self) -> RequestRecord:
+        """Return everything about it."""
 
 
 @dataclass(slots=True)
@@ -98,3 +125,7 @@ class RequestRecord:
     time_in_model_prefill: float | None = None
     time_in_model_decode: float | None = None
     time_in_model_inference: float | None = None
+
+    def record(self) -> RequestRecord:
+        """Return this record: it is its own :class:`EndedRequest`."""
+        return self

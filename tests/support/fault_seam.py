@@ -6,15 +6,15 @@
 # What stands in for vLLM's functions.
 HOOKS = frozenset(
     {
-        "engine.calls.add_request",
-        "engine.calls.add_request_async",
+        "engine.calls.add_request.<locals>.hook",
+        "engine.calls.add_request_async.<locals>.hook",
         "engine.calls.generate",
         "engine.calls.step.<locals>.hook",
-        "engine.funnel.abort_requests",
-        "engine.funnel.add_request",
-        "engine.funnel.finished",
+        "engine.funnel.abort_requests.<locals>.hook",
+        "engine.funnel.add_request.<locals>.hook",
+        "engine.funnel.finished.<locals>.hook",
         "engine.funnel.process_outputs.<locals>.hook",
-        "engine.funnel.propagate_error",
+        "engine.funnel.propagate_error.<locals>.hook",
         "engine.funnel.update_scheduler_stats.<locals>.hook",
         "engine.offline.call.<locals>.hook",
         "engine.offline.enqueue.<locals>.hook",
@@ -23,14 +23,20 @@ HOOKS = frozenset(
 # What makes them, when vLLM is patched.
 BUILDERS = frozenset(
     {
+        "engine.calls.add_request",
+        "engine.calls.add_request_async",
         "engine.calls.step",
+        "engine.funnel.abort_requests",
+        "engine.funnel.add_request",
+        "engine.funnel.finished",
         "engine.funnel.process_outputs",
+        "engine.funnel.propagate_error",
         "engine.funnel.update_scheduler_stats",
         "engine.patches._wrapping.<locals>.<lambda>",
     }
 )
 # What hooks hand the user's call on to.
-CARRIERS = frozenset({"engine.calls._admit", "engine.live.LiveRequest._watch_first_token.<locals>.first_update"})
+CARRIERS = frozenset({"engine.live.LiveRequest._watch_first_token.<locals>.first_update"})
 # What keeps errors from others, and what wrapt and OpenTelemetry call first.
 GUARDS = frozenset(
     {

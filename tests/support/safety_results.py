@@ -48,7 +48,7 @@ QUESTIONS = (
     Question("response extraction raises", streamed, "engine.extract.read_result"),
     Question("request extraction raises", streamed, "engine.extract.read_params"),
     Question("consumer cancelled mid-stream", cancelled),
-    Question("own function returns None", streamed, "telemetry.attributes.result_attributes", NOTHING),
+    Question("own function returns None", streamed, "telemetry.attributes.request_attributes", NOTHING),
 )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
-import wrapt
-
 from tests.support.fault_seam import BUILDERS, CARRIERS, FINALIZERS, HOOKS, SEAM
 from tests.support.faults import Target, own_functions
 from traceai_vllm.engine import patches
@@ -35,7 +33,7 @@ def test_the_hooks_on_the_list_are_those_of_the_patches() -> None:
 
     def hook_of(patch: patches.Patch) -> Any:
         replacement = patch.build(lambda: None)
-        return replacement._self_wrapper if isinstance(replacement, wrapt.FunctionWrapper) else replacement
+        return getattr(replacement, "_self_wrapper", replacement)
 
     assert {name_of(hook_of(patch)) for patch in patches.PATCHES} == HOOKS
     assert {name_of(patch.build) for patch in patches.PATCHES} == BUILDERS

@@ -6,6 +6,7 @@ is admitted, because a server may consume the generator in another task than the
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,6 @@ from traceai_vllm.engine.live import INTERNAL, LiveRequest, admission, begin
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from opentelemetry.context import Context
 
 _CALL = Guard("the context of a call")
@@ -38,50 +37,56 @@ def tracker_of_engine(engine: Any) -> Tracker:
     return tracker
 
 
-def add_request(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
-    """Hook on ``LLMEngine.add_request(request_id, prompt, params, ...)``."""
-    live = None
-    with _BEGIN:
-        live = begin(tracker_of_engine(engine).variant(), _argument(args, kwargs, 2, "params"))
-        _name(live, _argument(args, kwargs, 0, "request_id"))
-    if live is None:
-        return wrapped(*args, **kwargs)
-    token = admission.set(live)
-    try:
-        result = wrapped(*args, **kwargs)
-    except BaseException as error:
-        with _REJECTED:
-            _reject(live, error)
-        raise
-    finally:
-        admission.reset(token)
-    with _ADMITTED:
-        _admitted(live)
-    return result
+def add_request(original: Any) -> Any:
+    """Build the hook on ``LLMEngine.add_request(request_id, prompt, params, ...)``."""
+
+    @functools.wraps(original)
+    def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        live = None
+        with _BEGIN:
+            live = _begin(self, args, kwargs)
+        if live is None:
+            return original(self, *args, **kwargs)
+        token = admission.set(live)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            with _REJECTED:
+                _reject(live, error)
+            raise
+        finally:
+            admission.reset(token)
+        with _ADMITTED:
+            _admitted(live)
+        return result
+
+    return hook
 
 
-def add_request_async(wrapped: Any, engine: Any, args: Any, kwargs: Any) -> Any:
-    """Hook on ``AsyncLLM.add_request(request_id, prompt, params, ...)``, a coroutine function."""
-    live = None
-    with _BEGIN:
-        live = _begin_async(engine, args, kwargs)
-    coroutine = wrapped(*args, **kwargs)
-    return coroutine if live is None else _admit(live, coroutine)
+def add_request_async(original: Any) -> Any:
+    """Build the hook on ``AsyncLLM.add_request(request_id, prompt, params, ...)``, a coroutine function."""
 
+    @functools.wraps(original)
+    async def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        live = None
+        with _BEGIN:
+            live = _begin_async(self, args, kwargs)
+        if live is None:
+            return await original(self, *args, **kwargs)
+        token = admission.set(live)
+        try:
+            result = await original(self, *args, **kwargs)
+        except BaseException as error:
+            with _REJECTED:
+                _reject(live, error)
+            raise
+        finally:
+            admission.reset(token)
+        with _ADMITTED:
+            _admitted(live)
+        return result
 
-async def _admit(live: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    token = admission.set(live)
-    try:
-        result = await coroutine
-    except BaseException as error:
-        with _REJECTED:
-            _reject(live, error)
-        raise
-    finally:
-        admission.reset(token)
-    with _ADMITTED:
-        _admitted(live)
-    return result
+    return hook
 
 
 def _reject(live: Any, error: BaseException) -> None:
@@ -92,6 +97,12 @@ def _reject(live: Any, error: BaseException) -> None:
 def _admitted(live: Any) -> None:
     if isinstance(live, LiveRequest):
         live.admitted()
+
+
+def _begin(engine: Any, args: Any, kwargs: Any) -> Any:
+    live = begin(tracker_of_engine(engine).variant(), _argument(args, kwargs, 2, "params"))
+    _name(live, _argument(args, kwargs, 0, "request_id"))
+    return live
 
 
 def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
@@ -106,14 +117,14 @@ def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
         live = begin(tracker.variant(), params, call.context, call.time_ns)
     _name(live, request_id)
     if call is not None and isinstance(live, LiveRequest):
-        live.record.stream = call.streams
+        live.stream = call.streams
     return live
 
 
 def _name(live: Any, request_id: Any) -> None:
     # The caller's id, also for a request that is rejected before the engine has seen it.
     if isinstance(live, LiveRequest) and isinstance(request_id, str):
-        live.record.request_id = request_id
+        live.request_id = request_id
 
 
 class _Call:
@@ -194,6 +205,7 @@ def step(original: Any) -> Any:
     Offline vLLM does not pass through ``propagate_error``.
     """
 
+    @functools.wraps(original)
     def hook(self: Any) -> Any:
         try:
             return original(self)

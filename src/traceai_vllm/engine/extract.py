@@ -21,6 +21,13 @@ POOLING_OPERATIONS = {
 }
 
 
+def params_of(request: Any, state: Any) -> Any:
+    """Return the ``SamplingParams`` or ``PoolingParams`` of a request, from its first ``EngineCoreRequest``."""
+    if state.parent_req is not None:  # n > 1: each child has a copy with n = 1 and a seed of its own
+        return state.parent_req.sampling_params
+    return request.sampling_params or getattr(request, "pooling_params", None)  # pooling: 0.9.2
+
+
 def operation_of(params: Any) -> str:
     """Return the operation of a request from its ``SamplingParams`` or ``PoolingParams``."""
     if hasattr(params, "max_tokens"):

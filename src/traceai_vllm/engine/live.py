@@ -35,50 +35,89 @@ INTERNAL_KEY = otel_context.create_key("traceai-vllm-internal-requests")
 class LiveRequest:
     """One request of the user's, with as many engine requests (answers) under it as ``n`` says.
 
-    It ends once: when its last answer ended and its admission is over, or when its admission failed.
+    It ends once: when its last answer ended and its admission is over, or when its admission failed. While it runs it
+    only holds on to what vLLM knows of it; that is read when it has ended, and only if somebody wants the record.
     """
 
     __slots__ = (
         "_admitting",
-        "_adopted",
+        "_answers",
         "_clock",
+        "_error_message",
+        "_error_type",
+        "_finish_reasons",
         "_first_token",
+        "_load",
         "_open_answers",
+        "_params",
+        "_record",
         "_runtime",
+        "context",
+        "end_ns",
         "ended",
-        "record",
+        "request_id",
+        "start_ns",
+        "stream",
+        "variant",
     )
 
-    def __init__(self, active: Runtime, record: RequestRecord) -> None:
+    def __init__(self, active: Runtime, variant: Variant, ctx: Context, params: Any, start_ns: int) -> None:
         self._runtime = active
-        self.record = record
+        self._params = params
+        self.variant = variant
+        self.context = ctx
+        self.start_ns = start_ns
+        self.end_ns = 0
         self.ended = False
+        self.request_id: str | None = None
+        self.stream: bool | None = None
         self._clock = time.perf_counter_ns()
         self._first_token: int | None = None
-        self._adopted = False
+        self._load: Any = None
+        self._answers: list[Any] = []
+        self._finish_reasons: list[str] = []
+        self._error_type: str | None = None
+        self._error_message: str | None = None
         self._open_answers = 0
         self._admitting = True
+        self._record: RequestRecord | None = None
 
-    def adopt(self, request: Any, state: Any) -> None:
-        """Take an engine request (``EngineCoreRequest``, ``RequestState``) as one of this request's answers."""
+    @property
+    def operation(self) -> str:
+        """The operation, as the caller's context says or else the request's parameters."""
+        known = self.context.get(OPERATION_KEY)
+        return str(known or extract.operation_of(self._params))
+
+    def adopt(self, request: Any, state: Any, load: Any) -> None:
+        """Take an engine request as one of this request's answers.
+
+        Args:
+            request: vLLM's ``EngineCoreRequest``.
+            state: its ``RequestState``.
+            load: the engine's latest ``SchedulerStats``; None when unknown.
+        """
         self._open_answers += 1
-        if not self._adopted:
-            self._adopted = True
-            with _READ:
-                extract.read_admission(self.record, state)
-                self._start_at(request.arrival_time)
-        with _FIRST_TOKEN:
-            if state.detokenizer is not None and not extract.reports_first_token(state):
+        if not self._answers:
+            self._load = load
+            # vLLM's own copy: the caller's may change before this request has ended.
+            self._params = extract.params_of(request, state)
+            self._start_at(request.arrival_time)
+        self._answers.append(state)
+        if state.detokenizer is not None and not extract.reports_first_token(state):
+            with _FIRST_TOKEN:
                 self._watch_first_token(state.detokenizer)
 
     def answered(self, state: Any, finish_reason: str | None, error: BaseException | None = None) -> None:
         """Take note that one answer ended; the request ends with its last one."""
         self._open_answers -= 1
-        with _READ:
-            self._note_end(finish_reason, error)
-            extract.read_result(self.record, state)
-        with _FIRST_TOKEN:
-            self._unwatch(state)
+        if finish_reason is not None:
+            self._finish_reasons.append(finish_reason)
+        if error is not None:
+            self._note_error(error)
+        elif finish_reason in _ERROR_OF_FINISH and self._error_type is None:
+            self._error_type = _ERROR_OF_FINISH[finish_reason]
+        if state.detokenizer is not None and (self._first_token is None or len(self._answers) > 1):
+            _remove_shadow(state.detokenizer)
         self._end_if_done()
 
     def admitted(self) -> None:
@@ -87,14 +126,19 @@ class LiveRequest:
         With streamed input the answers come later, from a task of vLLM's: a request without any is left open.
         """
         self._admitting = False
-        if self._adopted:
+        if self._answers:
             self._end_if_done()
 
     def rejected(self, error: BaseException) -> None:
         """End the request because its admission failed with this error."""
-        with _READ:
-            self._note_end(None, error)
+        self._note_error(error)
         self._end()
+
+    def _note_error(self, error: BaseException) -> None:
+        # Not the exception itself: it would keep the caller's frames alive. The first error counts.
+        if self._error_type is None:
+            self._error_type = error_type(error)
+            self._error_message = error_message(error)
 
     def _end_if_done(self) -> None:
         if self._open_answers == 0 and not self._admitting:
@@ -102,7 +146,7 @@ class LiveRequest:
 
     def abandoned(self) -> None:
         """End a request that vLLM forgot (its engine was dropped, an input stream never sent anything)."""
-        self.record.error_type = "abandoned"
+        self._error_type = "abandoned"
         self._finish()
 
     def _end(self) -> None:
@@ -113,36 +157,42 @@ class LiveRequest:
         self._finish()
 
     def _finish(self) -> None:
-        self._close_record()
-        self._runtime.pipeline.finish(self.record)
+        self.ended = True
+        self.end_ns = self.start_ns + time.perf_counter_ns() - self._clock
+        self._runtime.pipeline.finish(self)
 
     def _start_at(self, arrival: float) -> None:
         # vLLM's arrival time is when its server received the request, at most a little before this call. A caller may
         # pass any number for it; one that cannot be an arrival on this machine's wall clock is not believed.
-        waited_ns = self.record.start_ns - int(arrival * 1e9)
+        waited_ns = self.start_ns - int(arrival * 1e9)
         if 0 <= waited_ns < _LONGEST_WAIT_NS:
-            self.record.start_ns -= waited_ns
+            self.start_ns -= waited_ns
             self._clock -= waited_ns
 
-    def _close_record(self) -> None:
-        self.ended = True
-        record, elapsed = self.record, time.perf_counter_ns() - self._clock
-        record.end_ns = record.start_ns + elapsed
-        record.e2e = elapsed / 1e9
-        if record.time_to_first_token is None and self._first_token is not None:
-            record.time_to_first_token = (self._first_token - self._clock) / 1e9
+    def record(self) -> RequestRecord:
+        """Return the record of this request, which must have ended; made once, when it is first asked for."""
+        if self._record is None:
+            self._record = RequestRecord(self.context, self.variant, self.operation, self.start_ns, self.end_ns)
+            with _READ:
+                self._fill(self._record)
+        return self._record
 
-    def _note_end(self, finish_reason: str | None, error: BaseException | None) -> None:
-        record = self.record
-        if finish_reason is not None:
-            record.finish_reasons.append(finish_reason)
-        if record.error_type is not None:
-            return
-        if error is not None:
-            record.error_type = error_type(error)
-            record.error_message = error_message(error)
-        else:
-            record.error_type = _ERROR_OF_FINISH.get(finish_reason or "")
+    def _fill(self, record: RequestRecord) -> None:
+        record.e2e = (self.end_ns - self.start_ns) / 1e9
+        record.request_id = self.request_id
+        record.stream = self.stream
+        record.finish_reasons = self._finish_reasons
+        record.error_type = self._error_type
+        record.error_message = self._error_message
+        if self._first_token is not None:
+            record.time_to_first_token = (self._first_token - self._clock) / 1e9
+        extract.read_params(record, self._params)
+        if self._load is not None:
+            extract.read_load(record, self._load)
+        if self._answers:
+            extract.read_admission(record, self._answers[0])
+        for state in self._answers:
+            extract.read_result(record, state)
 
     def _watch_first_token(self, detokenizer: Any) -> None:
         # Offline vLLM keeps no statistics by default, and nothing of ours may run per token. So the instance's own
@@ -157,11 +207,6 @@ class LiveRequest:
             return update(*args, **kwargs)
 
         detokenizer.update = first_update
-
-    @staticmethod
-    def _unwatch(state: Any) -> None:
-        if state.detokenizer is not None:
-            _remove_shadow(state.detokenizer)
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
@@ -208,15 +253,7 @@ def begin(
         ctx = otel_context.get_current()
     if ctx.get(INTERNAL_KEY) is not None:
         return INTERNAL
-    record = RequestRecord(
-        context=ctx,
-        variant=variant or UNKNOWN_VARIANT,
-        operation=str(ctx.get(OPERATION_KEY) or extract.operation_of(params)),
-        start_ns=called_ns or time.time_ns(),
-    )
-    with _READ:
-        extract.read_params(record, params)
-    return LiveRequest(active, record)
+    return LiveRequest(active, variant or UNKNOWN_VARIANT, ctx, params, called_ns or time.time_ns())
 
 
 def error_type(error: BaseException) -> str:

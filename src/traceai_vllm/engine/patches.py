@@ -7,8 +7,10 @@ torch itself. What a version does not have is left out, by feature and not by ve
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +65,16 @@ _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
 _LLM = "vllm.entrypoints.llm", "LLM"
 
 PATCHES: tuple[Patch, ...] = (
-    Patch(*_PROCESSOR, "add_request", _wrapping(funnel.add_request), required=True),
-    Patch(*_PROCESSOR, "_update_stats_from_finished", _wrapping(funnel.finished), required=True),
-    Patch(*_PROCESSOR, "abort_requests", _wrapping(funnel.abort_requests), required=True),
-    Patch(*_PROCESSOR, "propagate_error", _wrapping(funnel.propagate_error), required=True),
+    Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True),
+    Patch(*_PROCESSOR, "_update_stats_from_finished", funnel.finished, required=True),
+    Patch(*_PROCESSOR, "abort_requests", funnel.abort_requests, required=True),
+    Patch(*_PROCESSOR, "propagate_error", funnel.propagate_error, required=True),
     Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, only_if=_rejects_in_process_outputs),
     Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats),
     Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True),
     Patch(*_ASYNC, "encode", _wrapping(calls.generate)),
-    Patch(*_ASYNC, "add_request", _wrapping(calls.add_request_async), required=True),
-    Patch(*_SYNC, "add_request", _wrapping(calls.add_request), required=True),
+    Patch(*_ASYNC, "add_request", calls.add_request_async, required=True),
+    Patch(*_SYNC, "add_request", calls.add_request, required=True),
     Patch(*_SYNC, "step", calls.step, required=True),
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
@@ -182,16 +184,16 @@ def _restore(applied: Applied) -> None:
 
 
 def _keep_in_flight(processor: Any, tracker: funnel.Tracker) -> None:
-    for name, hook in funnel.HOOKS_IN_FLIGHT.items():
+    for name, build in funnel.HOOKS_IN_FLIGHT.items():
         original = _applied_original(name)
         if original is not None:
-            bound = original.__get__(processor)
-            processor.__dict__[name] = wrapt.FunctionWrapper(bound, hook)
+            setattr(processor, name, types.MethodType(build(original), processor))
 
     def release() -> None:
         tracker.on_drained = None
         for name in funnel.HOOKS_IN_FLIGHT:
-            processor.__dict__.pop(name, None)
+            with contextlib.suppress(AttributeError):
+                delattr(processor, name)
 
     tracker.on_drained = release
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import tags_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.context import Context
 
     from traceai_vllm.record import RequestRecord, Variant
@@ -32,8 +35,47 @@ def variant_attributes(variant: Variant) -> Attributes:
     return attributes
 
 
-def admission_attributes(record: RequestRecord, variant: Attributes) -> Attributes:
-    """Return what was known when the request was admitted: what a sampler may decide on.
+# Fields of the record and their attributes; a field that is None is left out.
+_FIELDS: tuple[tuple[str, str], ...] = (
+    ("request_id", semconv.RESPONSE_ID),
+    ("max_tokens", semconv.REQUEST_MAX_TOKENS),
+    ("temperature", semconv.REQUEST_TEMPERATURE),
+    ("top_p", semconv.REQUEST_TOP_P),
+    ("top_k", semconv.REQUEST_TOP_K),
+    ("frequency_penalty", semconv.REQUEST_FREQUENCY_PENALTY),
+    ("presence_penalty", semconv.REQUEST_PRESENCE_PENALTY),
+    ("seed", semconv.REQUEST_SEED),
+    ("stream", semconv.REQUEST_STREAM),
+    ("output_type", semconv.OUTPUT_TYPE),
+    ("dimensions", semconv.EMBEDDINGS_DIMENSION_COUNT),
+    ("beam_width", semconv.BEAM_WIDTH),
+    ("lora", semconv.LORA),
+    ("engine_running", semconv.ENGINE_RUNNING),
+    ("engine_waiting", semconv.ENGINE_WAITING),
+    ("engine_kv_cache_usage", semconv.ENGINE_KV_CACHE_USAGE),
+    ("input_tokens", semconv.USAGE_INPUT_TOKENS),
+    ("output_tokens", semconv.USAGE_OUTPUT_TOKENS),
+    ("cached_tokens", semconv.USAGE_CACHE_READ_INPUT_TOKENS),
+    ("input_tokens", semconv.LLM_TOKEN_COUNT_PROMPT),
+    ("output_tokens", semconv.LLM_TOKEN_COUNT_COMPLETION),
+    ("time_to_first_token", semconv.LATENCY_TIME_TO_FIRST_TOKEN),
+    ("e2e", semconv.LATENCY_E2E),
+    ("time_in_queue", semconv.LATENCY_TIME_IN_QUEUE),
+    ("time_in_model_prefill", semconv.LATENCY_TIME_IN_MODEL_PREFILL),
+    ("time_in_model_decode", semconv.LATENCY_TIME_IN_MODEL_DECODE),
+    ("time_in_model_inference", semconv.LATENCY_TIME_IN_MODEL_INFERENCE),
+    ("preemptions", semconv.PREEMPTIONS),
+    ("draft_tokens", semconv.DRAFT_TOKENS),
+    ("accepted_tokens", semconv.ACCEPTED_TOKENS),
+    ("error_type", semconv.ERROR_TYPE),
+)
+_KEYS = tuple(key for _, key in _FIELDS)
+# One call for all fields: this runs for every request.
+_values: Callable[[RequestRecord], tuple[Any, ...]] = attrgetter(*(field for field, _ in _FIELDS))
+
+
+def request_attributes(record: RequestRecord, variant: Attributes) -> Attributes:
+    """Return all attributes of a request that has ended.
 
     Args:
         record: the request.
@@ -42,56 +84,20 @@ def admission_attributes(record: RequestRecord, variant: Attributes) -> Attribut
     attributes: Attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
     attributes.update(variant)
     attributes.update(tags_in(record.context))
-    for key, value in (
-        (semconv.RESPONSE_ID, record.request_id),
-        (semconv.REQUEST_MAX_TOKENS, record.max_tokens),
-        (semconv.REQUEST_TEMPERATURE, record.temperature),
-        (semconv.REQUEST_TOP_P, record.top_p),
-        (semconv.REQUEST_TOP_K, record.top_k),
-        (semconv.REQUEST_FREQUENCY_PENALTY, record.frequency_penalty),
-        (semconv.REQUEST_PRESENCE_PENALTY, record.presence_penalty),
-        (semconv.REQUEST_SEED, record.seed),
-        (semconv.REQUEST_STOP_SEQUENCES, record.stop_sequences or None),
-        (semconv.REQUEST_CHOICE_COUNT, record.choices if record.choices > 1 else None),
-        (semconv.REQUEST_STREAM, record.stream),
-        (semconv.OUTPUT_TYPE, record.output_type),
-        (semconv.EMBEDDINGS_DIMENSION_COUNT, record.dimensions),
-        (semconv.BEAM_WIDTH, record.beam_width),
-        (semconv.LORA, record.lora),
-        (semconv.ENGINE_RUNNING, record.engine_running),
-        (semconv.ENGINE_WAITING, record.engine_waiting),
-        (semconv.ENGINE_KV_CACHE_USAGE, record.engine_kv_cache_usage),
-    ):
+    for key, value in zip(_KEYS, _values(record), strict=True):
         if value is not None:
             attributes[key] = value
-    return attributes
-
-
-def result_attributes(record: RequestRecord) -> Attributes:
-    """Return what came of the request: tokens, latency, finish reasons, error."""
-    total = None
+    if record.variant.model is not None:
+        attributes[semconv.RESPONSE_MODEL] = record.variant.model
+    if record.finish_reasons:
+        attributes[semconv.RESPONSE_FINISH_REASONS] = tuple(record.finish_reasons)
+    if record.stop_sequences:
+        attributes[semconv.REQUEST_STOP_SEQUENCES] = record.stop_sequences
+    if record.choices > 1:
+        attributes[semconv.REQUEST_CHOICE_COUNT] = record.choices
     if record.input_tokens is not None:
-        total = record.input_tokens + (record.output_tokens or 0)
-    return _present(
-        (semconv.RESPONSE_MODEL, record.variant.model),
-        (semconv.RESPONSE_FINISH_REASONS, tuple(record.finish_reasons) or None),
-        (semconv.USAGE_INPUT_TOKENS, record.input_tokens),
-        (semconv.USAGE_OUTPUT_TOKENS, record.output_tokens),
-        (semconv.USAGE_CACHE_READ_INPUT_TOKENS, record.cached_tokens),
-        (semconv.LLM_TOKEN_COUNT_PROMPT, record.input_tokens),
-        (semconv.LLM_TOKEN_COUNT_COMPLETION, record.output_tokens),
-        (semconv.LLM_TOKEN_COUNT_TOTAL, total),
-        (semconv.LATENCY_TIME_TO_FIRST_TOKEN, record.time_to_first_token),
-        (semconv.LATENCY_E2E, record.e2e),
-        (semconv.LATENCY_TIME_IN_QUEUE, record.time_in_queue),
-        (semconv.LATENCY_TIME_IN_MODEL_PREFILL, record.time_in_model_prefill),
-        (semconv.LATENCY_TIME_IN_MODEL_DECODE, record.time_in_model_decode),
-        (semconv.LATENCY_TIME_IN_MODEL_INFERENCE, record.time_in_model_inference),
-        (semconv.PREEMPTIONS, record.preemptions),
-        (semconv.DRAFT_TOKENS, record.draft_tokens),
-        (semconv.ACCEPTED_TOKENS, record.accepted_tokens),
-        (semconv.ERROR_TYPE, record.error_type),
-    )
+        attributes[semconv.LLM_TOKEN_COUNT_TOTAL] = record.input_tokens + (record.output_tokens or 0)
+    return attributes
 
 
 def batch_attributes(entry_point: str, variant: Variant, ctx: Context) -> Attributes:

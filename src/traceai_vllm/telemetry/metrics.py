@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
 
 from traceai_vllm import guard
@@ -18,8 +19,8 @@ from traceai_vllm.telemetry.tags import tags_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opentelemetry.context import Context
     from opentelemetry.metrics import Histogram, Meter
+    from opentelemetry.trace import Span
 
     from traceai_vllm.record import RequestRecord
 
@@ -53,11 +54,14 @@ class RequestMetrics:
 
     Args:
         meter: where the instruments are made.
+
+    Attributes:
+        wanted: whether anybody takes measurements.
     """
 
     def __init__(self, meter: Meter) -> None:
         # Without a meter provider nobody asks for measurements: then none is prepared either.
-        self._wanted = not isinstance(meter, NoOpMeter)
+        self.wanted = not isinstance(meter, NoOpMeter)
         self._duration = _histogram(meter, semconv.REQUEST_DURATION)
         self._time_to_first_token = _histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
         self._time_per_output_token = _histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
@@ -66,15 +70,14 @@ class RequestMetrics:
         self._observe(meter, semconv.INTERNAL_ERRORS, _internal_errors)
         self._observe(meter, semconv.CAPPED_VALUES, self._capped_values)
 
-    def record(self, record: RequestRecord, ctx: Context) -> None:
+    def record(self, record: RequestRecord, span: Span | None) -> None:
         """Record a request that has ended.
 
         Args:
             record: the request.
-            ctx: a context that holds the request's span, for exemplars.
+            span: its span, for exemplars.
         """
-        if not self._wanted:
-            return
+        ctx = record.context if span is None else trace.set_span_in_context(span, record.context)
         attributes = self._attributes(record)
         if record.time_to_first_token is not None:
             self._time_to_first_token.record(record.time_to_first_token, attributes, ctx)

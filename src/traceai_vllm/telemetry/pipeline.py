@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opentelemetry import trace
-
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry.metrics import RequestMetrics
 from traceai_vllm.telemetry.spans import SpanBuilder
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
 
-    from traceai_vllm.record import RequestRecord
+    from traceai_vllm.record import EndedRequest
 
 
 _SPAN = Guard("the span of a request")
@@ -34,10 +32,11 @@ class Pipeline:
         self.spans = SpanBuilder(tracer, phase_spans=phase_spans)
         self._metrics = RequestMetrics(meter)
 
-    def finish(self, record: RequestRecord) -> None:
-        """Turn the record of a request that has ended into telemetry."""
-        ctx = record.context
+    def finish(self, request: EndedRequest) -> None:
+        """Turn a request that has ended into telemetry."""
+        span = None
         with _SPAN:
-            ctx = trace.set_span_in_context(self.spans.emit(record), ctx)
-        with _METRICS:
-            self._metrics.record(record, ctx)
+            span = self.spans.emit(request)
+        if self._metrics.wanted:
+            with _METRICS:
+                self._metrics.record(request.record(), span)

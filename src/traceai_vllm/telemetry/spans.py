@@ -1,29 +1,32 @@
 """From a request's record to its span.
 
 The span is built once, when the request has ended, with the start time, parent and tags of the moment it was admitted:
-no span can be left open. What a sampler may decide on is given at the start, the rest only when the span is recorded.
+no span can be left open. A sampler is asked then, and may decide on every attribute of the request; attributes that
+nobody looks at (a request that is sampled off) are never made.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from traceai_vllm.telemetry.attributes import (
     Attributes,
-    admission_attributes,
     batch_attributes,
-    result_attributes,
+    request_attributes,
     variant_attributes,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, ItemsView, Iterator
+
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from traceai_vllm.record import RequestRecord, Variant
+    from traceai_vllm.record import EndedRequest, RequestRecord, Variant
 
 _NANOSECONDS = 1_000_000_000
 MAX_DESCRIPTION = 256
@@ -40,30 +43,38 @@ class SpanBuilder:
     def __init__(self, tracer: Tracer, *, phase_spans: bool = False) -> None:
         self._tracer = tracer
         self._phase_spans = phase_spans
-        self._variants: dict[Variant, Attributes] = {}
+        self._last_variant: tuple[Variant | None, Attributes] = (None, {})
 
-    def emit(self, record: RequestRecord) -> Span:
+    def emit(self, request: EndedRequest) -> Span:
         """Start and end the span of a request that has ended, and return it."""
         span = self._tracer.start_span(
-            f"{record.operation} {record.variant.model or 'unknown'}",
-            context=record.context,
+            f"{request.operation} {request.variant.model or 'unknown'}",
+            context=request.context,
             kind=SpanKind.INTERNAL,
-            attributes=admission_attributes(record, self._variant_attributes(record.variant)),
-            start_time=record.start_ns,
+            attributes=_LazyAttributes(lambda: self._attributes(request)),
+            start_time=request.start_ns,
         )
         try:
             if span.is_recording():
-                self._fill(span, record)
+                self._complete(span, request)
         finally:
-            span.end(record.end_ns)
+            span.end(request.end_ns)
         return span
 
-    def _fill(self, span: Span, record: RequestRecord) -> None:
-        span.set_attributes(result_attributes(record))
+    def _complete(self, span: Span, request: EndedRequest) -> None:
+        record = request.record()
         if record.error_type is not None:
             span.set_status(error_status(record.error_type, record.error_message))
         if self._phase_spans:
             self._emit_phases(record, span)
+
+    def _attributes(self, request: EndedRequest) -> Attributes:
+        # An engine's variant does not change: its attributes are made once, not once per request.
+        variant, attributes = self._last_variant
+        if variant is not request.variant:
+            attributes = variant_attributes(request.variant)
+            self._last_variant = (request.variant, attributes)
+        return request_attributes(request.record(), attributes)
 
     def start_batch(self, entry_point: str, variant: Variant, ctx: Context) -> Span:
         """Start the span round an offline batch; its caller ends it."""
@@ -88,12 +99,37 @@ class SpanBuilder:
             self._tracer.start_span(name, context=ctx, kind=SpanKind.INTERNAL, start_time=start).end(end)
             start = end
 
-    def _variant_attributes(self, variant: Variant) -> Attributes:
-        # An engine's variant does not change: its attributes are made once, not once per request.
-        attributes = self._variants.get(variant)
-        if attributes is None:
-            attributes = self._variants[variant] = variant_attributes(variant)
-        return attributes
+
+class _LazyAttributes(Mapping[str, Any]):
+    """Attributes that are made when somebody looks at them.
+
+    Args:
+        make: makes them.
+    """
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], Attributes]) -> None:
+        self._make = make
+        self._made: Attributes | None = None
+
+    def _get(self) -> Attributes:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getitem__(self, key: str) -> Any:
+        return self._get()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._get())
+
+    def __len__(self) -> int:
+        return len(self._get())
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the items of the dictionary itself: Mapping's own view looks every key up again."""
+        return self._get().items()
 
 
 def error_status(error_type: str, message: str | None) -> Status:

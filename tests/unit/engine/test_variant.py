@@ -57,7 +57,7 @@ def engine(
 ) -> Any:
     """A `VllmConfig` of vLLM 0.15 or later, with only what the detection reads."""
     hf = _namespace(hf_config or {})
-    if isinstance(getattr(hf, "text_config", None), dict):
+    if type(getattr(hf, "text_config", None)) is dict:
         hf.text_config = _namespace(hf.text_config)
     return SimpleNamespace(
         model_config=SimpleNamespace(

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 
 from tests.support.records import finished_record, in_memory_metrics, in_memory_tracing, points
 from traceai_vllm import tags
@@ -21,7 +20,7 @@ def recorded(*records: Any) -> dict[str, list[Any]]:
     provider, reader = in_memory_metrics()
     metrics = RequestMetrics(provider.get_meter("test"))
     for record in records:
-        metrics.record(record, record.context)
+        metrics.record(record, None)
     return points(reader)
 
 
@@ -123,7 +122,7 @@ def test_points_carry_the_requests_span_as_exemplar() -> None:
     record = finished_record()
     span = SpanBuilder(tracing.get_tracer("test")).emit(record)
 
-    RequestMetrics(provider.get_meter("test")).record(record, trace.set_span_in_context(span))
+    RequestMetrics(provider.get_meter("test")).record(record, span)
 
     (point,) = points(reader)["gen_ai.server.request.duration"]
     assert [e.trace_id for e in point.exemplars] == [span.get_span_context().trace_id]

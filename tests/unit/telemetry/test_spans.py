@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support.records import SECOND, VARIANT, finished_record, in_memory_tracing
 from traceai_vllm import tags
-from traceai_vllm.record import Variant
+from traceai_vllm.record import RequestRecord, Variant
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.spans import SpanBuilder
 
@@ -185,8 +185,8 @@ def test_a_request_of_an_unsampled_trace_is_not_recorded() -> None:
     assert exporter.get_finished_spans() == ()
 
 
-def test_a_sampler_can_decide_on_variant_and_route() -> None:
-    """What is known at admission is there when the sampler is asked."""
+def test_a_sampler_can_decide_on_variant_route_and_error() -> None:
+    """The sampler is asked when the request has ended, with all of its attributes."""
     asked: dict[str, object] = {}
 
     class Recorder(Sampler):
@@ -201,13 +201,29 @@ def test_a_sampler_can_decide_on_variant_and_route() -> None:
 
     provider, _ = in_memory_tracing(sampler=Recorder())
     with tags(route="support"):
-        record = finished_record(context=otel_context.get_current())
+        record = finished_record(context=otel_context.get_current(), error_type="timeout")
 
     SpanBuilder(provider.get_tracer("test")).emit(record)
 
     assert asked["model_variant"] == "llama-3.1-70b-awq"
     assert asked["route"] == "support"
-    assert "gen_ai.usage.output_tokens" not in asked
+    assert asked["error.type"] == "timeout"
+
+
+def test_of_a_request_that_is_sampled_off_no_attribute_is_made() -> None:
+    """A sampler that does not look costs nothing: the record is not even read."""
+
+    class Unread:
+        context, variant, operation, start_ns, end_ns = Context(), Variant(), "chat", 1, 2
+
+        def record(self) -> RequestRecord:
+            raise AssertionError("nobody asked for it")
+
+    provider, exported = in_memory_tracing(sampler=ALWAYS_OFF)
+
+    SpanBuilder(provider.get_tracer("test")).emit(Unread())
+
+    assert exported.get_finished_spans() == ()
 
 
 def test_a_declared_variant_keeps_what_the_engine_said() -> None:
