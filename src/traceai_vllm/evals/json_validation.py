@@ -1,0 +1,158 @@
+"""JSONValidation: is the answer JSON, whole, and what its schema asks for?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, ClassVar
+
+from traceai_vllm.evals.base import BaseEvaluator
+from traceai_vllm.evals.errors import MissingInput
+from traceai_vllm.evals.json_schema import SchemaChecker, Violation
+from traceai_vllm.evals.json_text import MAX_CHARACTERS, MAX_DEPTH, read_json
+from traceai_vllm.evals.result import EvaluationResult
+
+_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(?P<body>.*?)\n?```\s*", re.S | re.I)
+_SHOWN = 5
+_ENOUGH = 100
+
+
+class JSONValidation(BaseEvaluator):
+    """Score 1 if the answer is a JSON document that meets the schema, else 0.
+
+    Labels: ``valid``; ``schema_invalid`` (JSON, but not what the schema asks for); ``truncated`` (right so far, but it
+    stops short, and the model did not stop by itself); ``malformed`` (not JSON); ``refused`` (too large or too deep to
+    look at).
+
+    Args:
+        schema: the schema to use where a call gives none: a mapping, a boolean, or its text. Draft 4, 6, 7, 2019-09 or
+            2020-12, as ``$schema`` says; 2020-12 where it does not. OpenAI's ``response_format`` is understood too.
+        resources: schemas that ``$ref`` may name, by URI. Nothing is ever fetched.
+        formats: whether ``format`` is checked; by default as the schema's draft has it.
+        strict_integers: call ``12.0`` wrong where an integer is asked for. JSON Schema allows it, typed clients do not.
+        unwrap_fences: take the document out of a Markdown fence; by default a fence is malformed, as a client sees it.
+        max_characters: a longer answer is refused.
+        max_depth: a more deeply nested answer is refused.
+        threshold: the least score that passes.
+
+    Raises:
+        MissingExtra: jsonschema-rs is not installed.
+    """
+
+    name: ClassVar[str] = "JSONValidation"
+    default_threshold: ClassVar[float] = 1.0
+
+    def __init__(
+        self,
+        schema: Any = None,
+        *,
+        resources: Mapping[str, Any] | None = None,
+        formats: bool | None = None,
+        strict_integers: bool = False,
+        unwrap_fences: bool = False,
+        max_characters: int = MAX_CHARACTERS,
+        max_depth: int = MAX_DEPTH,
+        threshold: float | None = None,
+    ) -> None:
+        super().__init__(threshold=threshold)
+        self._schema = schema
+        self._strict_integers = strict_integers
+        self._unwrap_fences = unwrap_fences
+        self._limits = {"max_characters": max_characters, "max_depth": max_depth}
+        self._checker = SchemaChecker(resources, formats=formats)
+
+    def evaluate(self, *, response: Any, schema: Any = None, finish_reason: str | None = None) -> EvaluationResult:
+        """Check one answer.
+
+        Args:
+            response: the text of the answer; or a JSON value that has been parsed already.
+            schema: the schema to meet; the constructor's where this is None; only well-formedness where both are.
+            finish_reason: why generation ended; ``length`` or None lets a text that stops short count as truncated.
+
+        Raises:
+            SchemaError: the schema cannot be used; this says nothing about the answer.
+        """
+        if response is None:
+            raise MissingInput(f"{self.name} needs the text of an answer")
+        wanted = schema_of(self._schema if schema is None else schema)
+        if not isinstance(response, str):
+            return self._checked(response, wanted)
+        text = self._body(response)
+        read = read_json(text, **self._limits)
+        if read.problem is None:
+            return self._checked(read.value, wanted)
+        label, why = self._named(read.problem, text, finish_reason)
+        return self._result(0.0, label, f"{why}: {read.message}", {"errors": 1}, position=read.position)
+
+    def _body(self, text: str) -> str:
+        fence = _FENCE.fullmatch(text) if self._unwrap_fences else None
+        return fence["body"] if fence else text
+
+    def _named(self, problem: str, text: str, finish_reason: str | None) -> tuple[str, str]:
+        if problem == "refused":
+            return problem, "the answer was not looked at"
+        if finish_reason == "length" and not text.strip():
+            return "truncated", "generation ended at the token limit before the JSON began"
+        if problem == "truncated" and finish_reason in {None, "length"}:
+            end = " at the token limit" if finish_reason else ""
+            return "truncated", f"the JSON stops short{end}"
+        if problem == "truncated":
+            return "malformed", f"the JSON stops short, although generation ended with {finish_reason!r}"
+        fenced = "JSON in a Markdown fence is not JSON" if _FENCE.fullmatch(text) else "not JSON"
+        return "malformed", fenced
+
+    def _checked(self, value: Any, schema: Any) -> EvaluationResult:
+        found: list[Violation] = []
+        if schema is not None:
+            found = list(islice(self._checker.violations(value, schema), _ENOUGH))
+            if self._strict_integers:
+                found += self._rounded(value, schema, found)
+        if not found:
+            said = "valid JSON" if schema is None else "valid JSON that meets its schema"
+            return self._result(1.0, "valid", said, {"errors": 0})
+        named = "; ".join(f"{v.path}: {v.message}" for v in found[:_SHOWN])
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        details = [{"path": v.path, "keyword": v.keyword, "message": v.message} for v in found]
+        return self._result(0.0, "schema_invalid", named + more, {"errors": len(found)}, violations=details)
+
+    def _rounded(self, value: Any, schema: Any, known: list[Violation]) -> list[Violation]:
+        """What breaks the schema once 12.0 is no integer: shown to the checker as 12.5, which never is one."""
+        paths = {violation.path for violation in known}
+        marked = self._checker.violations(_half_off(value), schema)
+        return [
+            Violation(v.path, v.keyword, "an integer is asked for, and this is written with a fraction")
+            for v in islice(marked, _ENOUGH)
+            if v.keyword == "type" and v.path not in paths
+        ]
+
+    def _result(
+        self, score: float, label: str, explanation: str, counts: dict[str, int], **details: Any
+    ) -> EvaluationResult:
+        return EvaluationResult(self.name, score, label, self.threshold, explanation, counts, details=details)
+
+
+def schema_of(given: Any) -> Any:
+    """Return the schema in OpenAI's ``response_format`` or in vLLM's structured output, or what was given.
+
+    ``{"type": "json_object"}`` asks for any object.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    if given.get("type") == "json_object":
+        return {"type": "object"}
+    inner = given.get("json_schema")
+    if given.get("type") == "json_schema":
+        inner = given if inner is None else inner
+        return inner.get("schema", True) if isinstance(inner, Mapping) else True
+    return given
+
+
+def _half_off(value: Any) -> Any:
+    if isinstance(value, float):
+        return value + 0.5 if value.is_integer() else value
+    if isinstance(value, list):
+        return [_half_off(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _half_off(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,168 @@
+"""JSONValidation: what a client of the answer would run into, told apart and named."""
+
+import json
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traceai_vllm.evals import JSONValidation, MissingInput
+from traceai_vllm.evals.json_schema import SchemaError
+from traceai_vllm.evals.json_text import read_json
+
+ORDER = {
+    "type": "object",
+    "properties": {
+        "total": {"type": "integer"},
+        "items": {"type": "array", "items": {"type": "object", "required": ["sku"]}},
+    },
+    "required": ["total"],
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "finish_reason", "label"),
+    [
+        ('{"total": 4}', "stop", "valid"),
+        ('{"total": 4.5}', "stop", "schema_invalid"),
+        ('{"total": "4"}', "stop", "schema_invalid"),
+        ("{}", "stop", "schema_invalid"),
+        ('{"total": 4', "length", "truncated"),
+        ('{"total": 4', None, "truncated"),
+        ('{"total": 4, "items": [{"sku": "A-1\\', "length", "truncated"),
+        ('{"total": tru', "length", "truncated"),
+        ("", "length", "truncated"),
+        ('{"total": 4', "stop", "malformed"),
+        ("{total: 4}", "length", "malformed"),
+        ('{"total": NaN}', "stop", "malformed"),
+        ('{"total": 4} I hope this helps', "stop", "malformed"),
+        ("", "stop", "malformed"),
+        ('```json\n{"total": 4}\n```', "stop", "malformed"),
+        ("[" * 5000 + "]" * 5000, "stop", "refused"),
+        ('"' + "x" * 2_000_001 + '"', "stop", "refused"),
+        ('{"total": ' + "9" * 5000 + "}", "stop", "refused"),
+    ],
+)
+def test_each_way_to_be_wrong_has_its_label(answer, finish_reason, label):
+    result = JSONValidation(ORDER).evaluate(response=answer, finish_reason=finish_reason)
+    assert result.label == label
+    assert result.passed is (label == "valid")
+    assert result.score == (1.0 if label == "valid" else 0.0)
+
+
+def test_the_path_of_the_fault_is_named():
+    result = JSONValidation(ORDER).evaluate(response='{"total": 4, "items": [{"sku": 1}, {"price": 2}]}')
+    assert "$.items[1]" in result.explanation
+    assert '"sku"' in result.explanation
+    assert result.details["violations"][0]["path"] == "$.items[1]"
+
+
+def test_every_fault_counts():
+    result = JSONValidation(ORDER).evaluate(response='{"items": [{}, {}, {}]}')
+    assert result.counts["errors"] == 4
+
+
+def test_a_number_rounded_into_the_wrong_type_is_caught():
+    price = {"properties": {"cents": {"type": "integer"}, "rate": {"type": "number"}}}
+    assert not JSONValidation(price).evaluate(response='{"cents": 1999.5}').passed
+    assert JSONValidation(price).evaluate(response='{"cents": 1999.0}').passed, "JSON Schema calls 1999.0 an integer"
+    strict = JSONValidation(price, strict_integers=True)
+    assert "$.cents" in strict.evaluate(response='{"cents": 1999.0, "rate": 2.0}').explanation
+    assert strict.evaluate(response='{"cents": 1999, "rate": 2.0}').passed
+
+
+def test_a_ref_never_reaches_the_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.settimeout(0.2)
+    try:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"
+        for uri in (address, "file:///etc/hostname"):
+            with pytest.raises(SchemaError, match="nothing is fetched"):
+                JSONValidation({"$ref": uri}).evaluate(response="1")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    finally:
+        listener.close()
+
+
+def test_a_ref_to_a_given_resource_is_followed():
+    evaluator = JSONValidation({"$ref": "urn:money"}, resources={"urn:money": {"type": "integer"}})
+    assert evaluator.evaluate(response="1").passed
+    assert not evaluator.evaluate(response='"1"').passed
+
+
+@pytest.mark.parametrize("schema", [{"type": 5}, "not json", "[]", 7, {"pattern": "("}])
+def test_a_schema_that_is_none_says_nothing_about_the_answer(schema):
+    with pytest.raises(SchemaError):
+        JSONValidation().evaluate(response="{}", schema=schema)
+
+
+def test_a_schema_too_deep_is_refused():
+    schema: dict = {}
+    for _ in range(5000):
+        schema = {"not": schema}
+    with pytest.raises(SchemaError):
+        JSONValidation(schema).evaluate(response="1")
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}])
+def test_a_schema_that_refers_to_itself_ends(schema):
+    JSONValidation(schema).evaluate(response='{"a": {"a": {}}}')
+
+
+def test_the_response_format_of_a_request_is_a_schema():
+    strict = {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER}}
+    assert not JSONValidation().evaluate(response="{}", schema=strict).passed
+    assert JSONValidation().evaluate(response="{}", schema={"type": "json_object"}).passed
+    assert not JSONValidation().evaluate(response="[]", schema={"type": "json_object"}).passed
+
+
+def test_without_a_schema_only_the_form_is_checked():
+    assert JSONValidation().evaluate(response="[1, 2]").passed
+    assert not JSONValidation().evaluate(response="[1, 2").passed
+
+
+def test_a_fence_can_be_allowed():
+    fenced = 'Sure!\n```json\n{"total": 4}\n```'
+    assert JSONValidation(unwrap_fences=True).evaluate(response=fenced[6:]).passed
+    assert not JSONValidation(unwrap_fences=True).evaluate(response=fenced).passed
+
+
+def test_half_a_surrogate_pair_is_no_error_of_ours():
+    assert not JSONValidation({"type": "string"}).evaluate(response='"\\ud800"').passed
+
+
+def test_no_answer_is_no_score():
+    with pytest.raises(MissingInput):
+        JSONValidation().evaluate(response=None)
+
+
+@given(json_values)
+def test_any_json_value_is_valid_json(value):
+    assert JSONValidation().evaluate(response=json.dumps(value)).passed
+
+
+@given(st.dictionaries(st.text(min_size=1), json_values, min_size=1), st.data())
+def test_any_beginning_of_an_object_is_truncated_and_never_malformed(value, data):
+    text = json.dumps(value)
+    cut = data.draw(st.integers(1, len(text) - 1))
+    assert read_json(text[:cut]).problem == "truncated"
+
+
+@given(st.text())
+def test_any_text_has_a_result(text):
+    result = JSONValidation({"type": "object"}).evaluate(response=text)
+    assert result.label in {"valid", "schema_invalid", "truncated", "malformed", "refused"}
