@@ -19,6 +19,8 @@ from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from traceai_vllm.engine import patches, runtime
+from traceai_vllm.server import control
+from traceai_vllm.server.options import flag
 from traceai_vllm.telemetry.pipeline import Pipeline
 from traceai_vllm.version import __version__
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from traceai_vllm.server.options import ServerOptions
     from traceai_vllm.store.processor import StoreProcessor
 
 _log = logging.getLogger("traceai_vllm")
@@ -52,20 +55,22 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             kwargs.pop("meter_provider", None),
             kwargs.pop("logger_provider", None),
         )
-        store = kwargs.pop("store", None)
+        meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
+        store = _option(kwargs, "store")
         if store is not None:
             self._store = _add_store(tracer_provider, store)
         pipeline = Pipeline(
             trace.get_tracer(_SCOPE, __version__, tracer_provider),
-            metrics.get_meter(_SCOPE, __version__, meter_provider),
-            phase_spans=bool(kwargs.pop("phase_spans", False)),
+            meter,
+            phase_spans=_phase_spans(kwargs),
         )
         active = runtime.Runtime(
             pipeline,
-            model_variant=kwargs.pop("model_variant", None),
-            quantization_format=kwargs.pop("quantization_format", None),
+            model_variant=_option(kwargs, "model_variant"),
+            quantization_format=_option(kwargs, "quantization_format"),
         )
         runtime.switch(active)
+        control.switch_on(kwargs.pop("server", None), tracer_provider, meter)
         # Runs before the providers' own exit handlers, which were registered earlier.
         atexit.register(active.drain)
         patches.install()
@@ -73,6 +78,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         active = runtime.switch(None)
         patches.uninstall()
+        control.switch_off()
         if active is not None:
             active.drain()
             atexit.unregister(active.drain)
@@ -89,7 +95,8 @@ def instrument(
     model_variant: str | None = None,
     quantization_format: str | None = None,
     store: str | os.PathLike[str] | None = None,
-    phase_spans: bool = False,
+    phase_spans: bool | None = None,
+    server: bool | ServerOptions | None = None,
 ) -> None:
     """Make every vLLM request of this process an OpenTelemetry span, with metrics.
 
@@ -107,7 +114,13 @@ def instrument(
         store: a directory; finished spans are also written there, for DuckDB (see :mod:`traceai_vllm.store`). It needs
             an SDK tracer provider; with another one in force, a warning says that nothing is written.
         phase_spans: also make child spans ``queue``, ``prefill`` and ``decode``, where vLLM reports these times (its
-            server does; offline, pass ``disable_log_stats=False`` to ``LLM``).
+            server does; offline, pass ``disable_log_stats=False`` to ``LLM``). Off when None.
+        server: give the HTTP requests of this process's FastAPI applications (vLLM's own server is one) a SERVER span
+            and take tags and trace context from them; False: leave them alone; a
+            :class:`~traceai_vllm.server.ServerOptions` says what is believed of callers. On when None.
+
+    What is None is also looked for in the environment, for programs without a line of ours:
+    ``TRACEAI_VLLM_MODEL_VARIANT``, ``_QUANTIZATION_FORMAT``, ``_STORE``, ``_PHASE_SPANS`` and ``_SERVER``.
     """
     VLLMInstrumentor().instrument(
         tracer_provider=tracer_provider,
@@ -117,12 +130,23 @@ def instrument(
         quantization_format=quantization_format,
         store=store,
         phase_spans=phase_spans,
+        server=server,
     )
 
 
 def uninstrument() -> None:
     """Give vLLM its own functions back. Requests in flight still end as spans; the providers stay as they are."""
     VLLMInstrumentor().uninstrument()
+
+
+def _option(kwargs: dict[str, Any], name: str) -> Any:
+    value = kwargs.pop(name, None)
+    return (os.environ.get(f"TRACEAI_VLLM_{name.upper()}") or None) if value is None else value
+
+
+def _phase_spans(kwargs: dict[str, Any]) -> bool:
+    wanted = kwargs.pop("phase_spans", None)
+    return flag("TRACEAI_VLLM_PHASE_SPANS", False) if wanted is None else bool(wanted)
 
 
 def _providers(

@@ -18,6 +18,10 @@ HOOKS = frozenset(
         "engine.funnel.update_scheduler_stats.<locals>.hook",
         "engine.offline.call.<locals>.hook",
         "engine.offline.enqueue.<locals>.hook",
+        "engine.serving.handle.<locals>.hook",
+        "server.fastapi.build_middleware_stack",
+        "server.fastapi.call",
+        "server.fastapi.instrument_app",
     }
 )
 # What makes them, when vLLM is patched.
@@ -36,7 +40,15 @@ BUILDERS = frozenset(
     }
 )
 # What hooks hand the user's call on to.
-CARRIERS = frozenset({"engine.live.LiveRequest._watch_first_token.<locals>.first_update"})
+CARRIERS = frozenset(
+    {
+        "engine.live.LiveRequest._watch_first_token.<locals>.first_update",
+        "engine.serving._answer",
+        "server.middleware.CallerMiddleware.__call__",
+        "server.middleware._Incoming.__call__",
+        "server.middleware._Outgoing.__call__",
+    }
+)
 # What keeps errors from others, and what wrapt and OpenTelemetry call first.
 GUARDS = frozenset(
     {

@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from traceai_vllm.engine import extract, runtime
 from traceai_vllm.guard import Guard
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord, Variant
+from traceai_vllm.server.served import served_in
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -85,7 +86,8 @@ class LiveRequest:
     @property
     def operation(self) -> str:
         """The operation, as the caller's context says or else the request's parameters."""
-        known = self.context.get(OPERATION_KEY)
+        served = served_in(self.context)
+        known = self.context.get(OPERATION_KEY) or (served and served.operation)
         return str(known or extract.operation_of(self._params))
 
     def adopt(self, request: Any, state: Any, load: Any) -> None:

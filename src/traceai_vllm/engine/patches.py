@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from traceai_vllm.engine import calls, funnel, offline, runtime
+from traceai_vllm.engine import calls, funnel, offline, runtime, serving
 from traceai_vllm.guard import Guard
+from traceai_vllm.server import fastapi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,8 @@ _PROCESSOR = "vllm.v1.engine.output_processor", "OutputProcessor"
 _ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
 _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
 _LLM = "vllm.entrypoints.llm", "LLM"
+_FASTAPI = "fastapi.applications", "FastAPI"
+_instrument_app = _wrapping(fastapi.instrument_app)
 
 PATCHES: tuple[Patch, ...] = (
     Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True),
@@ -78,6 +81,10 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_SYNC, "step", calls.step, required=True),
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
+    *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),
+    Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack)),
+    Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
+    Patch("opentelemetry.instrumentation.fastapi", "FastAPIInstrumentor", "instrument_app", _instrument_app),
 )
 
 

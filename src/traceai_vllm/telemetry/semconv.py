@@ -70,10 +70,12 @@ OUTPUT_TYPE: Final = "gen_ai.output.type"
 EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"
 ERROR_TYPE: Final = "error.type"
 
@@ -146,9 +148,21 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(RESPONSE_MODEL, "string", "The model name that the engine serves.", _GENAI),
     Attribute(RESPONSE_ID, "string", "The request id that the caller sees.", _GENAI),
     Attribute(RESPONSE_FINISH_REASONS, "string[]", "One per answer: `stop`, `length`, `abort`, `error`, …", _GENAI),
+    Attribute(
+        RESPONSE_TIME_TO_FIRST_CHUNK,
+        "double",
+        "On the SERVER span: seconds from the HTTP request to the first bytes of the response's body.",
+        _GENAI,
+    ),
     Attribute(USAGE_INPUT_TOKENS, "int", "Prompt tokens (once, also when `n` > 1).", _GENAI),
     Attribute(USAGE_OUTPUT_TOKENS, "int", "Generated tokens, over all answers.", _GENAI),
     Attribute(USAGE_CACHE_READ_INPUT_TOKENS, "int", "Prompt tokens found in the prefix cache.", _GENAI),
+    Attribute(
+        USAGE_REASONING_OUTPUT_TOKENS,
+        "int",
+        "On the SERVER span of an answer that is not streamed: generated tokens that are reasoning, if counted.",
+        _GENAI,
+    ),
     Attribute(ERROR_TYPE, "string", "Engine error class, `timeout`, `cancelled` (client gone).", _GENAI),
     Attribute(LLM_TOKEN_COUNT_PROMPT, "int", "Twin of `gen_ai.usage.input_tokens`.", _OPENINFERENCE),
     Attribute(LLM_TOKEN_COUNT_COMPLETION, "int", "Twin of `gen_ai.usage.output_tokens`.", _OPENINFERENCE),
@@ -212,6 +226,12 @@ CAPPED_VALUES: Final = Metric(
     "{value}",
     "Tag values counted as `other` in metrics because their dimension was full.",
 )
+CALLER_VALUES_REPLACED: Final = Metric(
+    "traceai.callers.values_replaced",
+    "observable counter",
+    "{value}",
+    "Tag values of HTTP callers that became `other`: not on the allow-list, or too many different ones.",
+)
 METRICS: Final = (
     REQUEST_DURATION,
     TIME_TO_FIRST_TOKEN,
@@ -219,4 +239,5 @@ METRICS: Final = (
     TOKEN_USAGE,
     INTERNAL_ERRORS,
     CAPPED_VALUES,
+    CALLER_VALUES_REPLACED,
 )

@@ -47,6 +47,11 @@ def tags_in(ctx: Context) -> Mapping[str, TagValue]:
     return cast("Mapping[str, TagValue]", found)
 
 
+def with_tags(ctx: Context, found: Mapping[str, TagValue]) -> Context:
+    """Return a context with these tags (attribute key to value) instead of its own."""
+    return context.set_value(_KEY, found, ctx)
+
+
 def capped_tags() -> dict[str, int]:
     """Return how many tags were shortened or left out, by reason."""
     return dict(_capped)

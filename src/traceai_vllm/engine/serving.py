@@ -1,0 +1,95 @@
+"""Hooks on the handlers of vLLM's API server, which see a request's parsed body: what it asks for, and its metadata.
+
+They have moved between versions, so each is looked for in all its homes; where none is found, the request's URL still
+says the operation (see :mod:`traceai_vllm.server.served`). An application of your own may call them as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from traceai_vllm.guard import Guard
+from traceai_vllm.server import callers
+from traceai_vllm.server.served import ServedRequest, served_in, with_served
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.tags import with_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from opentelemetry.context import Context
+
+_REQUEST = Guard("the body of an HTTP request")
+_ANSWER = Guard("the answer to an HTTP request")
+_DETACH = Guard("leaving a handler's context")
+
+_OPENAI = "vllm.entrypoints.openai."
+
+# (module, class, method): operation. The later home is named first; versions have one of them.
+HANDLERS: dict[tuple[str, str, str], str] = {
+    (_OPENAI + "chat_completion.serving", "OpenAIServingChat", "create_chat_completion"): "chat",  # 0.15
+    (_OPENAI + "serving_chat", "OpenAIServingChat", "create_chat_completion"): "chat",
+    (_OPENAI + "completion.serving", "OpenAIServingCompletion", "create_completion"): "text_completion",  # 0.15
+    (_OPENAI + "serving_completion", "OpenAIServingCompletion", "create_completion"): "text_completion",
+    (_OPENAI + "responses.serving", "OpenAIServingResponses", "create_responses"): "chat",  # 0.15
+    (_OPENAI + "serving_responses", "OpenAIServingResponses", "create_responses"): "chat",  # 0.10
+    ("vllm.entrypoints.anthropic.serving", "AnthropicServingMessages", "create_messages"): "chat",  # 0.15
+    ("vllm.entrypoints.anthropic.serving_messages", "AnthropicServingMessages", "create_messages"): "chat",  # 0.11.1
+}
+
+
+def handle(operation: str) -> Any:
+    """Build the hook on a handler, ``async def create_…(self, request, raw_request=None)``."""
+
+    def hook(wrapped: Any, handler: Any, args: Any, kwargs: Any) -> Any:
+        ctx = None
+        with _REQUEST:
+            ctx = _note_request(operation, args[0] if args else kwargs["request"])
+        coroutine = wrapped(*args, **kwargs)
+        return coroutine if ctx is None else _answer(coroutine, ctx)
+
+    return hook
+
+
+def _note_request(operation: str, request: Any) -> Context | None:
+    reader = callers.current()
+    if reader is None:
+        return None
+    ctx = otel_context.get_current()
+    served = served_in(ctx)
+    if served is None:  # no middleware of ours stands before this handler
+        served = ServedRequest({}, frozenset(), operation)
+        ctx = with_served(with_tags(ctx, served.tags), served)
+    served.operation = operation
+    served.add_metadata(reader.from_metadata(getattr(request, "metadata", None)))
+    return ctx
+
+
+async def _answer(coroutine: Coroutine[Any, Any, Any], ctx: Context) -> Any:
+    token = otel_context.attach(ctx)
+    try:
+        response = await coroutine
+    finally:
+        with _DETACH:
+            otel_context.detach(token)
+    with _ANSWER:
+        _note_answer(response, trace.get_current_span(ctx))
+    return response
+
+
+def _note_answer(response: Any, span: trace.Span) -> None:
+    # A streamed answer is a generator here; its usage is never seen.
+    tokens = reasoning_tokens(getattr(response, "usage", None))
+    if tokens is not None and span.is_recording():
+        span.set_attribute(semconv.USAGE_REASONING_OUTPUT_TOKENS, tokens)
+
+
+def reasoning_tokens(usage: Any) -> int | None:
+    """Return the reasoning tokens in the ``usage`` of an answer; None when vLLM does not report them."""
+    # Chat completions (with a reasoning parser), then responses.
+    details = getattr(usage, "completion_tokens_details", None) or getattr(usage, "output_tokens_details", None)
+    tokens = getattr(details, "reasoning_tokens", None)
+    return tokens if isinstance(tokens, int) else None

@@ -1,0 +1,112 @@
+"""From what a caller sent to the tags of its request, so that no caller can grow memory or fill the metrics.
+
+Four names are read and no others. A value is cut, must be on the allow-list where there is one, and is counted as
+``other`` once the callers of this process have brought too many different ones. Of several sources the header wins,
+which a proxy can set or strip; then the body's ``metadata``; then W3C baggage. ``tags(...)`` in this process wins over
+all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import baggage
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.metrics import OTHER, CappedDimension
+from traceai_vllm.telemetry.tags import MAX_VALUE_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+
+    from traceai_vllm.server.options import ServerOptions
+
+    Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Callers:
+    """Reads the tags of requests, and remembers how many values it has seen.
+
+    Args:
+        options: what is believed.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self._names = {header.lower().encode("latin-1"): tag for tag, header in options.headers.items()}
+        self._seen = {tag: CappedDimension(options.max_values) for tag in semconv.NAMED_TAGS}
+        self._not_allowed = dict.fromkeys(semconv.NAMED_TAGS, 0)
+
+    def from_headers(self, headers: Headers) -> dict[str, str]:
+        """Return the tags in a request's headers; the first of several headers of a name counts."""
+        tags: dict[str, str] = {}
+        if self.options.trust_callers:
+            for name, value in headers:
+                tag = self._names.get(name)
+                if tag is not None:
+                    text = value[: 4 * MAX_VALUE_LENGTH].decode("utf-8", "replace")
+                    self._add(tags, tag, text)
+        return tags
+
+    def from_baggage(self, ctx: Context) -> dict[str, str]:
+        """Return the tags in W3C baggage."""
+        tags: dict[str, str] = {}
+        if self.options.trust_callers:
+            for tag in semconv.NAMED_TAGS:
+                self._add(tags, tag, baggage.get_baggage(tag, ctx))
+        return tags
+
+    def from_metadata(self, metadata: Any) -> dict[str, str]:
+        """Return the tags in the ``metadata`` field of a request's body."""
+        tags: dict[str, str] = {}
+        if self.options.trust_callers and isinstance(metadata, dict):
+            for tag in semconv.NAMED_TAGS:
+                self._add(tags, tag, metadata.get(tag))
+        return tags
+
+    def _add(self, tags: dict[str, str], tag: str, value: object) -> None:
+        if tag in tags or not isinstance(value, str):
+            return
+        text = value[:MAX_VALUE_LENGTH].strip()
+        if text:
+            tags[tag] = self._accepted(tag, text)
+
+    def _accepted(self, tag: str, value: str) -> str:
+        allowed = self.options.allowed.get(tag)
+        if allowed is None:
+            return self._seen[tag](value)
+        if value in allowed:
+            return value
+        self._not_allowed[tag] += 1
+        return OTHER
+
+    def observe(self, meter: Meter) -> None:
+        """Report how many values were turned into ``other``, as a metric."""
+        metric = semconv.CALLER_VALUES_REPLACED
+        meter.create_observable_counter(
+            metric.name, callbacks=[self._replaced], unit=metric.unit, description=metric.meaning
+        )
+
+    def _replaced(self, options: CallbackOptions) -> Iterable[Observation]:
+        for tag, seen in self._seen.items():
+            yield Observation(seen.capped, {"dimension": tag, "reason": "too_many_values"})
+            yield Observation(self._not_allowed[tag], {"dimension": tag, "reason": "not_allowed"})
+
+
+_current: Callers | None = None
+
+
+def current() -> Callers | None:
+    """Return what reads callers' tags, or None when instrumentation (or its server part) is off."""
+    return _current
+
+
+def switch(callers: Callers | None) -> Callers | None:
+    """Put another reader in force (None: off), and return the one before."""
+    global _current
+    before, _current = _current, callers
+    return before

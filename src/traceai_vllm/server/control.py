@@ -1,0 +1,46 @@
+"""Turns the server part on and off, together with the rest of the instrumentation."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from traceai_vllm.server import callers, fastapi
+from traceai_vllm.server.options import ServerOptions, flag
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+    from opentelemetry.trace import TracerProvider
+
+_log = logging.getLogger("traceai_vllm")
+
+
+def switch_on(server: bool | ServerOptions | None, tracer_provider: TracerProvider, meter: Meter) -> None:
+    """Read callers from now on, unless ``server`` (or, when it is None, ``TRACEAI_VLLM_SERVER``) says no."""
+    _warn_of_rust_frontend()
+    if server is None:
+        server = flag("TRACEAI_VLLM_SERVER", True)
+    if server is False:
+        return
+    reader = callers.Callers(server if isinstance(server, ServerOptions) else ServerOptions.from_environment())
+    reader.observe(meter)
+    fastapi.use(tracer_provider)
+    callers.switch(reader)
+
+
+def switch_off() -> None:
+    """Stop reading callers; applications that were instrumented here get their middleware back."""
+    callers.switch(None)
+    fastapi.release()
+    fastapi.use(None)
+
+
+def _warn_of_rust_frontend() -> None:
+    if os.environ.get("VLLM_USE_RUST_FRONTEND", "").strip() not in ("", "0"):  # vLLM 0.22 and later
+        _log.warning(
+            "VLLM_USE_RUST_FRONTEND=%s: `vllm serve` then answers requests in a process without Python, where "
+            "traceai-vllm sees none of them: there will be no spans and no metrics. Unset it to be traced. "
+            "(vLLM's own --otlp-traces-endpoint is not affected by this choice of ours.)",
+            os.environ["VLLM_USE_RUST_FRONTEND"],
+        )

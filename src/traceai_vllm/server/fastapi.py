@@ -1,0 +1,111 @@
+"""Hooks on FastAPI: a SERVER span per request by OpenTelemetry's own instrumentation, and our middleware inside it.
+
+Replacing the name ``fastapi.FastAPI``, as that instrumentation does, comes too late where vLLM has imported it already
+(its plugins are loaded late). So the class itself is hooked, at the point where an application builds its middleware,
+before the first request.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from traceai_vllm.guard import Guard
+from traceai_vllm.server import callers
+from traceai_vllm.server.middleware import HIDDEN_HEADERS, CallerMiddleware
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+_log = logging.getLogger("traceai_vllm")
+_APP = Guard("instrumenting a FastAPI application")
+_DEFAULTS = Guard("the settings of OpenTelemetry's FastAPI instrumentation")
+_HIDE = Guard("hiding the trace context of an untrusted caller")
+_UNDO = Guard("giving a FastAPI application its middleware back")
+
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"uber-trace-id"})
+_instrumented: WeakSet[Any] = WeakSet()
+_tracer_provider: TracerProvider | None = None
+
+
+def use(tracer_provider: TracerProvider | None) -> None:
+    """Say where the SERVER spans go."""
+    global _tracer_provider  # noqa: PLW0603 - the hooks are functions, and there is one instrumentation in a process
+    _tracer_provider = tracer_provider
+
+
+def build_middleware_stack(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``FastAPI.build_middleware_stack()``, which runs once, before an application's first request."""
+    instrumented = False
+    with _APP:
+        if callers.current() is not None:
+            if not any(middleware.cls is CallerMiddleware for middleware in app.user_middleware):
+                app.add_middleware(CallerMiddleware)
+            instrumented = _instrument(app)
+    # The instrumentation has put a function of its own over this one, which comes back here.
+    return app.build_middleware_stack() if instrumented else wrapped(*args, **kwargs)
+
+
+def _instrument(app: Any) -> bool:
+    if getattr(app, "_is_instrumented_by_opentelemetry", False):
+        return False
+    if importlib.util.find_spec("opentelemetry.instrumentation.fastapi") is None:
+        _log.warning(
+            "HTTP requests get no SERVER span, because OpenTelemetry's FastAPI instrumentation is not installed: "
+            "pip install 'traceai-vllm[server]'. Everything else is traced."
+        )
+        return False
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.metrics import NoOpMeterProvider
+
+    # No HTTP metrics of theirs: the older names of their attributes hold the Host header, which any client can vary.
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=_tracer_provider, meter_provider=NoOpMeterProvider())
+    _instrumented.add(app)
+    return True
+
+
+def instrument_app(wrapped: Any, owner: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``FastAPIInstrumentor.instrument_app``: no span per chunk, none for health checks, unless asked for.
+
+    ``opentelemetry-instrument`` calls it for every application, and has no variable for the first.
+    """
+    with _DEFAULTS:
+        reader = callers.current()
+        if reader is not None:
+            if kwargs.get("exclude_spans") is None:
+                kwargs = {**kwargs, "exclude_spans": ["receive", "send"]}
+            if kwargs.get("excluded_urls") is None:
+                kwargs = {**kwargs, "excluded_urls": reader.options.excluded_urls}
+    return wrapped(*args, **kwargs)
+
+
+def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``FastAPI.__call__(scope, receive, send)``: an untrusted caller's trace context is not taken up.
+
+    The headers are hidden from the middleware outside ours only; the application sees them as they came.
+    """
+    with _HIDE:
+        reader = callers.current()
+        scope = args[0] if args else kwargs["scope"]
+        if reader is not None and not reader.options.trust_callers and scope["type"] in ("http", "websocket"):
+            args = (_without_trace_context(scope), *args[1:])
+            kwargs = {name: value for name, value in kwargs.items() if name != "scope"}
+    return wrapped(*args, **kwargs)
+
+
+def _without_trace_context(scope: Any) -> Any:
+    headers = scope["headers"]
+    kept = [(name, value) for name, value in headers if name not in _TRACE_HEADERS]
+    return {**scope, "headers": kept, HIDDEN_HEADERS: headers}
+
+
+def release() -> None:
+    """Take OpenTelemetry's middleware out of the applications again that were instrumented here."""
+    for app in list(_instrumented):
+        with _UNDO:
+            from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+            FastAPIInstrumentor.uninstrument_app(app)
+    _instrumented.clear()

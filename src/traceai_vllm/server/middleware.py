@@ -1,0 +1,165 @@
+"""ASGI middleware inside OpenTelemetry's: the caller's tags, the time to the first chunk, and whether the client left.
+
+Its work per request is constant. Each chunk of a response costs one comparison, in a plain function: nothing is kept,
+parsed or recorded of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import Status, StatusCode
+
+from traceai_vllm.guard import Guard
+from traceai_vllm.server import callers
+from traceai_vllm.server.served import OPERATIONS, ServedRequest, with_served
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.tags import with_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BEGIN = Guard("the beginning of an HTTP request")
+_FIRST_CHUNK = Guard("the first chunk of an HTTP response")
+_CLIENT = Guard("the end of an HTTP request")
+_DETACH = Guard("leaving an HTTP request's context")
+
+HIDDEN_HEADERS = "traceai_vllm.headers"
+"""Key in the scope: the request's own headers, while its trace headers are hidden from instrumentation."""
+
+
+class CallerMiddleware:
+    """Puts what a request's caller says about it where the spans of vLLM find it.
+
+    ``instrument()`` adds it to FastAPI applications by itself. Elsewhere add it inside OpenTelemetry's ASGI middleware;
+    without that one, it takes the caller's trace context itself.
+
+    Args:
+        app: the ASGI application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        token, span = None, trace.get_current_span()
+        watched: tuple[Receive, Send] = receive, send
+        with _BEGIN:
+            headers = scope.pop(HIDDEN_HEADERS, None)
+            if headers is not None:
+                scope["headers"] = headers
+            ctx = _context_of(scope)
+            if ctx is not None:
+                span = trace.get_current_span(ctx)
+                if span.is_recording() and scope["type"] == "http":
+                    watched = _Incoming(receive, span), _Outgoing(send, span)
+                token = otel_context.attach(ctx)
+        if token is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, *watched)
+        except BaseException as error:
+            with _CLIENT:
+                _note_error(span, error)
+            raise
+        else:
+            with _CLIENT:
+                _note_if_unfinished(scope, span)
+        finally:
+            with _DETACH:
+                otel_context.detach(token)
+
+
+def _context_of(scope: Scope) -> Context | None:
+    reader = callers.current()
+    if reader is None or scope["type"] not in ("http", "websocket") or not is_instrumentation_enabled():
+        return None
+    ctx = otel_context.get_current()
+    if reader.options.trust_callers and not trace.get_current_span(ctx).get_span_context().is_valid:
+        ctx = propagate.extract(_propagated(scope["headers"]), ctx)
+    from_headers = reader.from_headers(scope["headers"])
+    tags = {**reader.from_baggage(ctx), **from_headers}
+    path = scope["path"].removeprefix(scope.get("root_path") or "")
+    served = ServedRequest(tags, frozenset(from_headers), OPERATIONS.get(path))
+    return with_served(with_tags(ctx, tags), served)
+
+
+def _propagated(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    fields = {field.encode("latin-1"): field for field in propagate.get_global_textmap().fields}
+    return {fields[name]: value.decode("latin-1") for name, value in headers if name in fields}
+
+
+class _Outgoing:
+    """``send``, until the first chunk of the body with the time that it took."""
+
+    __slots__ = ("_begun", "_send", "_span")
+
+    def __init__(self, send: Send, span: Span) -> None:
+        self._send = send
+        self._span: Span | None = span
+        self._begun = time.perf_counter_ns()
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        # Not a coroutine function: for every chunk after the first one this is a comparison and a call.
+        if self._span is not None:
+            with _FIRST_CHUNK:
+                self._note(message)
+        return self._send(message)
+
+    def _note(self, message: Message) -> None:
+        if self._span is not None and message["type"] == "http.response.body" and message.get("body"):
+            span, self._span = self._span, None
+            seconds = (time.perf_counter_ns() - self._begun) / 1e9
+            span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
+
+
+class _Incoming:
+    """``receive``, which is told when the client has gone."""
+
+    __slots__ = ("_receive", "_span")
+
+    def __init__(self, receive: Receive, span: Span) -> None:
+        self._receive = receive
+        self._span = span
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        with _CLIENT:
+            if message["type"] == "http.disconnect":
+                _note_gone(self._span)
+        return message
+
+
+def _note_if_unfinished(scope: Scope, span: Span) -> None:
+    # OpenTelemetry's middleware ends the span with the last byte of the response. If it has not, that was never sent.
+    if scope["type"] == "http":
+        _note_gone(span)
+
+
+def _note_error(span: Span, error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        _note_gone(span)
+    elif span.is_recording():  # the status is set by OpenTelemetry's middleware
+        span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
+
+
+def _note_gone(span: Span) -> None:
+    if span.is_recording():
+        span.set_attribute(semconv.ERROR_TYPE, "cancelled")
+        span.set_status(Status(StatusCode.ERROR, "the client went away"))

@@ -1,0 +1,71 @@
+"""What is known of the HTTP request that is being served: found by layers that see different parts of it.
+
+The middleware sees headers and path, vLLM's handler sees the parsed body, and the engine's hooks make the span. A
+handler's own context variables are gone when its response streams (vLLM runs handlers in tasks of their own), so they
+share one object, which lies in the context of the whole HTTP request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from opentelemetry import context as otel_context
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+_KEY = otel_context.create_key("traceai-vllm-served-request")
+
+# vLLM's public URLs to the operation of their requests; where the pooling task says it, there is no entry.
+OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/chat/completions/batch": "chat",
+    "/v1/responses": "chat",
+    "/v1/messages": "chat",
+    "/v1/completions": "text_completion",
+    "/inference/v1/generate": "text_completion",
+    "/v1/embeddings": "embeddings",
+    "/v2/embed": "embeddings",
+    "/score": "score",
+    "/v1/score": "score",
+    "/generative_scoring": "score",
+    "/rerank": "rerank",
+    "/v1/rerank": "rerank",
+    "/v2/rerank": "rerank",
+    "/classify": "classify",
+    "/v1/audio/transcriptions": "transcription",
+    "/v1/audio/translations": "translation",
+}
+
+
+class ServedRequest:
+    """One HTTP request.
+
+    Attributes:
+        tags: the caller's tags; the same dictionary that lies in the request's context, so it may grow.
+        from_headers: the tags that headers gave; nothing overrides them.
+        operation: what is asked for, when it is known.
+    """
+
+    __slots__ = ("from_headers", "operation", "tags")
+
+    def __init__(self, tags: dict[str, str], from_headers: frozenset[str], operation: str | None) -> None:
+        self.tags = tags
+        self.from_headers = from_headers
+        self.operation = operation
+
+    def add_metadata(self, tags: dict[str, str]) -> None:
+        """Add the tags of the body's ``metadata``: over baggage, under headers."""
+        for name, value in tags.items():
+            if name not in self.from_headers:
+                self.tags[name] = value
+
+
+def served_in(ctx: Context) -> ServedRequest | None:
+    """Return the HTTP request that a context belongs to; None outside of one."""
+    return cast("ServedRequest | None", ctx.get(_KEY))
+
+
+def with_served(ctx: Context, served: ServedRequest) -> Context:
+    """Return the context of an HTTP request."""
+    return otel_context.set_value(_KEY, served, ctx)

@@ -1,0 +1,43 @@
+"""The way in through vLLM's plugins: ``TRACEAI_VLLM_ENABLED=1 vllm serve ...``.
+
+vLLM loads this module in every process of its own, whether it is wanted or not. It stands outside of the package
+so that without the variable nothing else is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import types
+
+# These run the model and see no request: their process gets no exporters.
+_MODEL_PROCESSES = ("vllm.v1.engine.core", "vllm.v1.worker", "vllm.model_executor")
+
+
+def load() -> None:
+    """Instrument this process, if ``TRACEAI_VLLM_ENABLED`` is 1, true, yes or on and it takes requests."""
+    if os.environ.get("TRACEAI_VLLM_ENABLED", "").strip().lower() not in ("1", "true", "yes", "on"):
+        return
+    if _loaded_by().startswith(_MODEL_PROCESSES):
+        return
+    try:
+        from traceai_vllm import instrument
+
+        instrument()
+    except Exception:
+        import logging
+
+        logging.getLogger("traceai_vllm").warning(
+            "traceai-vllm could not be turned on; vLLM is not affected.", exc_info=True
+        )
+
+
+def _loaded_by() -> str:
+    """Return the module that called vLLM's ``load_general_plugins``."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "vllm.plugins"):
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__"))

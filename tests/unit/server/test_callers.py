@@ -1,0 +1,102 @@
+"""What callers say becomes tags, within bounds that no caller can move."""
+
+from __future__ import annotations
+
+import logging
+import tracemalloc
+
+import pytest
+from starlette.testclient import TestClient
+
+from traceai_vllm.server import ServerOptions
+from traceai_vllm.server.callers import Callers
+from traceai_vllm.testing import capture
+
+
+def tags(client: TestClient, **headers: str) -> dict[str, str]:
+    return client.get("/tags", headers={name.replace("_", "-"): value for name, value in headers.items()}).json()
+
+
+def test_headers_win_over_baggage(captured, client) -> None:
+    found = tags(client, x_route="support", baggage="route=other,agent_step=plan,unknown=x,prompt_version=v3")
+    assert found == {"route": "support", "agent_step": "plan", "prompt_version": "v3", "operation": None}
+
+
+def test_metadata_of_the_body_stands_between_headers_and_baggage() -> None:
+    from traceai_vllm.server.served import ServedRequest
+
+    callers = Callers(ServerOptions())
+    served = ServedRequest({"route": "header", "agent_step": "baggage"}, frozenset({"route"}), None)
+    served.add_metadata(
+        callers.from_metadata({"route": "body", "agent_step": "body", "user": "x", "traffic_cohort": 3})
+    )
+    assert served.tags == {"route": "header", "agent_step": "body"}
+
+
+@pytest.mark.parametrize("metadata", [None, "text", ["route"], 3, {"route": None}, {"route": {"a": 1}}, {"route": " "}])
+def test_metadata_that_makes_no_sense_is_passed_over(metadata) -> None:
+    assert Callers(ServerOptions()).from_metadata(metadata) == {}
+
+
+def test_the_names_of_headers_can_be_chosen(app) -> None:
+    options = ServerOptions(headers={"route": "X-Feature"})
+    with capture(server=options), TestClient(app) as client:
+        assert tags(client, x_feature="a", x_route="b", x_agent_step="c") == {"route": "a", "operation": None}
+
+
+def test_only_allowed_values_get_through(app) -> None:
+    options = ServerOptions(allowed={"route": {"support"}})
+    with capture(server=options) as captured, TestClient(app) as client:
+        assert tags(client, x_route="support", x_agent_step="any")["route"] == "support"
+        assert tags(client, x_route="made-up")["route"] == "other"
+        points = captured.metrics()["traceai.callers.values_replaced"]
+    assert {"dimension": "route", "reason": "not_allowed"} in [p["attributes"] for p in points if p["value"] == 1]
+
+
+def test_values_are_cut_and_may_be_any_bytes(captured, client) -> None:
+    assert len(tags(client, x_route="r" * 5000)["route"]) == 256
+    found = Callers(ServerOptions()).from_headers([(b"x-route", b"\xff\xfe caf\xc3\xa9 ")])
+    assert found == {"route": "\ufffd\ufffd café"}
+
+
+def test_a_hostile_client_grows_neither_memory_nor_metrics(app) -> None:
+    """10,000 different routes and 16 KB headers: 100 values are kept, the rest is `other`, and counted."""
+    with capture() as captured, TestClient(app) as client:
+        seen = {tags(client, x_route=f"warm-{n}")["route"] for n in range(200)}
+        assert len(seen) == 101
+        tracemalloc.start()
+        reader = Callers(ServerOptions())
+        for number in range(10_000):
+            found = reader.from_headers([(b"x-route", b"%d-" % number + b"x" * 16_000)])
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        points = captured.metrics()["traceai.callers.values_replaced"]
+    assert found == {"route": "other"}
+    assert grown < 200_000
+    assert [p["value"] for p in points if p["attributes"] == {"dimension": "route", "reason": "too_many_values"}] == [
+        100
+    ]
+
+
+def test_the_environment_sets_the_options(monkeypatch, caplog) -> None:
+    for name, value in {
+        "TRACEAI_VLLM_TRUST_CALLERS": "no",
+        "TRACEAI_VLLM_HEADERS": "route = x-feature, nonsense",
+        "TRACEAI_VLLM_ALLOWED_VALUES": "route=support|billing",
+        "TRACEAI_VLLM_MAX_VALUES": "many",
+        "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/quiet",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.WARNING):
+        options = ServerOptions.from_environment()
+    assert not options.trust_callers
+    assert options.headers["route"] == "x-feature"
+    assert options.headers["agent_step"] == "x-agent-step"
+    assert options.allowed == {"route": {"support", "billing"}}
+    assert (options.max_values, options.excluded_urls) == (100, "/quiet")
+    assert ["'nonsense'" in message or "many" in message for message in caplog.messages] == [True, True]
+
+
+def test_a_tag_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'rout' is no tag; use route, prompt_version"):
+        ServerOptions(headers={"rout": "x-route"})

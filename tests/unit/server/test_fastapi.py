@@ -1,0 +1,168 @@
+"""One SERVER span per HTTP request, by OpenTelemetry's instrumentation, whichever way in turned it on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.testclient import TestClient
+
+from tests.unit.server.conftest import application
+from traceai_vllm.server import ServerOptions
+from traceai_vllm.testing import capture
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
+FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+
+
+def test_a_streamed_response_is_one_server_span_with_the_time_to_its_first_chunk(captured, app) -> None:
+    """Not one per chunk; it joins the caller's trace."""
+    with TestClient(app) as client:
+        client.post("/v1/chat/completions", headers={"traceparent": TRACEPARENT})
+    (span,) = captured.spans
+    assert (span.name, span.kind) == ("POST /v1/chat/completions", SpanKind.SERVER)
+    assert format(span.context.trace_id, "032x") == TRACE_ID
+    assert 0 < span.attributes[FIRST_CHUNK] < (span.end_time - span.start_time) / 1e9
+
+
+def test_health_checks_and_scrapes_have_no_span(captured, client) -> None:
+    for path in ("/health", "/ping", "/metrics", "/metrics/", "/load", "/version"):
+        client.get(path)
+    client.get("/healthy")
+    assert [span.attributes["http.target"] for span in captured.spans] == ["/healthy"]
+
+
+def test_a_failure_is_an_error_with_the_class_of_the_exception(captured, client) -> None:
+    assert client.get("/boom").status_code == 500
+    (span,) = captured.spans
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "RuntimeError")
+    assert span.attributes["http.status_code"] == 500
+
+
+def test_a_refused_request_has_a_span_without_an_error_of_the_server(captured, client) -> None:
+    client.get("/nowhere")
+    (span,) = captured.spans
+    assert (span.status.status_code, span.attributes["http.status_code"]) == (StatusCode.UNSET, 404)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_application_that_is_instrumented_already_is_not_doubled(when) -> None:
+    """`opentelemetry-instrument` or a line of the user's, and ours: one span per request."""
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+    app = application()
+    with capture() as captured:
+        if when == "before":
+            FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
+        with TestClient(app) as client:
+            client.post("/v1/chat/completions", headers={"x-route": "support"})
+            if when == "after":
+                FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
+            assert client.get("/tags", headers={"x-route": "support"}).json()["route"] == "support"
+    assert len(captured.spans) == 2
+
+
+def test_uninstrument_takes_the_span_and_the_tags_away_again(app) -> None:
+    with capture() as captured, TestClient(app) as client:
+        client.get("/tags")
+    with TestClient(app) as client:
+        assert client.get("/tags", headers={"x-route": "support"}).json() == {"operation": None}
+    assert len(captured.spans) == 1
+
+
+def test_server_false_leaves_applications_alone(app) -> None:
+    with capture(server=False) as captured, TestClient(app) as client:
+        assert client.get("/tags", headers={"x-route": "support"}).json() == {"operation": None}
+    assert captured.spans == []
+
+
+def test_an_untrusted_caller_gets_a_trace_of_its_own(app) -> None:
+    """And the application still sees the headers as they came."""
+
+    @app.get("/seen")
+    async def seen(request: Request) -> list[str]:
+        return sorted({*request.headers} & {"traceparent", "baggage", "x-route"})
+
+    sent = {"traceparent": TRACEPARENT, "baggage": "route=a", "x-route": "b"}
+    with capture(server=ServerOptions(trust_callers=False)) as captured, TestClient(app) as client:
+        assert client.get("/seen", headers=sent).json() == ["baggage", "traceparent", "x-route"]
+        assert client.get("/tags", headers=sent).json() == {"operation": None}
+    assert len(captured.spans) == 2
+    for span in captured.spans:
+        assert span.parent is None
+        assert format(span.context.trace_id, "032x") != TRACE_ID
+
+
+def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, captured, monkeypatch) -> None:
+    """The package is an extra: without it there is no SERVER span, and a warning says so."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with TestClient(app) as client:
+        assert client.get("/trace", headers={"traceparent": TRACEPARENT}).json() == TRACE_ID
+        assert client.get("/tags", headers={"baggage": "route=support"}).json()["route"] == "support"
+    assert captured.spans == []
+
+
+async def _call(app: FastAPI, path: str, leave_after: int) -> list[Any]:
+    """Talk to the application as a server does whose client leaves after so many chunks."""
+    left, seen = asyncio.Event(), []
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        seen.append(message)
+        if sum(m["type"] == "http.response.body" for m in seen) >= leave_after:
+            left.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"host", b"test")],
+        "client": ("test", 1),
+        "server": ("test", 80),
+    }
+    await app(scope, receive, send)
+    return seen
+
+
+def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) -> None:
+    app = FastAPI()
+
+    @app.post("/stream")
+    async def stream() -> StreamingResponse:
+        async def chunks() -> Any:
+            yield "first"
+            await asyncio.Event().wait()
+
+        return StreamingResponse(chunks())
+
+    asyncio.run(_call(app, "/stream", leave_after=1))
+    (span,) = captured.spans
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "cancelled")
+    assert span.attributes[FIRST_CHUNK] > 0
+
+
+def test_a_response_that_was_sent_to_its_end_is_no_error(captured, app) -> None:
+    """Even though the server says at once that the connection is over."""
+    asyncio.run(_call(app, "/v1/chat/completions", leave_after=4))
+    (span,) = captured.spans
+    assert span.status.status_code == StatusCode.UNSET
+    assert "error.type" not in span.attributes
