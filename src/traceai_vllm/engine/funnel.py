@@ -157,13 +157,22 @@ def _open(tracker: Tracker, request: Any, state: Any) -> None:
     live = admission.get()
     alone = live is None
     if live is None:
-        live = begin(tracker.variant(), extract.params_of(request, state))
+        live = _sibling(tracker, state) or begin(tracker.variant(), extract.params_of(request, state))
     if not isinstance(live, LiveRequest):
         return
     tracker.open[request.request_id] = (live, state)
     live.adopt(request, state, tracker.load)
     if alone:
         live.admitted()
+
+
+def _sibling(tracker: Tracker, state: Any) -> LiveRequest | None:
+    # Whoever drives the processor without an engine's `add_request` (or a version without that hook) also has one
+    # request with several answers when n > 1.
+    parent = state.parent_req
+    if parent is None:
+        return None
+    return next((live for live, other in tracker.open.values() if other.parent_req is parent), None)
 
 
 def _let_go(tracker: Tracker, states: Any) -> None:
@@ -221,7 +230,7 @@ def process_outputs(original: Any) -> Any:
     """Build the hook on ``OutputProcessor.process_outputs``, once per engine step: one comparison.
 
     Only for versions (0.33 and later) in which a request can be rejected in there without passing
-    ``_update_stats_from_finished``.
+    ``_update_stats_from_finished``, or that do not have the latter.
     """
 
     @functools.wraps(original)
@@ -230,15 +239,27 @@ def process_outputs(original: Any) -> Any:
         with _SWEEP:
             tracker = getattr(self, _ATTRIBUTE, None)
             if tracker is not None and len(tracker.open) > len(self.request_states):
-                _sweep(tracker, self.request_states)
+                outputs = args[0] if args else kwargs["engine_core_outputs"]
+                _sweep(tracker, self.request_states, outputs, getattr(result, "reqs_to_abort", ()))
         return result
 
     return hook
 
 
-def _sweep(tracker: Tracker, states: Any) -> None:
+def _sweep(tracker: Tracker, states: Any, outputs: Any, stopped: Any) -> None:
+    last = {output.request_id: output for output in outputs}
     for request_id in [known for known in tracker.open if known not in states]:
-        tracker.close(request_id, "error")
+        tracker.close(request_id, *_end_of(last.get(request_id), request_id in stopped))
+
+
+def _end_of(output: Any, stopped: bool) -> tuple[str, BaseException | None]:
+    error = getattr(output, "error", None)  # 0.33: a RequestError; the caller gets it as this exception
+    if error is not None:
+        return "error", error.to_exception()
+    reason = getattr(output, "finish_reason", None)
+    if stopped:  # a stop string was found: the engine itself is to end the request
+        return "stop", None
+    return ("error" if reason is None else str(reason)), None
 
 
 def update_scheduler_stats(original: Any) -> Any:

@@ -60,6 +60,16 @@ def _rejects_in_process_outputs(module: Any) -> bool:
     return "error" in getattr(output, "__struct_fields__", ())
 
 
+def _ends_in_process_outputs(module: Any) -> bool:
+    processor = getattr(module, "OutputProcessor", None)
+    return _rejects_in_process_outputs(module) or not hasattr(processor, "_update_stats_from_finished")
+
+
+def _answers_are_seen(module: Any) -> bool:
+    # A request whose answers are not seen could only end as abandoned.
+    return _ADD_REQUEST in _applied
+
+
 _PROCESSOR = "vllm.v1.engine.output_processor", "OutputProcessor"
 _ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
 _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
@@ -67,17 +77,18 @@ _LLM = "vllm.entrypoints.llm", "LLM"
 _FASTAPI = "fastapi.applications", "FastAPI"
 _instrument_app = _wrapping(fastapi.instrument_app)
 
+_ADD_REQUEST = Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True)
 PATCHES: tuple[Patch, ...] = (
-    Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True),
+    _ADD_REQUEST,
     Patch(*_PROCESSOR, "_update_stats_from_finished", funnel.finished, required=True),
     Patch(*_PROCESSOR, "abort_requests", funnel.abort_requests, required=True),
     Patch(*_PROCESSOR, "propagate_error", funnel.propagate_error, required=True),
-    Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, only_if=_rejects_in_process_outputs),
+    Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, only_if=_ends_in_process_outputs),
     Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats),
-    Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True),
-    Patch(*_ASYNC, "encode", _wrapping(calls.generate)),
-    Patch(*_ASYNC, "add_request", calls.add_request_async, required=True),
-    Patch(*_SYNC, "add_request", calls.add_request, required=True),
+    Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True, only_if=_answers_are_seen),
+    Patch(*_ASYNC, "encode", _wrapping(calls.generate), only_if=_answers_are_seen),
+    Patch(*_ASYNC, "add_request", calls.add_request_async, required=True, only_if=_answers_are_seen),
+    Patch(*_SYNC, "add_request", calls.add_request, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "step", calls.step, required=True),
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
