@@ -16,6 +16,7 @@ from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.errors import EvaluationError, MissingExtra, MissingInput
 from traceai_vllm.evals.json_validation import JSONValidation
 from traceai_vllm.evals.result import EvaluationResult, TextRange
+from traceai_vllm.evals.tool_selection import ToolSelectionAccuracy
 
 __all__ = [
     "BaseEvaluator",
@@ -26,5 +27,6 @@ __all__ = [
     "MissingExtra",
     "MissingInput",
     "TextRange",
+    "ToolSelectionAccuracy",
     "run_evaluator",
 ]

@@ -1,0 +1,1 @@
+"""What the evaluators get right, measured: section E of the targets."""

@@ -1,0 +1,101 @@
+"""Tool definitions as requests carry them, brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from traceai_vllm.evals.tool_calls import plain
+
+# What some collections of tools, BFCL's among them, write for JSON Schema's types.
+_TYPES = {
+    "dict": "object",
+    "float": "number",
+    "double": "number",
+    "tuple": "array",
+    "list": "array",
+    "int": "integer",
+    "long": "integer",
+    "str": "string",
+    "bool": "boolean",
+    "any": None,
+}
+
+_COMPOSED = ("$ref", "allOf", "anyOf", "oneOf", "patternProperties")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool: its name and the JSON schema of its arguments."""
+
+    name: str
+    schema: Mapping[str, Any]
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The arguments' schemas by name."""
+        found = self.schema.get("properties")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def required(self) -> Sequence[str]:
+        """The names of the arguments that must be given."""
+        found = self.schema.get("required")
+        return found if isinstance(found, Sequence) and not isinstance(found, str) else ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether arguments that the schema does not list are allowed: only where it says so itself."""
+        if any(key in self.schema for key in _COMPOSED):
+            return True
+        return self.schema.get("additionalProperties", False) is not False
+
+    def kind(self, argument: str) -> Any:
+        """The type that the schema asks for, e.g. ``integer``, for an array that of its items; None if it says none."""
+        found = self.properties.get(argument)
+        if isinstance(found, Mapping) and found.get("type") == "array" and isinstance(found.get("items"), Mapping):
+            found = found["items"]
+        return found.get("type") if isinstance(found, Mapping) else None
+
+    def is_default(self, argument: str, value: Any) -> bool:
+        """Whether the value is the one that the tool takes anyway when the argument is left out."""
+        found = self.properties.get(argument)
+        return isinstance(found, Mapping) and "default" in found and bool(found["default"] == value)
+
+
+def read_tools(tools: Any) -> dict[str, Tool]:
+    """Return the tools by name.
+
+    Args:
+        tools: a sequence of definitions, as mappings or objects: OpenAI's (chat or responses), Anthropic's, or bare
+            functions with ``name`` and ``parameters``.
+    """
+    found = {}
+    for item in tools or ():
+        definition = plain(item)
+        if isinstance(definition, Mapping) and definition.get("function"):
+            definition = plain(definition["function"])
+        if isinstance(definition, Mapping) and isinstance(definition.get("name"), str):
+            schema = plain(definition.get("parameters") or definition.get("input_schema")) or {}
+            found[definition["name"]] = Tool(definition["name"], json_schema(schema) if schema else {})
+    return found
+
+
+def json_schema(schema: Any) -> Any:
+    """Return the schema with JSON Schema's own names of types; whatever has them already stays as it is."""
+    if isinstance(schema, list):
+        return [json_schema(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    result = {
+        key: value if key in {"enum", "const", "default"} else json_schema(value) for key, value in schema.items()
+    }
+    kind = result.get("type")
+    if isinstance(kind, str) and kind.lower() in _TYPES:
+        known = _TYPES[kind.lower()]
+        if known is None:
+            del result["type"]
+        else:
+            result["type"] = known
+    return result

@@ -1,0 +1,126 @@
+"""ToolSelectionAccuracy: the right tools with the right arguments, and none when none is due."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from traceai_vllm.evals.base import BaseEvaluator
+from traceai_vllm.evals.errors import MissingInput
+from traceai_vllm.evals.result import EvaluationResult
+from traceai_vllm.evals.tool_calls import ToolCall, read_tool_calls
+from traceai_vllm.evals.tool_definitions import Tool, read_tools
+from traceai_vllm.evals.tool_matching import Fault, Wanted, exactly, match, typed, wanted_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from traceai_vllm.evals.json_schema import SchemaChecker, Violation
+
+_SHOWN = 5
+_LABELS = {"required": "missing_argument", "additionalProperties": "unexpected_argument", "type": "wrong_type"}
+
+
+class ToolSelectionAccuracy(BaseEvaluator):
+    """Score the share of tool calls that are right; the order of parallel calls does not matter.
+
+    Compared with the expected calls if they are given, else with the baseline's calls (agreement), else each call with
+    the definition of its tool (validity).
+
+    Labels: ``correct``; ``no_call`` (none made, none due); ``wrong_tool``, ``unknown_tool``, ``missing_argument``,
+    ``unexpected_argument``, ``wrong_type``, ``wrong_value``, ``missing_call``, ``extra_call``, ``needless_call`` (none
+    was due), ``unreadable_call``. With several faults, that of the first call.
+
+    Args:
+        threshold: the least score that passes; by default 1, every call right.
+    """
+
+    name: ClassVar[str] = "ToolSelectionAccuracy"
+    default_threshold: ClassVar[float] = 1.0
+
+    def __init__(self, *, threshold: float | None = None) -> None:
+        super().__init__(threshold=threshold)
+        self._checker: SchemaChecker | None = None
+
+    def evaluate(
+        self, *, response: Any, tools: Any = None, expected: Any = None, baseline: Any = None
+    ) -> EvaluationResult:
+        """Check the tool calls of one answer.
+
+        Args:
+            response: the answer: calls, a message or completion (mappings or objects), or the model's raw text.
+            tools: the request's tool definitions, as OpenAI's or Anthropic's API have them, or bare functions.
+            expected: the calls that are right, with exact values or as BFCL's lists of accepted values; an empty list
+                where no call is due.
+            baseline: the baseline's answer, in any form of ``response``.
+
+        Raises:
+            MissingInput: neither expected calls nor a baseline's answer nor tools are given.
+            SchemaError: a tool's definition is no JSON schema.
+        """
+        calls = read_tool_calls(response)
+        known = read_tools(tools)
+        if expected is not None:
+            return self._compared(wanted_calls(expected), calls, known, "expected")
+        if baseline is not None:
+            reference = [exactly(_retyped(call, known)) for call in read_tool_calls(baseline)]
+            return self._compared(reference, calls, known, "baseline")
+        if tools is None:
+            raise MissingInput(f"{self.name} needs expected calls, a baseline's answer, or the tool definitions")
+        return self._validated(calls, known)
+
+    def _compared(
+        self, wanted: Sequence[Wanted], calls: Sequence[ToolCall], tools: Mapping[str, Tool], against: str
+    ) -> EvaluationResult:
+        right, faults = match(wanted, calls, tools)
+        names = Counter(want.name for want in wanted) & Counter(call.name for call in calls)
+        counts = {"expected": len(wanted), "calls": len(calls), "right": right, "right_tool": names.total()}
+        return self._result(right, max(len(wanted), len(calls)), faults, counts, against)
+
+    def _validated(self, calls: Sequence[ToolCall], tools: Mapping[str, Tool]) -> EvaluationResult:
+        faults = [self._invalid(call, tools) for call in calls]
+        found = [fault for fault in faults if fault]
+        right = len(calls) - len(found)
+        return self._result(right, len(calls), found, {"calls": len(calls), "right": right}, "tools")
+
+    def _invalid(self, call: ToolCall, tools: Mapping[str, Tool]) -> Fault | None:
+        if call.problem:
+            return Fault("unreadable_call", f"{call.name or 'the call'}: {call.problem}")
+        tool = tools.get(call.name)
+        if tool is None:
+            return Fault("unknown_tool", f"there is no tool {call.name!r}")
+        schema = dict(tool.schema)
+        if not tool.is_open:
+            schema["additionalProperties"] = False
+        first = next(iter(self._schema_checker.violations(dict(typed(call, tool)), schema)), None)
+        return None if first is None else _fault(call, first)
+
+    @property
+    def _schema_checker(self) -> SchemaChecker:
+        if self._checker is None:  # validity alone needs jsonschema-rs
+            from traceai_vllm.evals.json_schema import SchemaChecker
+
+            self._checker = SchemaChecker()
+        return self._checker
+
+    def _result(
+        self, right: int, total: int, faults: Sequence[Fault], counts: Mapping[str, int], against: str
+    ) -> EvaluationResult:
+        score = right / total if total else 1.0
+        if faults:
+            said = "; ".join(fault.why for fault in faults[:_SHOWN])
+            label = faults[0].label
+        else:
+            said = f"{total} of {total} tool calls are right" if total else "no tool was called, and none is due"
+            label = "correct" if total else "no_call"
+        details = {"against": against, "faults": [{"label": fault.label, "why": fault.why} for fault in faults]}
+        return EvaluationResult(self.name, score, label, self.threshold, said, counts, details=details)
+
+
+def _fault(call: ToolCall, violation: Violation) -> Fault:
+    label = _LABELS.get(violation.keyword, "wrong_value")
+    return Fault(label, f"{call.name}: {violation.path}: {violation.message}")
+
+
+def _retyped(call: ToolCall, tools: Mapping[str, Tool]) -> ToolCall:
+    return ToolCall(call.name, typed(call, tools.get(call.name)), call.problem)

@@ -1,0 +1,149 @@
+"""Find tool calls in the raw text of models, by the marks that vLLM's tool parsers also look for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.evals.json_text import MAX_CHARACTERS, MAX_DEPTH, read_json, too_deep
+from traceai_vllm.evals.tool_calls import ToolCall, call_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REFUSED = "the text is too long or too deeply nested to be read"
+_TAGGED = re.compile(r"<(tool_call|function_call|toolcall)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.S)
+_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.S)
+_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.S)
+_KIMI = re.compile(
+    r"<\|tool_call_begin\|>\s*(?:functions\.)?(.+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*?)"
+    r"(?:<\|tool_call_end\|>|(?=<\|tool_call_begin\|>)|\Z)",
+    re.S,
+)
+_MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.\-]+)\s*(?:\[CALL_ID\][\w\-]*)?\s*(?:\[ARGS\])?\s*(?=\{)")
+_LISTED = re.compile(r"(?:\[TOOL_CALLS\]|<\|tool_call\|>|<tool_call>|<\|python_tag\|>|functools)\s*(?=[\[{])")
+_FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?\s*\n(.*?)\n?```\Z", re.S)
+_PYTHONIC = re.compile(r"\[?\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]?", re.S)
+_DECODER = json.JSONDecoder()
+
+
+def calls_in_text(text: str) -> list[ToolCall]:
+    """Return the tool calls that a model wrote as text; none for an ordinary answer."""
+    if len(text) > MAX_CHARACTERS or too_deep(text, MAX_DEPTH) is not None:
+        return [ToolCall("", {}, _REFUSED)]
+    text = text.strip()
+    for read in (_kimi, _functions, _listed, _mistral, _tagged):
+        found = list(read(text))
+        if found:
+            return found
+    fence = _FENCE.match(text)
+    body = fence[1].strip() if fence else text
+    return _bare_json(body) or _pythonic(body)
+
+
+def _kimi(text: str) -> Iterator[ToolCall]:
+    for match in _KIMI.finditer(text):
+        yield _named(match[1], match[2])
+
+
+def _functions(text: str) -> Iterator[ToolCall]:
+    """``<function=name>{json}</function>`` of Llama, or parameters tag by tag of Qwen's coders."""
+    for match in _FUNCTION.finditer(text):
+        body = match[2].strip()
+        if body.startswith("{"):
+            yield _named(match[1], body)
+        else:
+            yield ToolCall(match[1], dict(_PARAMETER.findall(body)), untyped=True)
+
+
+def _listed(text: str) -> Iterator[ToolCall]:
+    """One mark, then a JSON list or object, or objects with ``;`` between them."""
+    mark = _LISTED.search(text)
+    if mark is None or (mark[0].startswith("<tool_call>") and "</tool_call>" in text):
+        return
+    rest = text[mark.end() :]
+    while rest.startswith(("[", "{")):
+        try:
+            value, end = _DECODER.raw_decode(rest)
+        except ValueError as error:
+            yield ToolCall("", {}, f"the call is not JSON: {error}")
+            return
+        yield from _calls_of(value)
+        rest = rest[end:].lstrip().removeprefix(";").lstrip()
+
+
+def _mistral(text: str) -> Iterator[ToolCall]:
+    for match in _MISTRAL.finditer(text):
+        try:
+            value, _ = _DECODER.raw_decode(text, match.end())
+        except ValueError as error:
+            yield ToolCall(match[1], {}, f"its arguments are not JSON: {error}")
+        else:
+            yield ToolCall(match[1], value)
+
+
+def _tagged(text: str) -> Iterator[ToolCall]:
+    for match in _TAGGED.finditer(text):
+        body = match[2].strip()
+        read = read_json(body)
+        if read.problem:
+            yield from _pythonic(body) or [ToolCall("", {}, f"the call is {read.problem} JSON: {read.message}")]
+        else:
+            yield from _calls_of(read.value)
+
+
+def _bare_json(text: str) -> list[ToolCall]:
+    """The whole answer is a call, or a list of calls; other JSON is an ordinary answer."""
+    if not text.startswith(("{", "[")):
+        return []
+    read = read_json(text)
+    if read.problem:
+        looks_like_call = re.match(r'\[?\s*\{\s*"(name|function)"\s*:', text)
+        problem = f"the call is {read.problem} JSON: {read.message}"
+        return [ToolCall("", {}, problem)] if looks_like_call else []
+    items = read.value if isinstance(read.value, list) else [read.value]
+    calls = [call_from(item) if isinstance(item, dict) and _has_call(item) else None for item in items]
+    return [call for call in calls if call] if calls and all(calls) else []
+
+
+def _has_call(item: dict[str, Any]) -> bool:
+    named = isinstance(item.get("name"), str) and any(key in item for key in ("arguments", "parameters", "args"))
+    return named or isinstance(item.get("function"), dict)
+
+
+def _pythonic(text: str) -> list[ToolCall]:
+    """``[f(a=1), g(b="x")]``, as Llama 4 and others write."""
+    if not _PYTHONIC.fullmatch(text):
+        return []
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+    if not nodes or not all(isinstance(node, ast.Call) for node in nodes):
+        return []
+    return [_from_node(node) for node in nodes if isinstance(node, ast.Call)]
+
+
+def _from_node(node: ast.Call) -> ToolCall:
+    name = ast.unparse(node.func)
+    if node.args or any(keyword.arg is None for keyword in node.keywords):
+        return ToolCall(name, {}, "its arguments have no names")
+    try:
+        return ToolCall(name, {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in node.keywords})
+    except (ValueError, TypeError, RecursionError):
+        return ToolCall(name, {}, "an argument is no plain value")
+
+
+def _calls_of(value: Any) -> list[ToolCall]:
+    items = value if isinstance(value, list) else [value]
+    return [
+        (call_from(item) if isinstance(item, dict) else None) or ToolCall("", {}, "a call without a name")
+        for item in items
+    ]
+
+
+def _named(name: str, arguments: str) -> ToolCall:
+    return call_from({"name": name.strip(), "arguments": arguments.strip()}) or ToolCall(name, {})
