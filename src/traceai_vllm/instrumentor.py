@@ -15,12 +15,15 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
+from traceai_vllm.content.content import ContentReader
+from traceai_vllm.content.options import options_from
 from traceai_vllm.engine import patches, runtime
 from traceai_vllm.server import control
 from traceai_vllm.server.options import flag
+from traceai_vllm.telemetry.content import ContentExport
 from traceai_vllm.telemetry.pipeline import Pipeline
 from traceai_vllm.version import __version__
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from traceai_vllm.content import ContentMode, ContentOptions
     from traceai_vllm.server.options import ServerOptions
     from traceai_vllm.store.processor import StoreProcessor
 
@@ -50,6 +54,8 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return ("vllm >= 0.8.5",)
 
     def _instrument(self, **kwargs: Any) -> None:
+        content = options_from(kwargs.pop("capture_content", None))
+        logger_provider = kwargs.get("logger_provider")
         tracer_provider, meter_provider = _providers(
             kwargs.pop("tracer_provider", None),
             kwargs.pop("meter_provider", None),
@@ -63,11 +69,13 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             trace.get_tracer(_SCOPE, __version__, tracer_provider),
             meter,
             phase_spans=_phase_spans(kwargs),
+            content=None if content is None else ContentExport(content, _logger(logger_provider)),
         )
         active = runtime.Runtime(
             pipeline,
             model_variant=_option(kwargs, "model_variant"),
             quantization_format=_option(kwargs, "quantization_format"),
+            content=None if content is None else ContentReader(content),
         )
         runtime.switch(active)
         control.switch_on(kwargs.pop("server", None), tracer_provider, meter)
@@ -97,6 +105,7 @@ def instrument(
     store: str | os.PathLike[str] | None = None,
     phase_spans: bool | None = None,
     server: bool | ServerOptions | None = None,
+    capture_content: bool | str | ContentMode | ContentOptions | None = None,
 ) -> None:
     """Make every vLLM request of this process an OpenTelemetry span, with metrics.
 
@@ -118,6 +127,10 @@ def instrument(
         server: give the HTTP requests of this process's FastAPI applications (vLLM's own server is one) a SERVER span
             and take tags and trace context from them; False: leave them alone; a
             :class:`~traceai_vllm.server.ServerOptions` says what is believed of callers. On when None.
+        capture_content: also record prompts, answers and tools, redacted: one of OpenTelemetry's modes ``SPAN_ONLY``
+            (or True), ``EVENT_ONLY``, ``SPAN_AND_EVENT``, or ``SCORE_ONLY`` (for evaluators in this process alone); a
+            :class:`~traceai_vllm.content.ContentOptions` says more. What
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says when None; off by default.
 
     What is None is also looked for in the environment, for programs without a line of ours:
     ``TRACEAI_VLLM_MODEL_VARIANT``, ``_QUANTIZATION_FORMAT``, ``_STORE``, ``_PHASE_SPANS`` and ``_SERVER``.
@@ -131,6 +144,7 @@ def instrument(
         store=store,
         phase_spans=phase_spans,
         server=server,
+        capture_content=capture_content,
     )
 
 
@@ -142,6 +156,10 @@ def uninstrument() -> None:
 def _option(kwargs: dict[str, Any], name: str) -> Any:
     value = kwargs.pop(name, None)
     return (os.environ.get(f"TRACEAI_VLLM_{name.upper()}") or None) if value is None else value
+
+
+def _logger(logger_provider: LoggerProvider | None) -> Any:
+    return (logger_provider or _logs.get_logger_provider()).get_logger(_SCOPE, __version__)
 
 
 def _phase_spans(kwargs: dict[str, Any]) -> bool:

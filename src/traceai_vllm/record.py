@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from traceai_vllm.content import Content
+
 
 @dataclass(slots=True, frozen=True)
 class Variant:
@@ -41,6 +43,13 @@ class Variant:
 
 
 UNKNOWN_VARIANT = Variant()
+
+
+class ContentSource(Protocol):
+    """Where the content of a request can be read."""
+
+    def read(self) -> Content | None:
+        """Return the content, redacted and whole; None when it could not be read."""
 
 
 class EndedRequest(Protocol):
@@ -117,6 +126,9 @@ class RequestRecord:
     error_type: str | None = None
     error_message: str | None = None
     exception: BaseException | None = None
+
+    # What was said; None unless content is captured. Evaluators read it too, so it is not cut.
+    content: ContentSource | None = None
 
     # Latency in seconds, under vLLM's own names for them.
     time_to_first_token: float | None = None

@@ -12,6 +12,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import extract, runtime
+from traceai_vllm.engine.content import RequestContent
 from traceai_vllm.guard import Guard
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord, Variant
 from traceai_vllm.server.served import served_in
@@ -44,6 +45,7 @@ class LiveRequest:
         "_admitting",
         "_answers",
         "_clock",
+        "_content",
         "_error_message",
         "_error_type",
         "_finish_reasons",
@@ -82,6 +84,7 @@ class LiveRequest:
         self._open_answers = 0
         self._admitting = True
         self._record: RequestRecord | None = None
+        self._content = None if active.content is None else RequestContent(active.content, ctx)
 
     @property
     def operation(self) -> str:
@@ -114,6 +117,8 @@ class LiveRequest:
         self._open_answers -= 1
         if finish_reason is not None:
             self._finish_reasons.append(finish_reason)
+        if self._content is not None:
+            self._content.answered(state, finish_reason)
         if error is not None:
             self._note_error(error)
         elif finish_reason in _ERROR_OF_FINISH and self._error_type is None:
@@ -186,6 +191,7 @@ class LiveRequest:
         record.finish_reasons = self._finish_reasons
         record.error_type = self._error_type
         record.error_message = self._error_message
+        record.content = self._content
         if self._first_token is not None:
             record.time_to_first_token = (self._first_token - self._clock) / 1e9
         extract.read_params(record, self._params)

@@ -16,6 +16,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import runtime
 from traceai_vllm.engine.calls import tracker_of_engine
+from traceai_vllm.engine.content import with_conversations
 from traceai_vllm.engine.live import INTERNAL_KEY, OPERATION_KEY, error_message, error_type
 from traceai_vllm.guard import Guard
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
@@ -88,6 +89,8 @@ def call(name: str) -> Any:
         batch, token = None, None
         with _BEGIN:
             batch = _begin(llm, name)
+            if batch is not None and name == "chat" and batch.runtime.content is not None:
+                batch.context = with_conversations(batch.context, wrapped, args, kwargs)
             # Attached and detached here and nowhere else: the caller's context must come back whatever fails.
             if batch is not None and isinstance(batch.context, Context):
                 token = otel_context.attach(batch.context)
@@ -170,8 +173,12 @@ def enqueue(name: str) -> Any:
     def hook(wrapped: Any, llm: Any, args: Any, kwargs: Any) -> Any:
         token = None
         with _BEGIN:
-            if runtime.current() is not None:
-                token = otel_context.attach(otel_context.set_value(OPERATION_KEY, ENQUEUE_OPERATIONS[name]))
+            active = runtime.current()
+            if active is not None:
+                ctx = otel_context.set_value(OPERATION_KEY, ENQUEUE_OPERATIONS[name])
+                if name == "enqueue_chat" and active.content is not None:
+                    ctx = with_conversations(ctx, wrapped, args, kwargs)
+                token = otel_context.attach(ctx)
         try:
             return wrapped(*args, **kwargs)
         finally:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
+    from traceai_vllm.content.content import ContentReader
     from traceai_vllm.engine.live import LiveRequest
     from traceai_vllm.record import Variant
     from traceai_vllm.telemetry.pipeline import Pipeline
@@ -30,12 +31,14 @@ class Runtime:
         pipeline: takes the records of finished requests.
         model_variant: declared by the user; None to read it from the engine.
         quantization_format: declared by the user; None to read it from the engine.
+        content: reads what requests say; None when that is not captured.
         lost: requests that vLLM forgot without ending them; see :meth:`drain`.
     """
 
     pipeline: Pipeline
     model_variant: str | None = None
     quantization_format: str | None = None
+    content: ContentReader | None = None
     lost: deque[LiveRequest] = field(default_factory=deque)
     _logged: set[tuple[str, str]] = field(default_factory=set)
 

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from traceai_vllm.record import EndedRequest
+    from traceai_vllm.telemetry.content import ContentExport
 
 
 _SPAN = Guard("the span of a request")
 _METRICS = Guard("the metrics of a request")
+_EVENT = Guard("the content event of a request")
 
 
 class Pipeline:
@@ -26,10 +28,16 @@ class Pipeline:
         tracer: where spans are started.
         meter: where measurements are recorded.
         phase_spans: also make child spans for queue, prefill and decode.
+        content: sends the content of requests; None when it is not captured, or only scored.
     """
 
-    def __init__(self, tracer: Tracer, meter: Meter, *, phase_spans: bool = False) -> None:
-        self.spans = SpanBuilder(tracer, phase_spans=phase_spans)
+    def __init__(
+        self, tracer: Tracer, meter: Meter, *, phase_spans: bool = False, content: ContentExport | None = None
+    ) -> None:
+        self._content = content if content is not None and content.on_event else None
+        self.spans = SpanBuilder(
+            tracer, phase_spans=phase_spans, content=content if content is not None and content.on_span else None
+        )
         self._metrics = RequestMetrics(meter)
 
     def finish(self, request: EndedRequest) -> None:
@@ -40,3 +48,6 @@ class Pipeline:
         if self._metrics.wanted:
             with _METRICS:
                 self._metrics.record(request.record(), span)
+        if self._content is not None:
+            with _EVENT:
+                self._content.emit(request.record(), span, self.spans.attributes(request))

@@ -77,6 +77,11 @@ USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 TOKEN_TYPE: Final = "gen_ai.token.type"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+CONTENT_EVENT: Final = "gen_ai.client.inference.operation.details"
 ERROR_TYPE: Final = "error.type"
 
 # --- OpenInference twins -----------------------------------------------------------------------------------------
@@ -100,6 +105,11 @@ ACCEPTED_TOKENS: Final = "traceai.speculative.accepted_tokens"
 ENGINE_RUNNING: Final = "traceai.engine.running"
 ENGINE_WAITING: Final = "traceai.engine.waiting"
 ENGINE_KV_CACHE_USAGE: Final = "traceai.engine.kv_cache_usage"
+
+# --- Content, when it is captured --------------------------------------------------------------------------------
+RETRIEVED_CONTEXT: Final = "traceai.context"
+CONTENT_LEFT_OUT: Final = "traceai.content.left_out"
+CONTENT_REDACTIONS: Final = "traceai.content.redactions"
 
 # --- Offline batches ---------------------------------------------------------------------------------------------
 BATCH_ENTRY_POINT: Final = "traceai.batch.entry_point"
@@ -180,6 +190,13 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(ENGINE_RUNNING, "int", "Requests running in the engine at admission.", _OURS),
     Attribute(ENGINE_WAITING, "int", "Requests waiting in the engine at admission.", _OURS),
     Attribute(ENGINE_KV_CACHE_USAGE, "double", "Share of the KV cache in use at admission, 0 to 1.", _OURS),
+    Attribute(INPUT_MESSAGES, "JSON", "The conversation, or the prompt; only when content is captured.", _GENAI),
+    Attribute(OUTPUT_MESSAGES, "JSON", "The answers; only when content is captured.", _GENAI),
+    Attribute(SYSTEM_INSTRUCTIONS, "JSON", "Instructions sent apart from the conversation; like them.", _GENAI),
+    Attribute(TOOL_DEFINITIONS, "JSON", "The tools that the model was offered; like them.", _GENAI),
+    Attribute(RETRIEVED_CONTEXT, "JSON", "Retrieved context, each text with its source; like them.", _OURS),
+    Attribute(CONTENT_LEFT_OUT, "int", "Characters of content that were cut off, when any.", _OURS),
+    Attribute(CONTENT_REDACTIONS, "int", "Places in the content that were redacted, when any.", _OURS),
     Attribute(BATCH_ENTRY_POINT, "string", "On a batch span: the method called, e.g. `LLM.chat`.", _OURS),
     Attribute(BATCH_SIZE, "int", "On a batch span: how many results it returned.", _OURS),
     Attribute(BEAM_WIDTH, "int", "On a beam search request: how many beams were kept.", _OURS),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from traceai_vllm.record import EndedRequest, RequestRecord, Variant
+    from traceai_vllm.telemetry.content import ContentExport
 
 _NANOSECONDS = 1_000_000_000
 MAX_DESCRIPTION = 256
@@ -38,10 +39,12 @@ class SpanBuilder:
     Args:
         tracer: where the spans are started.
         phase_spans: also make child spans ``queue``, ``prefill`` and ``decode`` where vLLM reported these times.
+        content: also put the content of requests on their spans; None: leave it alone.
     """
 
-    def __init__(self, tracer: Tracer, *, phase_spans: bool = False) -> None:
+    def __init__(self, tracer: Tracer, *, phase_spans: bool = False, content: ContentExport | None = None) -> None:
         self._tracer = tracer
+        self._content = content
         self._phase_spans = phase_spans
         self._last_variant: tuple[Variant | None, Attributes] = (None, {})
 
@@ -51,7 +54,7 @@ class SpanBuilder:
             f"{request.operation} {request.variant.model or 'unknown'}",
             context=request.context,
             kind=SpanKind.INTERNAL,
-            attributes=_LazyAttributes(lambda: self._attributes(request)),
+            attributes=_LazyAttributes(lambda: self._span_attributes(request)),
             start_time=request.start_ns,
         )
         try:
@@ -68,7 +71,14 @@ class SpanBuilder:
         if self._phase_spans:
             self._emit_phases(record, span)
 
-    def _attributes(self, request: EndedRequest) -> Attributes:
+    def _span_attributes(self, request: EndedRequest) -> Attributes:
+        attributes = self.attributes(request)
+        if self._content is not None:
+            attributes.update(self._content.span_attributes(request.record()))
+        return attributes
+
+    def attributes(self, request: EndedRequest) -> Attributes:
+        """Return the attributes of a request, without its content."""
         # An engine's variant does not change: its attributes are made once, not once per request.
         variant, attributes = self._last_variant
         if variant is not request.variant:

@@ -20,7 +20,7 @@ from opentelemetry import baggage, context
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextvars import Token
     from types import TracebackType
 
@@ -32,6 +32,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _log = logging.getLogger("traceai_vllm")
 _KEY = context.create_key("traceai-vllm-tags")
+_CONTEXT_KEY = context.create_key("traceai-vllm-retrieved-context")
 _EMPTY: Mapping[str, Any] = {}
 
 MAX_VALUE_LENGTH = 256
@@ -45,6 +46,11 @@ def tags_in(ctx: Context) -> Mapping[str, TagValue]:
     """Return the tags of a context as span attributes (attribute key to value); empty when there are none."""
     found = ctx.get(_KEY, _EMPTY)
     return cast("Mapping[str, TagValue]", found)
+
+
+def context_in(ctx: Context) -> Any:
+    """Return the retrieved context that ``tags(context=...)`` gave; None when there is none."""
+    return ctx.get(_CONTEXT_KEY)
 
 
 def with_tags(ctx: Context, found: Mapping[str, TagValue]) -> Context:
@@ -64,6 +70,7 @@ def tags(
     agent_step: str | None = None,
     *,
     extra: Mapping[str, TagValue] | None = None,
+    context: str | Sequence[str | Mapping[str, Any]] | None = None,
     propagate: bool = False,
     **unknown: object,
 ) -> TagScope:
@@ -79,6 +86,9 @@ def tags(
         extra: free tags, written as ``traceai.tag.<name>``: at most 16, names of at most 64 characters; values are
             strings (cut after 256 characters), booleans or numbers. What exceeds this is left out, counted, and
             logged once.
+        context: the retrieved context that the requests inside are to be grounded in: a text, or a list of texts or
+            of dictionaries with ``text`` and, if you like, ``id`` and ``title``. It is content: nobody sees it unless
+            content is captured (``instrument(capture_content=...)``), and it never leaves this process as baggage.
         propagate: also put the four named tags into W3C baggage, which every instrumented client call inside the
             scope sends to whomever it calls. Off by default.
         **unknown: not accepted; named here so that the error can say what is.
@@ -97,15 +107,18 @@ def tags(
         semconv.TRAFFIC_COHORT: traffic_cohort,
         semconv.AGENT_STEP: agent_step,
     }
-    return TagScope({k: _named(k, v) for k, v in named.items() if v is not None}, _extra(extra or {}), propagate)
+    return TagScope(
+        {k: _named(k, v) for k, v in named.items() if v is not None}, _extra(extra or {}), propagate, context
+    )
 
 
 class TagScope:
     """A set of tags that can be entered as a context manager or applied as a decorator; made by :func:`tags`."""
 
-    __slots__ = ("_extra", "_named", "_propagate", "_token")
+    __slots__ = ("_context", "_extra", "_named", "_propagate", "_token")
 
-    def __init__(self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool) -> None:
+    def __init__(self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool, retrieved: Any) -> None:
+        self._context = retrieved
         self._named = named
         self._extra = extra
         self._propagate = propagate
@@ -117,6 +130,8 @@ class TagScope:
         current = context.get_current()
         merged = {**tags_in(current), **self._named, **self._extra}
         ctx = context.set_value(_KEY, merged, current)
+        if self._context is not None:
+            ctx = context.set_value(_CONTEXT_KEY, self._context, ctx)
         if self._propagate:
             for name, value in self._named.items():
                 ctx = baggage.set_baggage(name, value, ctx)
@@ -153,7 +168,7 @@ class TagScope:
         return cast("_F", call)
 
     def _fresh(self) -> TagScope:
-        return TagScope(self._named, self._extra, self._propagate)
+        return TagScope(self._named, self._extra, self._propagate, self._context)
 
 
 def _named(key: str, value: object) -> str:

@@ -1,0 +1,137 @@
+"""Patterns of what should not stand in telemetry, and what takes their place: ``[email]`` for an address, and so on.
+
+They are no promise that nothing personal is left: names and addresses have no pattern. For those, give
+``ContentOptions(redact=...)`` a function. A number counts as a card or an account only if its check digits are right,
+so that order numbers stay readable.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    Redactor = Callable[[str], tuple[str, int]]
+
+_EMAIL = re.compile(r"[\w.+%-]{1,64}@[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
+_CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?!\w)")
+_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+_SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abeprs]-[\w-]{10,}"
+    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|hf_[A-Za-z0-9]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?<=[Bb]earer )[\w.~+/-]{16,}=*",
+    re.DOTALL,
+)
+# A search for one of these costs a hundredth of the pattern's own: most texts have no secret in them.
+_SECRET_SIGNS = ("-----BEGIN", "sk-", "gh", "github_pat_", "xox", "AKIA", "AIza", "hf_", "eyJ", "earer ")
+
+
+def _emails(text: str) -> tuple[str, int]:
+    if "@" not in text:
+        return text, 0
+    return _EMAIL.subn("[email]", text)
+
+
+def _cards(text: str) -> tuple[str, int]:
+    return _checked(_CARD, "[payment_card]", _luhn, text) if _has_digits(text) else (text, 0)
+
+
+def _ibans(text: str) -> tuple[str, int]:
+    return _checked(_IBAN, "[iban]", _mod_97, text) if _has_digits(text) else (text, 0)
+
+
+def _ssns(text: str) -> tuple[str, int]:
+    if "-" not in text or not _has_digits(text):
+        return text, 0
+    return _SSN.subn("[us_ssn]", text)
+
+
+def _secrets(text: str) -> tuple[str, int]:
+    if not any(sign in text for sign in _SECRET_SIGNS):
+        return text, 0
+    return _SECRET.subn("[secret]", text)
+
+
+def _has_digits(text: str) -> bool:
+    return any(digit in text for digit in "0123456789")
+
+
+def _checked(pattern: re.Pattern[str], mark: str, valid: Callable[[str], bool], text: str) -> tuple[str, int]:
+    count = 0
+
+    def replaced(match: re.Match[str]) -> str:
+        nonlocal count
+        if not valid(match[0].replace(" ", "").replace("-", "")):
+            return match[0]
+        count += 1
+        return mark
+
+    return pattern.sub(replaced, text), count
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(digit) for digit in reversed(number)]
+    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+
+
+def _mod_97(account: str) -> bool:
+    return len(account) <= 34 and int("".join(str(int(char, 36)) for char in account[4:] + account[:4])) % 97 == 1
+
+
+def _phones() -> Redactor:
+    try:
+        import phonenumbers
+    except ImportError as error:
+        raise ImportError(
+            "the pattern 'phone' needs the library phonenumbers: pip install 'traceai-vllm[redaction]'"
+        ) from error
+
+    def phones(text: str) -> tuple[str, int]:
+        if not _has_digits(text):
+            return text, 0
+        # Without a country only international numbers (+44 …) can be told from other digits.
+        found = list(phonenumbers.PhoneNumberMatcher(text, None))
+        for match in reversed(found):
+            text = text[: match.start] + "[phone]" + text[match.end :]
+        return text, len(found)
+
+    return phones
+
+
+PATTERNS: dict[str, Callable[[], Redactor]] = {
+    "email": lambda: _emails,
+    "iban": lambda: _ibans,
+    "payment_card": lambda: _cards,
+    "us_ssn": lambda: _ssns,
+    "secret": lambda: _secrets,
+    "phone": _phones,
+}
+"""Name of each pattern to what makes its redactor, from text to the redacted text and the number of places."""
+
+DEFAULT = ("secret", "email", "iban", "payment_card", "us_ssn")
+
+
+def redactors(chosen: Collection[str | re.Pattern[str]]) -> list[Redactor]:
+    """Return the redactors for these names and regular expressions.
+
+    Raises:
+        ValueError: a name that is not in :data:`PATTERNS`.
+        ImportError: a pattern needs a library that is not installed.
+    """
+    made = []
+    for pattern in chosen:
+        if isinstance(pattern, re.Pattern):
+            made.append(_own(pattern))
+        elif pattern in PATTERNS:
+            made.append(PATTERNS[pattern]())
+        else:
+            raise ValueError(f"no pattern is called {pattern!r}; there are {', '.join(PATTERNS)}")
+    return made
+
+
+def _own(pattern: re.Pattern[str]) -> Redactor:
+    return lambda text: pattern.subn("[redacted]", text)
