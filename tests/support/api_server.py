@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,12 +16,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.otlp_receiver import TIMEOUT_S, OtlpReceiver, ReceivedSpan
 
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 60.0
@@ -45,6 +46,19 @@ _ENVIRONMENT = {
     "OTEL_BSP_SCHEDULE_DELAY": "200",
     "OTEL_METRIC_EXPORT_INTERVAL": "1000",
 }
+
+
+class Call:
+    """A caller's span: what a client sends as `traceparent`, and what the server's spans are to be under."""
+
+    def __init__(self) -> None:
+        self.trace_id = secrets.token_hex(16)
+        self.span_id = secrets.token_hex(8)
+
+    def headers(self, **more: str) -> dict[str, str]:
+        """Return the request headers: `traceparent`, and others with `_` for `-`."""
+        named = {name.replace("_", "-"): value for name, value in more.items()}
+        return {"traceparent": f"00-{self.trace_id}-{self.span_id}-01", **named}
 
 
 class ApiServer:
@@ -75,14 +89,16 @@ class ApiServer:
     def command(cls, command: list[str], **environment: str) -> Iterator[ApiServer]:
         """Run a command with `--host` and `--port` added, until the block ends."""
         port = free_port()
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEAI_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEAI_", "VLLM_"))
+        }
         with OtlpReceiver() as receiver, tempfile.TemporaryDirectory() as directory:
             log = Path(directory) / "server.log"
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     [*command, "--host", "127.0.0.1", "--port", str(port)],
                     env={
-                        **clean,
+                        **kept,
                         **_ENVIRONMENT,
                         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint,
                         **environment,
@@ -97,6 +113,56 @@ class ApiServer:
                 yield server
             finally:
                 server.stop()
+
+    @property
+    def pid(self) -> int:
+        """The first process of the server."""
+        return self._process.pid
+
+    def trace(self, call: Call, at_least: int) -> list[ReceivedSpan]:
+        """Return the spans of a call's trace, in the order of their start, once there are so many of them."""
+        with self.receiver._received:
+            self.receiver._received.wait_for(lambda: len(self._of(call.trace_id)) >= at_least, TIMEOUT_S)
+        return self._of(call.trace_id)
+
+    def _of(self, trace_id: str) -> list[ReceivedSpan]:
+        spans = [span for span in self.receiver.spans() if span.trace_id == trace_id]
+        return sorted(spans, key=lambda span: span.start_time_unix_nano)
+
+    def pair(self, call: Call) -> tuple[ReceivedSpan, ReceivedSpan]:
+        """Return a call's SERVER span and the engine's under it, which must be all there is."""
+        spans = self.trace(call, 2)
+        assert [span.scope.rpartition(".")[2] for span in spans] == ["fastapi", "traceai_vllm"], spans
+        server, engine = spans
+        assert (server.kind, server.parent_span_id) == ("SERVER", call.span_id)
+        assert (engine.kind, engine.parent_span_id) == ("INTERNAL", server.span_id)
+        return server, engine
+
+    def measured(self, metric: str, by: str) -> dict[str, int]:
+        """Return how many measurements of a histogram all processes exported so far, by an attribute's value."""
+        latest: dict[tuple[Any, ...], tuple[str, int]] = {}
+        for resource, point in self.receiver.points(metric):
+            key = (resource["service.instance.id"], *sorted(point.attributes.items(), key=str))
+            latest[key] = (str(point.attributes.get(by)), point.value)
+        totals: dict[str, int] = {}
+        for value, count in latest.values():
+            totals[value] = totals.get(value, 0) + count
+        return totals
+
+    def total(self, metric: str, **attributes: str) -> float:
+        """Return the sum of a counter over all processes, where it has these attributes."""
+        latest: dict[tuple[Any, ...], float] = {}
+        for resource, point in self.receiver.points(metric):
+            if attributes.items() <= point.attributes.items():
+                key = (resource["service.instance.id"], *sorted(point.attributes.items(), key=str))
+                latest[key] = point.value
+        return sum(latest.values())
+
+    def wait_for(self, condition: Callable[[list[ReceivedSpan]], Any]) -> list[ReceivedSpan]:
+        """Return all spans once they fulfil a condition, or after 30 seconds."""
+        with self.receiver._received:
+            self.receiver._received.wait_for(lambda: condition(self.receiver.spans()), TIMEOUT_S)
+        return self.receiver.spans()
 
     def client(self, **options: Any) -> Any:
         """Return an ``openai`` client of this server, without retries."""

@@ -32,6 +32,14 @@ TIMEOUT_S = 30.0
 
 
 @dataclass
+class ReceivedPoint:
+    """A data point of a metric: its attributes, and its value or (of a histogram) its count."""
+
+    attributes: dict[str, Any]
+    value: int | float
+
+
+@dataclass
 class ReceivedSpan:
     """A span as a receiver saw it; ids in hex, attribute values with the Python type of their OTLP type."""
 
@@ -95,6 +103,11 @@ class OtlpReceiver:
     def metric_names(self, at_least: int = 0, timeout_s: float = TIMEOUT_S) -> set[str]:
         """Return the names of the metrics received so far, after waiting for ``at_least`` of them."""
         return set(self._wait_for(lambda: sorted(_metric_names_of(self._metrics)), at_least, timeout_s))
+
+    def points(self, metric: str) -> list[tuple[dict[str, Any], ReceivedPoint]]:
+        """Return each data point of a metric that was received so far, in order, with its resource."""
+        with self._received:
+            return list(_points_of(self._metrics, metric))
 
     def log_bodies(self, at_least: int = 0, timeout_s: float = TIMEOUT_S) -> list[Any]:
         """Return the bodies of the log records received so far, after waiting for ``at_least`` of them."""
@@ -210,6 +223,26 @@ def _metric_names_of(requests: Iterable[metrics_pb2.ExportMetricsServiceRequest]
         for scope_metrics in resource_metrics.scope_metrics
         for metric in scope_metrics.metrics
     }
+
+
+def _points_of(
+    requests: Iterable[metrics_pb2.ExportMetricsServiceRequest], name: str
+) -> Iterator[tuple[dict[str, Any], ReceivedPoint]]:
+    for request in requests:
+        for resource_metrics in request.resource_metrics:
+            resource = _attributes(resource_metrics.resource.attributes)
+            for scope_metrics in resource_metrics.scope_metrics:
+                for metric in scope_metrics.metrics:
+                    if metric.name == name:
+                        data = getattr(metric, metric.WhichOneof("data"))
+                        for point in data.data_points:
+                            yield resource, _point(point)
+
+
+def _point(point: Any) -> ReceivedPoint:
+    count = getattr(point, "count", None)
+    value = getattr(point, point.WhichOneof("value")) if count is None else count
+    return ReceivedPoint(_attributes(point.attributes), value)
 
 
 def _log_bodies_of(requests: Iterable[logs_pb2.ExportLogsServiceRequest]) -> Iterator[Any]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
+from traceai_vllm.engine import runtime
+from traceai_vllm.engine.content import with_request
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.served import ServedRequest, served_in, with_served
@@ -47,7 +49,11 @@ def handle(operation: str) -> Any:
     def hook(wrapped: Any, handler: Any, args: Any, kwargs: Any) -> Any:
         ctx = None
         with _REQUEST:
-            ctx = _note_request(operation, args[0] if args else kwargs["request"])
+            request = args[0] if args else kwargs["request"]
+            ctx = _note_request(operation, request)
+            active = runtime.current()
+            if ctx is not None and active is not None and active.content is not None:
+                ctx = with_request(ctx, handler, request)
         coroutine = wrapped(*args, **kwargs)
         return coroutine if ctx is None else _answer(coroutine, ctx)
 
@@ -81,9 +87,9 @@ async def _answer(coroutine: Coroutine[Any, Any, Any], ctx: Context) -> Any:
 
 
 def _note_answer(response: Any, span: trace.Span) -> None:
-    # A streamed answer is a generator here; its usage is never seen.
+    # A streamed answer is a generator here; its usage is never seen. A 0 may only say that nobody counts.
     tokens = reasoning_tokens(getattr(response, "usage", None))
-    if tokens is not None and span.is_recording():
+    if tokens and span.is_recording():
         span.set_attribute(semconv.USAGE_REASONING_OUTPUT_TOKENS, tokens)
 
 

@@ -22,6 +22,7 @@ OPERATIONS = {
     "/v1/chat/completions/batch": "chat",
     "/v1/responses": "chat",
     "/v1/messages": "chat",
+    "/cohere/v2/chat": "chat",
     "/v1/completions": "text_completion",
     "/inference/v1/generate": "text_completion",
     "/v1/embeddings": "embeddings",
@@ -45,14 +46,16 @@ class ServedRequest:
         tags: the caller's tags; the same dictionary that lies in the request's context, so it may grow.
         from_headers: the tags that headers gave; nothing overrides them.
         operation: what is asked for, when it is known.
+        call: what was handed over, when content is captured (see :mod:`traceai_vllm.engine.content`).
     """
 
-    __slots__ = ("from_headers", "operation", "tags")
+    __slots__ = ("call", "from_headers", "operation", "tags")
 
     def __init__(self, tags: dict[str, str], from_headers: frozenset[str], operation: str | None) -> None:
         self.tags = tags
         self.from_headers = from_headers
         self.operation = operation
+        self.call: object = None
 
     def add_metadata(self, tags: dict[str, str]) -> None:
         """Add the tags of the body's ``metadata``: over baggage, under headers."""

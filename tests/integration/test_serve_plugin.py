@@ -1,0 +1,103 @@
+"""`TRACEAI_VLLM_ENABLED=1 vllm serve ... --api-server-count 2`: plugin, several processes, and hostile callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.api_server import SERVED_NAME, ApiServer, Call
+
+MESSAGES: Any = [{"role": "user", "content": "Hello"}]
+DURATION = "gen_ai.server.request.duration"
+# A connection for each request: that is how the processes share the port.
+NO_REUSE = httpx.Limits(max_keepalive_connections=0)
+
+
+@pytest.fixture(scope="module")
+def server(one_layer_model: str) -> Iterator[ApiServer]:
+    with ApiServer.vllm(
+        one_layer_model,
+        "--api-server-count",
+        "2",
+        TRACEAI_VLLM_ENABLED="1",
+        TRACEAI_VLLM_MODEL_VARIANT="tiny-by-environment",
+        TRACEAI_VLLM_HEADERS="prompt_version=x-prompt",
+    ) as server:
+        yield server
+
+
+async def ask(client: httpx.AsyncClient, call: Call, **headers: str) -> None:
+    body = {"model": SERVED_NAME, "messages": MESSAGES, "max_tokens": 2}
+    answer = await client.post("/v1/chat/completions", json=body, headers=call.headers(**headers), timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+def ask_many(server: ApiServer, count: int, **headers: str) -> list[Call]:
+    calls = [Call() for _ in range(count)]
+
+    async def all_at_once() -> None:
+        async with httpx.AsyncClient(base_url=server.base_url, limits=NO_REUSE) as client:
+            await asyncio.gather(*(ask(client, call, **headers) for call in calls))
+
+    asyncio.run(all_at_once())
+    return calls
+
+
+def test_each_process_exports_and_nothing_doubles(server: ApiServer) -> None:
+    """48 requests over two processes: 48 pairs of spans from two instances, and 48 measurements."""
+    calls = ask_many(server, 48, x_route="support", x_prompt="v7")
+    instances = set()
+    for call in calls:
+        span, engine = server.pair(call)
+        assert span.resource["service.instance.id"] == engine.resource["service.instance.id"]
+        instances.add(engine.resource["service.instance.id"])
+        assert (engine.attributes["model_variant"], engine.attributes["prompt_version"]) == (
+            "tiny-by-environment",
+            "v7",
+        )
+    assert len(instances) == 2
+    with server.receiver._received:
+        server.receiver._received.wait_for(lambda: server.measured(DURATION, "route").get("support") == 48, 15)
+    assert server.measured(DURATION, "route")["support"] == 48
+
+
+def test_processes_that_only_run_the_model_have_no_exporter_of_ours(server: ApiServer) -> None:
+    """Engine core and workers load the plugin too, and do nothing with it."""
+    instances = {resource["service.instance.id"] for resource, _ in server.receiver.points("traceai.internal.errors")}
+    assert 2 <= len(instances) <= 3  # two API servers, and the process that started them
+
+
+def test_a_hostile_client_cannot_fill_the_metrics(server: ApiServer) -> None:
+    """800 made-up routes: after 100 per process they are `other`, on the spans and in the metrics."""
+
+    async def flood() -> None:
+        async with httpx.AsyncClient(base_url=server.base_url, limits=NO_REUSE) as client:
+            for start in range(0, 800, 40):
+                headers = [{"x-route": f"made-up-{start + n}", "x-agent-step": "a" * 8000} for n in range(40)]
+                await asyncio.gather(*(client.get("/v1/models", headers=one) for one in headers))
+
+    asyncio.run(flood())
+    for call in ask_many(server, 10, x_route="one-more", x_agent_step="b" * 8000):
+        _, engine = server.pair(call)
+        assert engine.attributes["route"] == "other"
+        assert len(engine.attributes["agent_step"]) == 256
+    assert ask_and_read(server, x_route="support")["route"] == "support"
+    replaced = "traceai.callers.values_replaced"
+    with server.receiver._received:
+        server.receiver._received.wait_for(lambda: server.total(replaced, dimension="route") >= 500, 15)
+    assert server.total(replaced, dimension="route") >= 500
+
+
+def ask_and_read(server: ApiServer, **headers: str) -> dict[str, Any]:
+    (call,) = ask_many(server, 1, **headers)
+    return server.pair(call)[1].attributes
+
+
+def test_what_the_server_logs_of_us_is_no_error(server: ApiServer) -> None:
+    log = server.log.read_text(errors="replace")
+    assert "hit an error of its own" not in log
+    assert "Traceback" not in log
