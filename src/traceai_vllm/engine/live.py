@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -125,7 +124,8 @@ class LiveRequest:
             self._error_type = _ERROR_OF_FINISH[finish_reason]
         if state.detokenizer is not None and (self._first_token is None or len(self._answers) > 1):
             _remove_shadow(state.detokenizer)
-        self._end_if_done()
+        if self._open_answers == 0 and not self._admitting:
+            self._end()
 
     def admitted(self) -> None:
         """Take note that admission is over: this call will bring no further answers.
@@ -133,8 +133,8 @@ class LiveRequest:
         With streamed input the answers come later, from a task of vLLM's: a request without any is left open.
         """
         self._admitting = False
-        if self._answers:
-            self._end_if_done()
+        if self._answers and self._open_answers == 0:
+            self._end()
 
     def rejected(self, error: BaseException) -> None:
         """End the request because its admission failed with this error."""
@@ -146,10 +146,6 @@ class LiveRequest:
         if self._error_type is None:
             self._error_type = error_type(error)
             self._error_message = error_message(error)
-
-    def _end_if_done(self) -> None:
-        if self._open_answers == 0 and not self._admitting:
-            self._end()
 
     def abandoned(self) -> None:
         """End a request that vLLM forgot (its engine was dropped, an input stream never sent anything)."""
@@ -224,8 +220,10 @@ class LiveRequest:
 def _remove_shadow(detokenizer: Any) -> None:
     # Not through `__dict__`: that would turn CPython's inline attributes into a dictionary for good, and slow every
     # later access that vLLM makes, token by token.
-    with contextlib.suppress(AttributeError):
+    try:  # noqa: SIM105 -- contextlib.suppress costs a microsecond, for every request
         del detokenizer.update
+    except AttributeError:
+        pass
 
 
 class _Internal:
