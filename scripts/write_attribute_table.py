@@ -54,11 +54,51 @@ values are kept; later ones are recorded as `other` and counted.
 """
 
 
+ENGINE = """
+## The engine's metrics
+
+From an engine's first request until it is garbage-collected, each reader's collection also reads what vLLM keeps of its
+load, and what it takes of the machine. Each point has `gen_ai.provider.name`, `gen_ai.request.model`, `model_variant` and
+`quantization_format`. Names after `vllm.` are vLLM's own (its Prometheus metric `vllm:num_requests_running`, …), and so
+are the values.
+
+| metric | instrument | unit | meaning |
+|---|---|---|---|
+"""
+
+ENGINE_ATTRIBUTES = """
+| attribute | type | meaning | name from |
+|---|---|---|---|
+"""
+
+ENGINE_LIMITS = """
+What to know of them:
+
+- `vllm.num_*`, `vllm.kv_cache_usage` and `vllm.prefix_cache_*` need vLLM's statistics: a server has them, offline pass
+  `disable_log_stats=False`.
+- vLLM sends each step's statistics to one frontend, and does not say of which data-parallel engine they are. With several
+  API servers or data-parallel engines, requests and cache usage are those of the step seen last.
+- `vllm.weights_memory` and `vllm.kv_cache_memory` are known only to the process that runs the model. Where that is a
+  process of its own, it reports them if it is instrumented too; the frontend cannot know them.
+- `process.memory.usage` counts pages that processes share in each of them.
+- `hw.gpu.memory.*` need `pip install 'traceai-vllm[gpu]'` and an NVIDIA GPU. They are the device's, whoever uses it:
+  the first of `CUDA_VISIBLE_DEVICES`, as many as the engine has workers on. Where engines of two variants share the
+  process, points about it and its GPUs have only the attributes that are the same for both.
+"""
+
+
 def table() -> str:
     """Return the text of docs/attributes.md."""
     attributes = "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in semconv.ATTRIBUTES)
     metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.METRICS)
-    return HEAD + attributes + ERRORS + metrics
+    return HEAD + attributes + ERRORS + metrics + engine()
+
+
+def engine() -> str:
+    """Return the section on the engine's metrics."""
+    metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.ENGINE_METRICS)
+    attributes = "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in semconv.METRIC_ATTRIBUTES)
+    return ENGINE + metrics + ENGINE_ATTRIBUTES + attributes + ENGINE_LIMITS
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import atexit
 import importlib.util
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs, metrics, trace
@@ -20,10 +21,11 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from traceai_vllm.content.content import ContentReader
 from traceai_vllm.content.options import options_from
-from traceai_vllm.engine import patches, runtime
+from traceai_vllm.engine import patches, readings, runtime
 from traceai_vllm.server import control
 from traceai_vllm.server.options import flag
 from traceai_vllm.telemetry.content import ContentExport
+from traceai_vllm.telemetry.engine_metrics import EngineMetrics
 from traceai_vllm.telemetry.pipeline import Pipeline
 from traceai_vllm.version import __version__
 
@@ -73,11 +75,13 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         )
         active = runtime.Runtime(
             pipeline,
+            meter,
             model_variant=_option(kwargs, "model_variant"),
             quantization_format=_option(kwargs, "quantization_format"),
             content=None if content is None else ContentReader(content),
         )
         runtime.switch(active)
+        EngineMetrics(meter, partial(readings.read_all, meter))
         control.switch_on(kwargs.pop("server", None), tracer_provider, meter)
         # Runs before the providers' own exit handlers, which were registered earlier.
         atexit.register(active.drain)

@@ -18,6 +18,7 @@ HOOKS = frozenset(
         "engine.funnel.update_scheduler_stats.<locals>.hook",
         "engine.offline.call.<locals>.hook",
         "engine.offline.enqueue.<locals>.hook",
+        "engine.readings.worker_ready",
         "engine.serving.handle.<locals>.hook",
         "server.fastapi.build_middleware_stack",
         "server.fastapi.call",

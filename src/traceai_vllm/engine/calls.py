@@ -34,6 +34,7 @@ def tracker_of_engine(engine: Any) -> Tracker:
     tracker = tracker_of(engine.output_processor)
     if tracker.config is None:
         tracker.config = engine.vllm_config
+        tracker.engine = weakref.ref(engine)
     return tracker
 
 

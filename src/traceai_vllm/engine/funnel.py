@@ -41,6 +41,8 @@ class Tracker:
         calls: callers' contexts of ``AsyncLLM.generate`` calls that were made but not admitted yet.
         engine: weak reference to the engine, once it is known.
         load: the engine's latest ``SchedulerStats``.
+        prefix_cache_queries: tokens looked up in the prefix cache so far (blocks in old versions of vLLM).
+        prefix_cache_hits: tokens found there so far.
         on_drained: called when the last open request has ended.
     """
 
@@ -53,6 +55,8 @@ class Tracker:
         "load",
         "on_drained",
         "open",
+        "prefix_cache_hits",
+        "prefix_cache_queries",
     )
 
     def __init__(self) -> None:
@@ -61,6 +65,8 @@ class Tracker:
         self.config: Any = None
         self.engine: weakref.ref[Any] | None = None
         self.load: Any = None
+        self.prefix_cache_queries = 0
+        self.prefix_cache_hits = 0
         self.on_drained: Callable[[], None] | None = None
         self._variants: tuple[object, Variant] | None = None
 
@@ -263,14 +269,19 @@ def _end_of(output: Any, stopped: bool) -> tuple[str, BaseException | None]:
 
 
 def update_scheduler_stats(original: Any) -> Any:
-    """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: one assignment."""
+    """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: an assignment, two sums."""
 
     @functools.wraps(original)
     def hook(self: Any, scheduler_stats: Any) -> Any:
         result = original(self, scheduler_stats)
         with _LOAD:
             if scheduler_stats is not None:
-                tracker_of(self).load = scheduler_stats
+                tracker = tracker_of(self)
+                tracker.load = scheduler_stats
+                cache = scheduler_stats.prefix_cache_stats
+                if cache.queries:
+                    tracker.prefix_cache_queries += cache.queries
+                    tracker.prefix_cache_hits += cache.hits
         return result
 
     return hook

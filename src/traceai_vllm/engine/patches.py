@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from traceai_vllm.engine import calls, funnel, offline, runtime, serving
+from traceai_vllm.engine import calls, funnel, offline, readings, runtime, serving
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import fastapi
 
@@ -74,6 +74,8 @@ _PROCESSOR = "vllm.v1.engine.output_processor", "OutputProcessor"
 _ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
 _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
 _LLM = "vllm.entrypoints.llm", "LLM"
+# In the worker's process; at another place before 0.10, where the memory of weights and KV cache then stays unknown.
+_WORKER = "vllm.v1.worker.worker_base", "WorkerWrapperBase"
 _FASTAPI = "fastapi.applications", "FastAPI"
 _instrument_app = _wrapping(fastapi.instrument_app)
 
@@ -90,6 +92,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_ASYNC, "add_request", calls.add_request_async, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "add_request", calls.add_request, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "step", calls.step, required=True),
+    Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready)),
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
     *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),

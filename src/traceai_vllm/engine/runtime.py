@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
     from traceai_vllm.content.content import ContentReader
     from traceai_vllm.engine.live import LiveRequest
     from traceai_vllm.record import Variant
@@ -29,6 +31,7 @@ class Runtime:
 
     Attributes:
         pipeline: takes the records of finished requests.
+        meter: the meter in force, where the engines' metrics are observed; None when nobody asks for them.
         model_variant: declared by the user; None to read it from the engine.
         quantization_format: declared by the user; None to read it from the engine.
         content: reads what requests say; None when that is not captured.
@@ -36,6 +39,7 @@ class Runtime:
     """
 
     pipeline: Pipeline
+    meter: Meter | None = None
     model_variant: str | None = None
     quantization_format: str | None = None
     content: ContentReader | None = None

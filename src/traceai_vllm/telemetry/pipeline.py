@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from traceai_vllm.guard import Guard
+from traceai_vllm.telemetry.engine_metrics import PreemptionCounter
 from traceai_vllm.telemetry.metrics import RequestMetrics
 from traceai_vllm.telemetry.spans import SpanBuilder
 
@@ -39,6 +40,7 @@ class Pipeline:
             tracer, phase_spans=phase_spans, content=content if content is not None and content.on_span else None
         )
         self._metrics = RequestMetrics(meter)
+        self._preemptions = PreemptionCounter(meter)
 
     def finish(self, request: EndedRequest) -> None:
         """Turn a request that has ended into telemetry."""
@@ -47,7 +49,9 @@ class Pipeline:
             span = self.spans.emit(request)
         if self._metrics.wanted:
             with _METRICS:
-                self._metrics.record(request.record(), span)
+                record = request.record()
+                self._metrics.record(record, span)
+                self._preemptions.record(record)
         if self._content is not None:
             with _EVENT:
                 self._content.emit(request.record(), span, self.spans.attributes(request))

@@ -111,11 +111,17 @@ RETRIEVED_CONTEXT: Final = "traceai.context"
 CONTENT_LEFT_OUT: Final = "traceai.content.left_out"
 CONTENT_REDACTIONS: Final = "traceai.content.redactions"
 
+WORKER_RANK: Final = "vllm.worker.rank"
+PROCESS_PID: Final = "process.pid"
+HW_ID: Final = "hw.id"
+HW_NAME: Final = "hw.name"
+
 # --- Offline batches ---------------------------------------------------------------------------------------------
 BATCH_ENTRY_POINT: Final = "traceai.batch.entry_point"
 BATCH_SIZE: Final = "traceai.batch.size"
 BEAM_WIDTH: Final = "traceai.beam.width"
 
+_OTEL = "OpenTelemetry"
 _GENAI = "OpenTelemetry GenAI"
 _OPENINFERENCE = "OpenInference"
 _VLLM = "vLLM"
@@ -248,6 +254,74 @@ CALLER_VALUES_REPLACED: Final = Metric(
     "observable counter",
     "{value}",
     "Tag values of HTTP callers that became `other`: not on the allow-list, or too many different ones.",
+)
+# The engine's, under vLLM's own names for them (its Prometheus metrics `vllm:*`, and CacheConfig's fields).
+NUM_REQUESTS_RUNNING: Final = Metric(
+    "vllm.num_requests_running", "observable gauge", "{request}", "Requests in the engine's running batch."
+)
+NUM_REQUESTS_WAITING: Final = Metric(
+    "vllm.num_requests_waiting", "observable gauge", "{request}", "Requests that wait for the scheduler."
+)
+NUM_PREEMPTIONS: Final = Metric(
+    "vllm.num_preemptions", "counter", "{preemption}", "Preemptions, counted when the request ends (vLLM 0.30)."
+)
+KV_CACHE_USAGE: Final = Metric(
+    "vllm.kv_cache_usage", "observable gauge", "1", "Share of the KV cache in use, 0 to 1 (`kv_cache_usage_perc`)."
+)
+KV_CACHE_SIZE_TOKENS: Final = Metric(
+    "vllm.kv_cache_size_tokens", "observable gauge", "{token}", "Tokens that fit into the KV cache of one engine."
+)
+NUM_GPU_BLOCKS: Final = Metric(
+    "vllm.num_gpu_blocks", "observable gauge", "{block}", "Blocks of the KV cache (on CPUs too), over all engines."
+)
+PREFIX_CACHE_QUERIES: Final = Metric(
+    "vllm.prefix_cache_queries", "observable counter", "{token}", "Prompt tokens looked up in the prefix cache."
+)
+PREFIX_CACHE_HITS: Final = Metric(
+    "vllm.prefix_cache_hits", "observable counter", "{token}", "Prompt tokens found in the prefix cache."
+)
+WEIGHTS_MEMORY: Final = Metric(
+    "vllm.weights_memory", "observable up-down counter", "By", "What the model's weights take in one worker's memory."
+)
+KV_CACHE_MEMORY: Final = Metric(
+    "vllm.kv_cache_memory", "observable up-down counter", "By", "What is allocated for the KV cache of one worker."
+)
+PROCESS_MEMORY_USAGE: Final = Metric(
+    "process.memory.usage",
+    "observable up-down counter",
+    "By",
+    "Resident memory of this process and of the engine's own processes.",
+)
+GPU_MEMORY_USAGE: Final = Metric(
+    "hw.gpu.memory.usage",
+    "observable up-down counter",
+    "By",
+    "Memory in use on an NVIDIA GPU that the engine may use, by whatever process (extra `gpu`).",
+)
+GPU_MEMORY_LIMIT: Final = Metric(
+    "hw.gpu.memory.limit", "observable up-down counter", "By", "Memory that such a GPU has."
+)
+# On the engine's metrics only.
+METRIC_ATTRIBUTES: Final = (
+    Attribute(WORKER_RANK, "int", "On the memory of a worker: its rank among the engine's workers.", _VLLM),
+    Attribute(PROCESS_PID, "int", "On the memory of a process: its id.", _OTEL),
+    Attribute(HW_ID, "string", "On the memory of a GPU: its UUID.", _OTEL),
+    Attribute(HW_NAME, "string", "On the memory of a GPU: its product name.", _OTEL),
+)
+ENGINE_METRICS: Final = (
+    NUM_REQUESTS_RUNNING,
+    NUM_REQUESTS_WAITING,
+    NUM_PREEMPTIONS,
+    KV_CACHE_USAGE,
+    KV_CACHE_SIZE_TOKENS,
+    NUM_GPU_BLOCKS,
+    PREFIX_CACHE_QUERIES,
+    PREFIX_CACHE_HITS,
+    WEIGHTS_MEMORY,
+    KV_CACHE_MEMORY,
+    PROCESS_MEMORY_USAGE,
+    GPU_MEMORY_USAGE,
+    GPU_MEMORY_LIMIT,
 )
 METRICS: Final = (
     REQUEST_DURATION,
