@@ -9,6 +9,7 @@ paid for every request, and a wrapt wrapper costs some 1.5 µs where a function 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,8 @@ def _chosen_variant(config: Any, active: runtime.Runtime) -> Variant:
 
 
 _processors: weakref.WeakSet[Any] = weakref.WeakSet()
+# The engines that a fork copied are its parent's.
+os.register_at_fork(after_in_child=_processors.clear)
 _ATTRIBUTE = "_traceai_vllm_tracker"
 
 
