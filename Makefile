@@ -9,6 +9,9 @@ VLLM ?= cpu
 TESTS ?=
 # Options of the demo: make demo DEMO="--per-route 2"
 DEMO ?=
+# How make compat runs which versions of vLLM
+LEVEL ?= source
+VERSIONS ?=
 
 ifeq ($(VLLM),installed)
 VENV := .venv-installed
@@ -23,7 +26,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench safety lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench safety compat lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +55,9 @@ safety: setup ## Break every function of ours on real vLLM, and write docs/safet
 	@TRACEAI_SAFETY_RESULTS=benchmarks/safety/ours.json $(RUN) -m pytest tests/integration/test_fault_harness.py
 	@$(RUN) -m benchmarks.safety
 
+compat: env ## Run on other versions of vLLM: LEVEL=source (default), engine or all; VERSIONS=0.8,0.33
+	@$(RUN) -m compat --level $(LEVEL) --versions "$(VERSIONS)"
+
 lint: env ## Check style and the directions of imports
 	@$(RUN) -m ruff check .
 	@$(VENV)/bin/lint-imports
@@ -67,4 +73,4 @@ clean: ## Remove what the demo, the tests and the tools leave behind
 	@find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environments and the models too
-	@rm -rf .venv .venv-installed .models
+	@rm -rf .venv .venv-installed .models .compat

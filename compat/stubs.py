@@ -63,7 +63,7 @@ class Stub:
         self.__dict__[name] = value
         return value
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         # As a decorator it leaves what it decorates as it is.
         if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, type, staticmethod, classmethod)):
             return args[0]
@@ -141,14 +141,21 @@ def _cancel(task: Any) -> None:
 # What the real modules call and need an answer from, by name: where it is defined has moved from version to version.
 ANSWERS: dict[str, Callable[..., Any] | type] = {
     "Counter": _Counter,
+    "apply_hf_chat_template": lambda *args, **kwargs: "",
+    "as_iter": lambda value: value if isinstance(value, (list, tuple)) else [value],
     "as_list": list,
     "cancel_task_threadsafe": _cancel,
     "cdiv": lambda a, b: -(-a // b),
+    "conversation_to_seq": lambda found: found if isinstance(found[0], list) else [found],
     "convert_prompt_ids_to_tokens": lambda *args, **kwargs: ([], 0, 0),
     "detokenize_incrementally": _detokenize,
     "extract_prompt_components": lambda *args, **kwargs: (None, None, None),
+    "get_prompt_components": lambda *args, **kwargs: (None, None, None),
     "is_list_of": lambda value, kind, **_: isinstance(value, list) and all(isinstance(item, kind) for item in value),
     "length_from_prompt_token_ids_or_embeds": _length,
+    "maybe_tqdm": lambda items, **kwargs: items,
+    "parse_chat_messages": lambda *args, **kwargs: ([], None),
+    "prompt_to_seq": lambda found: [found] if isinstance(found, (dict, str)) else found,
 }
 
 

@@ -30,14 +30,14 @@ class Release:
 
 
 # Every minor version, and each patch within one that moved something that is hooked.
-SOURCE = tuple(
-    Release(version)
-    for version in (
+SOURCE = (
+    *(Release(version) for version in (
         "0.8.5", "0.9.0.1", "0.9.1", "0.9.2", "0.10.0", "0.10.1.1", "0.10.2", "0.11.0.post2", "0.11.1", "0.11.2",
         "0.12.0", "0.13.0", "0.14.1", "0.15.1", "0.16.0", "0.17.1", "0.18.1", "0.19.1", "0.20.0", "0.20.2", "0.21.0",
         "0.22.1", "0.23.0", "0.24.0", "0.25.1", "0.26.0", "0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0",
-    )
-) + (Release("0.33.0", "vllm"),)  # fmt: skip
+    )),
+    Release("0.33.0", "vllm"),
+)  # fmt: skip
 
 # The compiled part of older ones asks for a newer C++ library than Debian 12 has. One version for each torch that is
 # not the newest; from 0.27 on all, because they share one.

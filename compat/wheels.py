@@ -18,6 +18,7 @@ from compat.stubs import REAL
 if TYPE_CHECKING:
     from compat.versions import Release
 
+
 def _is_kept(name: str) -> bool:
     if name.endswith(".dist-info/METADATA"):
         return True
