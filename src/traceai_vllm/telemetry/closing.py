@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm import guard
+from traceai_vllm.telemetry.forking import at_exit_of_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ def close_at_exit(closers: Sequence[Closer], timeout_s: float) -> None:
             )
 
     atexit.register(close)
+    at_exit_of_children(close)
 
 
 def run_all(calls: Sequence[Callable[[], bool]], timeout_s: float) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import uuid
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from opentelemetry import _logs, metrics, trace
 from traceai_vllm.telemetry import exporters
 from traceai_vllm.telemetry.closing import Closer, close_all, close_at_exit, run_all
 from traceai_vllm.telemetry.exporters import LOGS, METRICS, TRACES, Exporter, Signal
+from traceai_vllm.telemetry.forking import forget_measurements_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,11 +155,13 @@ def _set_up(setup: _Setup, resource: Resource) -> tuple[Any, str]:
 
 
 def _resource(service_name_fallback: str) -> Resource:
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
     resource = Resource.create()
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        return resource.merge(Resource({SERVICE_NAME: service_name_fallback}))
+        resource = resource.merge(Resource({SERVICE_NAME: service_name_fallback}))
+    if SERVICE_INSTANCE_ID not in resource.attributes:  # newer SDKs give one by themselves
+        resource = resource.merge(Resource({SERVICE_INSTANCE_ID: str(uuid.uuid4())}))
     return resource
 
 
@@ -181,7 +185,9 @@ def _build_meter_provider(resource: Resource, chosen: list[Exporter]) -> Any:
         else PeriodicExportingMetricReader(exporter.instance)
         for exporter in chosen
     ]
-    return MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+    provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+    forget_measurements_in_children(provider)
+    return provider
 
 
 def _build_logger_provider(resource: Resource, chosen: list[Exporter]) -> Any:
