@@ -1,0 +1,1 @@
+"""The command line, ``traceai-vllm``: one module for each command, imported when it is asked for."""

@@ -1,0 +1,77 @@
+"""The environment variables that decide whether and how vLLM is instrumented."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from traceai_vllm.cli.findings import NOTE, OK, PROBLEM, WARNING, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENABLED = "TRACEAI_VLLM_ENABLED"
+_TRUE = ("1", "true", "yes", "on")
+
+
+def findings() -> Iterator[Finding]:
+    """Look at the variables of vLLM, OpenTelemetry and this package."""
+    yield from _ways_in()
+    if _is_true("VLLM_USE_RUST_FRONTEND"):
+        yield Finding(
+            "rust frontend",
+            PROBLEM,
+            "VLLM_USE_RUST_FRONTEND is on: vLLM's Rust server passes no Python code, so no request is seen.",
+            "unset VLLM_USE_RUST_FRONTEND",
+        )
+    if _is_true("OTEL_SDK_DISABLED"):
+        yield Finding("sdk", PROBLEM, "OTEL_SDK_DISABLED is true: nothing is exported.", "unset OTEL_SDK_DISABLED")
+    if os.environ.get("OTEL_TRACES_SAMPLER", "").strip() in ("always_off", "parentbased_always_off"):
+        yield Finding(
+            "sampler",
+            WARNING,
+            f"OTEL_TRACES_SAMPLER={os.environ['OTEL_TRACES_SAMPLER']}: no trace begins here.",
+            "unset OTEL_TRACES_SAMPLER, or set it to parentbased_traceidratio",
+        )
+
+
+def _ways_in() -> Iterator[Finding]:
+    disabled = [name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
+    if "vllm" in disabled or "*" in disabled:
+        yield Finding(
+            "instrumented",
+            WARNING,
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS turns the instrumentation off for `opentelemetry-instrument`.",
+            "take vllm out of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+        )
+    ours = [entry.name for entry in entry_points(group="vllm.general_plugins") if "traceai_vllm" in entry.value]
+    allowed = os.environ.get("VLLM_PLUGINS")
+    if not _is_true(_ENABLED):
+        yield Finding(
+            "instrumented",
+            NOTE,
+            f"{_ENABLED} is not set: vLLM is traced where a program calls traceai_vllm.instrument(), or is started by "
+            "`opentelemetry-instrument`.",
+            f"for `vllm serve` without code: {_ENABLED}=1 vllm serve ...",
+        )
+    elif not ours:
+        yield Finding(
+            "instrumented",
+            PROBLEM,
+            f"{_ENABLED} is set, but this installation has no entry point for vLLM's plugins.",
+            "pip install --force-reinstall --no-deps traceai-vllm",
+        )
+    elif allowed is not None and not set(ours) & {name.strip() for name in allowed.split(",")}:
+        yield Finding(
+            "instrumented",
+            PROBLEM,
+            f"{_ENABLED} is set, but VLLM_PLUGINS={allowed} keeps vLLM from loading the plugin.",
+            f"add {ours[0]} to VLLM_PLUGINS, or unset it",
+        )
+    else:
+        yield Finding("instrumented", OK, f"{_ENABLED} is set: vLLM turns the instrumentation on by itself.")
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() in _TRUE

@@ -1,0 +1,75 @@
+"""Finds the command that was asked for, and runs it.
+
+A command is a module with ``configure(parser)``, which adds its arguments, and ``run(arguments)``, which returns the
+exit code. Only the module of the command in question is imported, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its name, what it does in one line, and its module."""
+
+    name: str
+    summary: str
+    module: str
+
+
+COMMANDS = (
+    Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
+)
+
+_EXAMPLES = """\
+examples:
+  traceai-vllm doctor            what is set up here, what is missing, and how to fix it
+  traceai-vllm doctor --json     the same for a program
+  traceai-vllm COMMAND --help    the options of a command
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments; those of the process when None.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(given).parse_args(given)
+    return int(import_module(arguments.module).run(arguments))
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="traceai-vllm",
+        description="OpenTelemetry tracing and release safety for vLLM.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        subparser.set_defaults(module=command.module)
+        if command.name in given:
+            import_module(command.module).configure(subparser)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
+        from traceai_vllm.version import __version__
+
+        print(f"traceai-vllm {__version__}")
+        parser.exit()

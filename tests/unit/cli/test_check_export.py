@@ -1,0 +1,147 @@
+"""Each way in which a span may not arrive is told apart, and named with its fix; all over real sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from tests.support.bad_receivers import closing_port, grpc_answering, hanging_port, http_answering, refusing_port
+from tests.support.otlp_receiver import OtlpReceiver
+from traceai_vllm.cli import check_export
+from traceai_vllm.cli.findings import Finding
+
+HTTP, GRPC = "http/protobuf", "grpc"
+
+
+def nobody() -> AbstractContextManager[int]:
+    return nullcontext(refusing_port())
+
+
+def answering(*args: Any, **kwargs: Any) -> Callable[[], AbstractContextManager[int]]:
+    return lambda: http_answering(*args, **kwargs)
+
+
+def calls_ending(code: Any) -> Callable[[], AbstractContextManager[int]]:
+    return lambda: grpc_answering(code)
+
+
+def rejecting() -> AbstractContextManager[int]:
+    response = ExportTraceServiceResponse()
+    response.partial_success.rejected_spans = 1
+    response.partial_success.error_message = "quota used up"
+    return http_answering(200, response.SerializeToString())
+
+
+def checked(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, protocol: str = HTTP, timeout_s: float = 5.0
+) -> dict[str, Finding]:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    return {finding.check: finding for finding in check_export.findings(timeout_s)}
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_a_span_that_arrives_is_said_to_arrive(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    """The receiver has the span, and nothing is wrong."""
+    with OtlpReceiver() as receiver:
+        endpoint = receiver.http_endpoint if protocol == HTTP else receiver.grpc_endpoint
+        found = checked(monkeypatch, endpoint, protocol)
+        (span,) = receiver.spans(at_least=1)
+
+    assert span.name == "traceai-vllm doctor"
+    assert (found["export"].status, found["export"].fix) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "receiver", "outcome", "said"),
+    [
+        (HTTP, nobody, "refused", "nothing listens"),
+        (GRPC, nobody, "refused", "nothing listens"),
+        (HTTP, closing_port, "closed", "drops it"),
+        (HTTP, answering(401), "unauthorized", "HTTP 401"),
+        (HTTP, answering(403), "unauthorized", "HTTP 403"),
+        (HTTP, answering(404), "wrong_path", "no OTLP traces at this address"),
+        (HTTP, answering(308), "wrong_path", "HTTP 308"),
+        (HTTP, answering(400), "rejected", "HTTP 400"),
+        (HTTP, answering(503), "server_error", "HTTP 503"),
+        (HTTP, rejecting, "rejected", "quota used up"),
+        (GRPC, calls_ending(grpc.StatusCode.UNAUTHENTICATED), "unauthorized", "UNAUTHENTICATED"),
+        (GRPC, calls_ending(grpc.StatusCode.RESOURCE_EXHAUSTED), "server_error", "RESOURCE_EXHAUSTED"),
+        (GRPC, calls_ending(None), "wrong_path", "UNIMPLEMENTED"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    receiver: Callable[[], AbstractContextManager[int]],
+    outcome: str,
+    said: str,
+) -> None:
+    """One problem, with its cause and a fix, at the first attempt: the exporters' own retries are not waited for."""
+    with receiver() as port:
+        started = time.monotonic()
+        found = checked(monkeypatch, f"http://127.0.0.1:{port}", protocol, timeout_s=20)["export"]
+
+    assert time.monotonic() - started < 10
+    assert (found.status, found.details["outcome"]) == ("problem", outcome)
+    assert said in found.message
+    assert str(port) in found.message
+    assert found.fix
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_a_backend_that_does_not_answer_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    """The timeout that was asked for, not the exporter's."""
+    with hanging_port() as port:
+        started = time.monotonic()
+        found = checked(monkeypatch, f"http://127.0.0.1:{port}", protocol, timeout_s=0.5)["export"]
+
+    assert time.monotonic() - started < 5
+    assert found.details["outcome"] == "timeout"
+    assert "within 0.5 s" in found.message
+
+
+def test_a_host_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error in the host is not a firewall."""
+    found = checked(monkeypatch, "http://collector.invalid:4318")["export"]
+
+    assert found.details["outcome"] == "unknown_host"
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(0, "ok"), (90, "warning"), (-90, "warning")])
+def test_a_clock_that_is_off_is_seen(monkeypatch: pytest.MonkeyPatch, ahead_s: float, status: str) -> None:
+    """By the Date header of the backend's answer."""
+    with http_answering(200, clock_ahead_s=ahead_s) as port:
+        found = checked(monkeypatch, f"http://127.0.0.1:{port}")["clock"]
+
+    assert found.status == status
+    if status == "warning":
+        assert found.details["skew_s"] == pytest.approx(ahead_s, abs=3)
+        assert ("behind" if ahead_s > 0 else "ahead of") in found.message
+
+
+def test_exporting_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_TRACES_EXPORTER=none is a setting, but not one for somebody who asks where the spans are."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+
+    (found,) = check_export.findings(1)
+
+    assert (found.status, "go nowhere" in found.message) == ("problem", True)
+
+
+def test_a_wrong_variable_is_a_problem_that_says_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only logs a warning at run time is a finding here."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+
+    (found,) = check_export.findings(1)
+
+    assert found.status == "problem"
+    assert "http/protobuf, grpc" in found.message

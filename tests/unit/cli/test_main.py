@@ -1,0 +1,68 @@
+"""The command line as a whole: it answers at once, and in the documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from traceai_vllm.cli.main import COMMANDS, main
+
+RUN = [sys.executable, "-m", "traceai_vllm.cli"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` is there in some 60 ms because neither OpenTelemetry nor vLLM nor a command's code is imported."""
+    program = (
+        "import sys\nfrom traceai_vllm.cli.main import main\n"
+        "try:\n    main(['--help'])\nfinally:\n"
+        "    print([name for name in sys.modules if name.startswith(('opentelemetry', 'vllm', 'torch', 'wrapt'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "examples:" in done.stdout
+    assert all(command.name in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_command_has_help_with_examples(command: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options, exit codes and examples are in the help of each command."""
+    with pytest.raises(SystemExit) as exit_:
+        main([command.name, "--help"])  # type: ignore[attr-defined]
+
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert "exit code:" in text
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["doctor", "--timeout", "soon"], ["doctor", "--timeout", "0"]])
+def test_a_wrong_command_line_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage errors are told apart from problems that were found."""
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+
+    assert exit_.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    """`traceai-vllm --version`."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+
+    assert capsys.readouterr().out.startswith("traceai-vllm ")
+
+
+def test_json_is_one_document_on_standard_output() -> None:
+    """Progress goes to standard error, so that a pipe gets nothing but JSON."""
+    done = subprocess.run(
+        [*RUN, "doctor", "--json", "--skip-hooks", "--skip-export"], capture_output=True, text=True, check=False
+    )
+
+    report = json.loads(done.stdout)
+    assert report["healthy"] is (done.returncode == 0)
+    assert {"check", "status", "message", "fix", "details"} == set(report["findings"][0])
