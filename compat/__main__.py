@@ -41,9 +41,9 @@ def main() -> int:
         except versions.UnknownVersion as error:
             print(f"{level} level: {error}", file=sys.stderr)
             return 2
-        results = _source(chosen, options.jobs) if level == "source" else _engine(chosen, options.keep)
+        results = _source(chosen, options.jobs) if level == "source" else _engine(chosen, options)
         passed &= all(report.passed(result) for result in results.values())
-        if not options.dry_run:
+        if not options.dry_run and level == "source":
             report.write(RESULTS, PAGE, level, results)
     print("all passed" if passed else "NOT all passed")
     return 0 if passed else 1
@@ -55,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--versions", default="", help="versions or minor versions, with commas; all when not given")
     parser.add_argument("--jobs", type=int, default=2, help="how many versions at a time, at source level")
     parser.add_argument("--keep", action="store_true", help="keep the environments of engines (6 GB each)")
+    parser.add_argument("--through", default="", help="start each engine through this command, such as 'flock FILE'")
     parser.add_argument("--dry-run", action="store_true", help="leave docs/compatibility.* as they are")
     return parser.parse_args()
 
@@ -86,11 +87,14 @@ def source_result(release: versions.Release) -> Result:
     return {**report.stamp(release), **result, "seconds": round(time.monotonic() - started, 1)}
 
 
-def _engine(chosen: tuple[versions.Release, ...], keep: bool) -> dict[str, Result]:
+def _engine(chosen: tuple[versions.Release, ...], options: argparse.Namespace) -> dict[str, Result]:
     results: dict[str, Result] = {}
     for number, release in enumerate(chosen, start=1):
         print(f"{number:3}/{len(chosen)}  vLLM {release.version}, torch {release.torch}", flush=True)
-        results[release.version] = {**report.stamp(release), **engines.result(release, CACHE, keep=keep)}
+        outcome = engines.result(release, CACHE, keep=options.keep, through=options.through)
+        results[release.version] = {**report.stamp(release), **outcome}
+        if not options.dry_run:  # one by one: it takes long, and may be interrupted
+            report.write(RESULTS, PAGE, "engine", results)
         print(
             f"{number:3}/{len(chosen)}  {report.line('engine', release.version, results[release.version])}", flush=True
         )

@@ -84,11 +84,11 @@ Which versions of vLLM were run, how, and what is missing from spans in each. Wr
 are in [compatibility.json](compatibility.json). There is one code path for all versions: what a version lacks is found
 by looking at it, not at its number.
 
-- **Source**: the real `OutputProcessor`, statistics, `ParentRequest`, `LLM`, `LLMEngine` and `AsyncLLM` of the version's
-  wheel, over an engine core that follows a script, with stubs for torch and the rest of vLLM. Requests end by length,
-  stop, stop string, abort, engine error, a step that raises, rejection and refusal, with `n=2`, pooling and streamed
-  input where the version has them, statistics on and off. Each must end as exactly one span with the right finish
-  reason, tokens and error; the user must get what they get without us; no internal error may be swallowed.
+- **Source**: the real `OutputProcessor`, statistics, `ParentRequest`, `LLM`, `LLMEngine` and `AsyncLLM` from the
+  version's wheel, over an engine core that follows a script, with stubs for torch and the rest of vLLM. Requests end by
+  length, stop, stop string, abort, engine error, a step that raises, rejection and refusal, with `n=2`, pooling and
+  streamed input where the version has them, statistics on and off. Each must end as exactly one span with the right
+  finish reason, tokens and error; the user must get what they get without us; no internal error may be swallowed.
 - **Engine**: a real engine of the version, on a CPU, in an environment of its own, with its own torch, offline and
   asynchronous.
 - **not run**: nothing is known at that level. Builds for GPUs are not run here; their Python files are the same.
