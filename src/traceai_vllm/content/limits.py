@@ -59,8 +59,8 @@ class _Budget:
     def _members(self, value: dict[str, Any]) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for key, item in value.items():
-            if key in _KEPT and isinstance(item, str):
-                kept[key] = item[:64]
+            if key in _KEPT and isinstance(item, str) and len(item) <= _OVERHEAD:
+                kept[key] = item
                 continue
             self.left -= _OVERHEAD
             # The members that we write are few. A caller's own, in a tool's arguments or schema, may be many.

@@ -165,7 +165,7 @@ def _parts(content: Any) -> list[Part]:
 def _part(part: Any) -> Part:
     if isinstance(part, str):
         return {"type": "text", "content": part}
-    kind = str(_get(part, "type") or "text")
+    kind = _kind(_get(part, "type") or "text")
     if kind in _MEDIA:
         return _media(part, kind)
     if kind == "tool_use":
@@ -175,6 +175,11 @@ def _part(part: Any) -> Part:
     made, key = _TEXTS.get(kind, (kind, ""))
     text = _get(part, key)
     return {"type": made, "content": text} if isinstance(text, str) else {"type": kind}
+
+
+def _kind(given: Any) -> str:
+    # A caller may write anything there.
+    return given if isinstance(given, str) and given.isidentifier() and len(given) <= 32 else "unknown"
 
 
 def _media(part: Any, kind: str) -> Part:
@@ -212,7 +217,7 @@ def _tool(tool: Any) -> dict[str, Any]:
     schema = _get(function, "parameters")
     return _without_none(
         {
-            "type": str(_get(tool, "type") or "function"),
+            "type": _kind(_get(tool, "type") or "function"),
             "name": str(_get(function, "name") or ""),
             "description": _get(function, "description"),
             "parameters": plain(_get(function, "input_schema") if schema is None else schema),

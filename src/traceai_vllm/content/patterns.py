@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     Redactor = Callable[[str], tuple[str, int]]
 
 _EMAIL = re.compile(r"[\w.+%-]{1,64}@[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
-_CARD = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,18}(?![\w-])")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?!\w)")
-_SSN = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
+# They begin with a class of characters, for which the search is several times as fast as for a look-behind.
+_CARD = re.compile(r"\d(?:[ -]?\d){12,18}(?!\w)")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?!\w)")
+_SSN = re.compile(r"\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abeprs]-[\w-]{10,}"
@@ -27,7 +28,13 @@ _SECRET = re.compile(
     re.DOTALL,
 )
 # A search for one of these costs a hundredth of the pattern's own: most texts have no secret in them.
-_SECRET_SIGNS = ("-----BEGIN", "sk-", "gh", "github_pat_", "xox", "AKIA", "AIza", "hf_", "eyJ", "earer ")
+_SECRET_SIGNS = {
+    "-": ("-----BEGIN", "sk-", "xox"),
+    "_": ("gh", "hf_"),
+    "A": ("AKIA", "AIza"),
+    "eyJ": ("eyJ",),
+    "earer ": ("",),
+}
 
 
 def _emails(text: str) -> tuple[str, int]:
@@ -37,23 +44,34 @@ def _emails(text: str) -> tuple[str, int]:
 
 
 def _cards(text: str) -> tuple[str, int]:
-    return _checked(_CARD, "[payment_card]", _luhn, text) if _has_digits(text) else (text, 0)
+    return _checked(_CARD, "[payment_card]", _luhn, text) if b"0" * 13 in _shape(text) else (text, 0)
 
 
 def _ibans(text: str) -> tuple[str, int]:
-    return _checked(_IBAN, "[iban]", _mod_97, text) if _has_digits(text) else (text, 0)
+    return _checked(_IBAN, "[iban]", _mod_97, text) if b"AA00" in _shape(text) else (text, 0)
 
 
 def _ssns(text: str) -> tuple[str, int]:
     if "-" not in text or not _has_digits(text):
         return text, 0
-    return _SSN.subn("[us_ssn]", text)
+    return _checked(_SSN, "[us_ssn]", _issued, text)
 
 
 def _secrets(text: str) -> tuple[str, int]:
-    if not any(sign in text for sign in _SECRET_SIGNS):
+    if not any(first in text and any(sign in text for sign in signs) for first, signs in _SECRET_SIGNS.items()):
         return text, 0
     return _SECRET.subn("[secret]", text)
+
+
+_SHAPES = bytes(48 if 48 <= byte < 58 else 65 if 65 <= byte < 91 else 120 for byte in range(256))
+
+
+def _shape(text: str) -> bytes:
+    """Return a text with 0 for each digit, A for each capital, x for others, and no spaces and dashes.
+
+    A tenth of what a regular expression takes to find out that there is no card number.
+    """
+    return text.encode("utf-8", "replace").translate(_SHAPES, b" -") if _has_digits(text) else b""
 
 
 def _has_digits(text: str) -> bool:
@@ -65,12 +83,17 @@ def _checked(pattern: re.Pattern[str], mark: str, valid: Callable[[str], bool], 
 
     def replaced(match: re.Match[str]) -> str:
         nonlocal count
-        if not valid(match[0].replace(" ", "").replace("-", "")):
+        before = text[match.start() - 1 : match.start()]
+        if before == "-" or before.isalnum() or not valid(match[0].replace(" ", "").replace("-", "")):
             return match[0]
         count += 1
         return mark
 
     return pattern.sub(replaced, text), count
+
+
+def _issued(number: str) -> bool:
+    return number[:3] not in ("000", "666") and number[0] != "9"
 
 
 def _luhn(number: str) -> bool:

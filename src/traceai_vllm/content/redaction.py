@@ -15,6 +15,8 @@ _log = logging.getLogger("traceai_vllm")
 FAILED = "[redaction failed]"
 # Written by us, from a short list of words; never text of a user's.
 _OURS = frozenset({"type", "modality", "finish_reason", "source"})
+_FREE = frozenset({"arguments", "response", "parameters"})
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 class Redaction:
@@ -42,13 +44,23 @@ class Redaction:
         if isinstance(value, str):
             return self._text(value, count)
         if isinstance(value, dict):
-            return {
-                key if key in _KEYS else self._text(key, count): item if key in _OURS else self._value(item, count)
-                for key, item in value.items()
-            }
+            return {key: self._member(key, item, count) for key, item in value.items()}
         if isinstance(value, list):
             return [self._value(item, count) for item in value]
         return value
+
+    def _member(self, key: str, item: Any, count: list[int]) -> Any:
+        if key in _OURS or (key == "role" and item in _ROLES):
+            return item
+        return self._free(item, count) if key in _FREE else self._value(item, count)
+
+    def _free(self, value: Any, count: list[int]) -> Any:
+        """Redact a structure of the caller's own, in which the keys are theirs too."""
+        if isinstance(value, dict):
+            return {self._text(key, count): self._free(item, count) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._free(item, count) for item in value]
+        return self._text(value, count) if isinstance(value, str) else value
 
     def _text(self, text: str, count: list[int]) -> str:
         for redactor in self._apply:
@@ -76,6 +88,3 @@ class Redaction:
                 type(error).__name__,
                 FAILED,
             )
-
-
-_KEYS = _OURS | {"role", "parts", "content", "name", "id", "arguments", "response", "uri", "mime_type", "title"}

@@ -13,6 +13,8 @@ from opentelemetry import context as otel_context
 
 from traceai_vllm.content import messages
 from traceai_vllm.content.content import Content
+from traceai_vllm.engine.answers import parsed
+from traceai_vllm.server.served import served_in
 from traceai_vllm.telemetry.tags import context_in
 
 if TYPE_CHECKING:
@@ -22,34 +24,69 @@ if TYPE_CHECKING:
 
     from traceai_vllm.content.content import ContentReader
 
-_KEY = otel_context.create_key("traceai-vllm-conversations")
+_KEY = otel_context.create_key("traceai-vllm-call")
 
 
-class Conversations:
+class Call:
     """What one call hands over: one conversation, or several of which the i-th admitted request has the i-th.
 
     Args:
         given: a conversation (a list of messages) or a list of them.
         tools: the tools that all of them may use.
+        instructions: what was sent apart from the messages.
+        documents: retrieved context.
+
+    Attributes:
+        handler: the handler of vLLM's API server that serves it, which knows how to parse the answers.
+        request: the body as that handler takes it.
     """
 
-    __slots__ = ("_each", "tools")
+    __slots__ = ("_each", "documents", "handler", "instructions", "request", "tools")
 
-    def __init__(self, given: Any, tools: Any) -> None:
+    def __init__(self, given: Any, tools: Any, instructions: Any = None, documents: Any = None) -> None:
         many = isinstance(given, (list, tuple)) and bool(given) and isinstance(given[0], (list, tuple))
         self._each: Iterator[Any] = iter(given if many else [given])
         self.tools = tools
+        self.instructions = instructions
+        self.documents = documents
+        self.handler: Any = None
+        self.request: Any = None
 
     def next(self) -> Any:
         """Return the next conversation; None when there is none. A copy: a caller may add to its list meanwhile."""
         conversation = next(self._each, None)
-        return list(conversation) if isinstance(conversation, (list, tuple)) else None
+        return list(conversation) if isinstance(conversation, (list, tuple)) else conversation
+
+
+def with_request(ctx: Context, handler: Any, request: Any) -> Context:
+    """Return a context whose engine request has the content of an HTTP request's body.
+
+    Args:
+        ctx: the context of the HTTP request.
+        handler: the handler of vLLM's API server.
+        request: the parsed body: of chat completions, responses or Anthropic messages; of others the prompt's text
+            says it all.
+    """
+    call = ctx.get(_KEY)
+    if not isinstance(call, Call):
+        given = next((getattr(request, name) for name in ("messages", "input") if hasattr(request, name)), None)
+        if given is None:
+            return ctx
+        instructions = getattr(request, "instructions", None) or getattr(request, "system", None)
+        call = Call(given, getattr(request, "tools", None), instructions, getattr(request, "documents", None))
+        ctx = otel_context.set_value(_KEY, call, ctx)
+    # The handler of Anthropic messages hands its request on to the one of chat completions, in that one's form.
+    call.handler, call.request = handler, request
+    served = served_in(ctx)
+    if served is not None:
+        served.call = call  # for an engine request that is made when the handler has returned (streamed responses)
+    return ctx
 
 
 def with_conversations(ctx: Context, wrapped: Any, args: Any, kwargs: Any) -> Context:
     """Return a context whose requests have the conversations of a call of ``LLM.chat`` or ``enqueue_chat``."""
     given = _arguments(wrapped, args, kwargs)
-    return otel_context.set_value(_KEY, Conversations(given.get("messages"), given.get("tools")), ctx)
+    return otel_context.set_value(_KEY, Call(given.get("messages"), given.get("tools")), ctx)
 
 
 def _arguments(wrapped: Any, args: Any, kwargs: Any) -> Mapping[str, Any]:
@@ -67,19 +104,16 @@ class RequestContent:
         ctx: the context of the caller.
     """
 
-    __slots__ = ("_answers", "_context", "_conversation", "_made", "_read", "_reader", "_tools")
+    __slots__ = ("_answers", "_call", "_context", "_conversation", "_made", "_read", "_reader")
 
     def __init__(self, reader: ContentReader, ctx: Context) -> None:
         self._reader = reader
         self._context = ctx
         self._answers: list[tuple[Any, str]] = []
-        self._conversation: Any = None
-        self._tools: Any = None
         self._made: Content | None = None
         self._read = False
-        call = ctx.get(_KEY)
-        if isinstance(call, Conversations):
-            self._conversation, self._tools = call.next(), call.tools
+        self._call = _call_in(ctx)
+        self._conversation = None if self._call is None else self._call.next()
 
     def answered(self, state: Any, finish_reason: str | None) -> None:
         """Take note of an answer that ended, with vLLM's ``RequestState`` of it."""
@@ -91,29 +125,47 @@ class RequestContent:
             self._read = True
             self._made = self._reader.read(self._content)
             self._answers.clear()
-            self._conversation = self._tools = None
+            self._conversation = self._call = None
         return self._made
 
     def _content(self) -> Content:
         content = Content()
         content.output_messages = [
-            messages.output_message(state.detokenizer.output_text, reason)
+            self._output(state, reason)
             for state, reason in sorted(self._answers, key=_index)
             if hasattr(state.detokenizer, "output_text")  # not with detokenize=False, and not for pooling
         ]
-        if self._conversation is not None:
+        call = self._call
+        if call is not None and self._conversation is not None:
             content.input_messages = messages.input_messages(self._conversation)
-            content.tool_definitions = messages.tool_definitions(self._tools)
-            content.context = messages.marked_context(self._conversation)
+            content.system_instructions = messages.system_instructions(call.instructions)
+            content.tool_definitions = messages.tool_definitions(call.tools)
+            content.context = messages.context_documents(call.documents, "documents")
+            content.context += messages.marked_context(self._conversation)
         else:
             content.input_messages = self._prompt()
         content.context += messages.context_documents(context_in(self._context), "tags")
         return content
 
+    def _output(self, state: Any, reason: str) -> messages.Message:
+        text = state.detokenizer.output_text
+        if self._call is None or self._call.handler is None:
+            return messages.output_message(text, reason)
+        answer = parsed(text, state, self._call.handler, self._call.request)
+        return messages.output_message(answer.text, reason, answer.reasoning, answer.tool_calls)
+
     def _prompt(self) -> list[messages.Message]:
         # The prompt's text is there when it came as text; tokens are not decoded for this.
         text = next((state.prompt for state, _ in self._answers), None)
         return messages.input_messages(text) if isinstance(text, str) else []
+
+
+def _call_in(ctx: Context) -> Call | None:
+    call = ctx.get(_KEY)
+    if not isinstance(call, Call):
+        served = served_in(ctx)
+        call = None if served is None else served.call
+    return call if isinstance(call, Call) else None
 
 
 def _index(answer: tuple[Any, str]) -> int:

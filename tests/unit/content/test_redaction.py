@@ -1,0 +1,118 @@
+"""What is taken out of texts, what is not, and what happens when the user's function fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traceai_vllm.content.options import ContentOptions
+from traceai_vllm.content.redaction import FAILED, Redaction
+
+
+def redacted(value: Any, **options: Any) -> Any:
+    return Redaction(ContentOptions(**options))(value)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Write to ann.lee+x@mail.example.org, please.", "Write to [email], please."),
+        ("Card 4111 1111 1111 1111 expires", "Card [payment_card] expires"),
+        ("card=4111-1111-1111-1111", "card=[payment_card]"),
+        ("IBAN DE89 3704 0044 0532 0130 00.", "IBAN [iban]."),
+        ("SSN 219-09-9999", "SSN [us_ssn]"),
+        ("Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: Bearer [secret]"),
+        ("key sk-proj-abcdefghijklmnop1234", "key [secret]"),
+        ("token ghp_abcdefghijklmnopqrst1234", "token [secret]"),
+        ("AKIAIOSFODNN7EXAMPLE is a key", "[secret] is a key"),
+        ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n[secret]\nb"),
+        ("cut off -----BEGIN PRIVATE KEY-----\nMII", "cut off [secret]"),
+    ],
+)
+def test_the_default_patterns_find(text: str, expected: str) -> None:
+    """One of each kind, in a sentence."""
+    assert redacted(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Order 4111 1111 1111 1112 is late",  # no card: its check digit is wrong
+        "GB12 ABCD 1234 5678 9012 34",  # no account
+        "000-12-3456 and 912-34-5678 and 123-00-4567",  # numbers that are not issued
+        "3 @ 4 euros, task-force, asks-for-more",
+        "on 2026-11-23 at 22:10:09, 1,234,567.89, v1.2.3",
+        "The Bearer of bad news; github.com/ghost",
+    ],
+)
+def test_the_default_patterns_leave(text: str) -> None:
+    """What only looks like it stays readable."""
+    assert redacted(text) == text
+
+
+def test_every_text_of_a_structure_is_redacted_and_counted() -> None:
+    """In arguments of tools keys too, and members whose names the conventions also use."""
+    mail = "a@b.org"
+    value = [
+        {
+            "role": "user",
+            "name": mail,
+            "parts": [
+                {"type": "text", "content": mail},
+                {"type": "tool_call", "id": mail, "name": "f", "arguments": {mail: [mail], "type": mail, "role": mail}},
+                {"type": "uri", "modality": "image", "uri": f"https://example.org/?{mail}"},
+            ],
+        }
+    ]
+    made, count = Redaction(ContentOptions())(value)
+    assert mail not in str(made)
+    assert count == 8
+    assert made[0]["parts"][0] == {"type": "text", "content": "[email]"}
+
+
+def test_ones_own_patterns_and_function() -> None:
+    """A compiled expression, names of patterns, and a function after them."""
+    own = re.compile(r"case-\d+")
+    text = "case-7 of a@b.org"
+    assert redacted(text, patterns=(own,)) == "[redacted] of a@b.org"
+    assert redacted(text, patterns=("email", own), redact=str.upper) == "[REDACTED] OF [EMAIL]"
+    assert redacted(text, patterns=()) == text
+    with pytest.raises(ValueError, match="no pattern is called 'e-mail'; there are email,"):
+        ContentOptions(patterns=("e-mail",))
+
+
+def test_phone_numbers_need_their_library() -> None:
+    """The extra `redaction`."""
+    pytest.importorskip("phonenumbers")
+    assert redacted("Call +44 20 7946 0958 or 112", patterns=("phone",)) == "Call [phone] or 112"
+
+
+def boom(text: str) -> str:
+    raise RuntimeError(f"cannot handle {text}")
+
+
+@pytest.mark.parametrize("redact", [boom, lambda text: None])
+def test_a_function_that_fails_lets_nothing_through(redact: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Its text is left out, it is logged once, and not even the log quotes the text."""
+    apply = Redaction(ContentOptions(redact=redact))
+    with caplog.at_level(logging.DEBUG):
+        assert apply(["canary", {"role": "user", "parts": ["canary"]}])[0] == [
+            FAILED,
+            {"role": "user", "parts": [FAILED]},
+        ]
+    assert len(caplog.records) == 1
+    assert "canary" not in caplog.text
+
+
+@given(st.text(alphabet=st.sampled_from("aB1 -@._:=/"), max_size=60), st.text(max_size=20))
+def test_nothing_else_is_changed(hard: str, any_text: str) -> None:
+    """Redacting twice is redacting once, and texts without a sign of anything stay the same."""
+    once = redacted(hard + any_text)
+    assert redacted(once) == once
+    if not re.search(r"[\d@_-]|earer|AKIA|AIza|eyJ", hard + any_text):
+        assert once == hard + any_text
