@@ -116,6 +116,16 @@ PROCESS_PID: Final = "process.pid"
 HW_ID: Final = "hw.id"
 HW_NAME: Final = "hw.name"
 
+# --- Evaluation --------------------------------------------------------------------------------------------------
+EVALUATION_PREFIX: Final = "gen_ai.evaluation."
+EVALUATION_STATUS: Final = "traceai.evaluation.status"
+EVALUATION_FAILURES: Final = "traceai.evaluation.failures"
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+
 # --- Offline batches ---------------------------------------------------------------------------------------------
 BATCH_ENTRY_POINT: Final = "traceai.batch.entry_point"
 BATCH_SIZE: Final = "traceai.batch.size"
@@ -156,7 +166,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(REQUEST_FREQUENCY_PENALTY, "double", "Frequency penalty, when not 0.", _GENAI),
     Attribute(REQUEST_PRESENCE_PENALTY, "double", "Presence penalty, when not 0.", _GENAI),
     Attribute(REQUEST_SEED, "int", "Seed, when given.", _GENAI),
-    Attribute(REQUEST_STOP_SEQUENCES, "string[]", "Stop strings, when given.", _GENAI),
+    Attribute(REQUEST_STOP_SEQUENCES, "string[]", "Stop strings; only when content is captured.", _GENAI),
     Attribute(REQUEST_CHOICE_COUNT, "int", "`n`, when more than one answer was asked for.", _GENAI),
     Attribute(REQUEST_STREAM, "boolean", "True when outputs were streamed as they came.", _GENAI),
     Attribute(OUTPUT_TYPE, "string", "`json` when structured output was asked for, else `text`.", _GENAI),
@@ -203,6 +213,31 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(RETRIEVED_CONTEXT, "JSON", "Retrieved context, each text with its source; like them.", _OURS),
     Attribute(CONTENT_LEFT_OUT, "int", "Characters of content that were cut off, when any.", _OURS),
     Attribute(CONTENT_REDACTIONS, "int", "Places in the content that were redacted, when any.", _OURS),
+    Attribute(
+        EVALUATION_PREFIX + "<Name>.score",
+        "double",
+        "An evaluator's score, from 0 to 1, higher is better; absent when it failed.",
+        _OURS,
+    ),
+    Attribute(EVALUATION_PREFIX + "<Name>.label", "string", "The evaluator's word for the outcome.", _OURS),
+    Attribute(
+        EVALUATION_PREFIX + "<Name>.explanation",
+        "string",
+        "Why, in words that may be the answer's: only where spans carry content.",
+        _OURS,
+    ),
+    Attribute(
+        EVALUATION_STATUS,
+        "string",
+        "`ok`, or what kept an evaluation away: `error`, `timeout`, `circuit_open`, `queue_full`, `shutdown`. Absent "
+        "from requests that were not to be evaluated.",
+        _OURS,
+    ),
+    Attribute(EVALUATION_FAILURES, "string[]", "The evaluators without a score, as `<Name>:<status>`.", _OURS),
+    Attribute(EVALUATION_NAME, "string", "On the event `gen_ai.evaluation.result`: the evaluator.", _GENAI),
+    Attribute(EVALUATION_SCORE_VALUE, "double", "On that event: the score.", _GENAI),
+    Attribute(EVALUATION_SCORE_LABEL, "string", "On that event: the evaluator's word for the outcome.", _GENAI),
+    Attribute(EVALUATION_EXPLANATION, "string", "On that event: why, where events carry content.", _GENAI),
     Attribute(BATCH_ENTRY_POINT, "string", "On a batch span: the method called, e.g. `LLM.chat`.", _OURS),
     Attribute(BATCH_SIZE, "int", "On a batch span: how many results it returned.", _OURS),
     Attribute(BEAM_WIDTH, "int", "On a beam search request: how many beams were kept.", _OURS),
@@ -323,6 +358,20 @@ ENGINE_METRICS: Final = (
     GPU_MEMORY_USAGE,
     GPU_MEMORY_LIMIT,
 )
+EVALUATION_SCORE: Final = Metric(
+    "traceai.evaluation.score",
+    "histogram",
+    "1",
+    "Scores, by evaluator, variant, route and cohort.",
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
+)
+EVALUATIONS: Final = Metric(
+    "traceai.evaluation.count", "counter", "{evaluation}", "Evaluations, by evaluator, status and whether they passed."
+)
+EVALUATED_REQUESTS: Final = Metric(
+    "traceai.evaluation.requests", "counter", "{request}", "Requests that were to be evaluated, by status."
+)
+
 METRICS: Final = (
     REQUEST_DURATION,
     TIME_TO_FIRST_TOKEN,
@@ -331,4 +380,7 @@ METRICS: Final = (
     INTERNAL_ERRORS,
     CAPPED_VALUES,
     CALLER_VALUES_REPLACED,
+    EVALUATION_SCORE,
+    EVALUATIONS,
+    EVALUATED_REQUESTS,
 )
