@@ -24,9 +24,10 @@ def load() -> None:
     if _loaded_by().startswith(_MODEL_PROCESSES):
         return
     try:
-        from traceai_vllm import instrument
+        from traceai_vllm import VLLMInstrumentor, instrument
 
-        instrument()
+        if not VLLMInstrumentor().is_instrumented_by_opentelemetry:  # `opentelemetry-instrument` was here before
+            instrument()
     except Exception:
         import logging
 

@@ -15,6 +15,7 @@ from traceai_vllm.engine import runtime
 from traceai_vllm.engine.content import with_request
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
+from traceai_vllm.server.callers import CallerTags
 from traceai_vllm.server.served import ServedRequest, served_in, with_served
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import with_tags
@@ -67,10 +68,10 @@ def _note_request(operation: str, request: Any) -> Context | None:
     ctx = otel_context.get_current()
     served = served_in(ctx)
     if served is None:  # no middleware of ours stands before this handler
-        served = ServedRequest({}, frozenset(), operation)
+        served = ServedRequest(CallerTags(reader), operation)
         ctx = with_served(with_tags(ctx, served.tags), served)
     served.operation = operation
-    served.add_metadata(reader.from_metadata(getattr(request, "metadata", None)))
+    served.tags.add_metadata(reader.from_metadata(getattr(request, "metadata", None)))
     return ctx
 
 

@@ -8,6 +8,7 @@ all of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
@@ -18,7 +19,7 @@ from traceai_vllm.telemetry.metrics import OTHER, CappedDimension
 from traceai_vllm.telemetry.tags import MAX_VALUE_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
@@ -73,9 +74,10 @@ class Callers:
             return
         text = value[:MAX_VALUE_LENGTH].strip()
         if text:
-            tags[tag] = self._accepted(tag, text)
+            tags[tag] = text
 
-    def _accepted(self, tag: str, value: str) -> str:
+    def accepted(self, tag: str, value: str) -> str:
+        """Return the value if callers may use it, else ``other``; a new one takes up a place."""
         allowed = self.options.allowed.get(tag)
         if allowed is None:
             return self._seen[tag](value)
@@ -95,6 +97,42 @@ class Callers:
         for tag, seen in self._seen.items():
             yield Observation(seen.capped, {"dimension": tag, "reason": "too_many_values"})
             yield Observation(self._not_allowed[tag], {"dimension": tag, "reason": "not_allowed"})
+
+
+class CallerTags(Mapping[str, str]):
+    """The tags of one request, as spans and metrics see them.
+
+    A value is judged when it is first looked at, which nothing does for requests that never reach an engine: those of
+    strangers without an API key, or for URLs that do not exist, take up no places.
+    """
+
+    __slots__ = ("_from_headers", "_judged", "_raw", "_reader")
+
+    def __init__(
+        self, reader: Callers, raw: dict[str, str] | None = None, from_headers: frozenset[str] = frozenset()
+    ) -> None:
+        self._reader = reader
+        self._raw = {} if raw is None else raw
+        self._from_headers = from_headers
+        self._judged: dict[str, str] = {}
+
+    def add_metadata(self, tags: dict[str, str]) -> None:
+        """Add the tags of the body's ``metadata``: over baggage, under headers."""
+        for tag, value in tags.items():
+            if tag not in self._from_headers:
+                self._raw[tag] = value
+                self._judged.pop(tag, None)
+
+    def __getitem__(self, tag: str) -> str:
+        if tag not in self._judged:
+            self._judged[tag] = self._reader.accepted(tag, self._raw[tag])
+        return self._judged[tag]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
 
 
 _current: Callers | None = None

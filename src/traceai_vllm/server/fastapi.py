@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import string
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_from_bytes
 from weakref import WeakSet
 
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
-from traceai_vllm.server.middleware import HIDDEN_HEADERS, CallerMiddleware
+from traceai_vllm.server.middleware import HIDDEN, CallerMiddleware
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("traceai_vllm")
 _APP = Guard("instrumenting a FastAPI application")
 _DEFAULTS = Guard("the settings of OpenTelemetry's FastAPI instrumentation")
-_HIDE = Guard("hiding the trace context of an untrusted caller")
+_HIDE = Guard("what is kept from OpenTelemetry's middleware")
 _UNDO = Guard("giving a FastAPI application its middleware back")
 
 _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"uber-trace-id"})
@@ -82,23 +84,31 @@ def instrument_app(wrapped: Any, owner: Any, args: Any, kwargs: Any) -> Any:
 
 
 def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
-    """Hook on ``FastAPI.__call__(scope, receive, send)``: an untrusted caller's trace context is not taken up.
+    """Hook on ``FastAPI.__call__(scope, receive, send)``: some things are kept from OpenTelemetry's middleware.
 
-    The headers are hidden from the middleware outside ours only; the application sees them as they came.
+    The trace context of a caller that is not trusted; and what is not ASCII, because that middleware raises (and the
+    client gets a 500) for some such bytes. Our own middleware, inside, gives the application all of it back.
     """
     with _HIDE:
         reader = callers.current()
-        scope = args[0] if args else kwargs["scope"]
-        if reader is not None and not reader.options.trust_callers and scope["type"] in ("http", "websocket"):
-            args = (_without_trace_context(scope), *args[1:])
-            kwargs = {name: value for name, value in kwargs.items() if name != "scope"}
+        if reader is not None and args and args[0]["type"] in ("http", "websocket"):
+            args = (_presentable(args[0], reader.options.trust_callers), *args[1:])
     return wrapped(*args, **kwargs)
 
 
-def _without_trace_context(scope: Any) -> Any:
-    headers = scope["headers"]
-    kept = [(name, value) for name, value in headers if name not in _TRACE_HEADERS]
-    return {**scope, "headers": kept, HIDDEN_HEADERS: headers}
+def _presentable(scope: Any, trusted: bool) -> Any:
+    headers, query = scope["headers"], scope.get("query_string", b"")
+    kept = [
+        (name, value) for name, value in headers if value.isascii() and (trusted or name.lower() not in _TRACE_HEADERS)
+    ]
+    if len(kept) == len(headers) and query.isascii():
+        return scope
+    hidden = {"headers": headers, "query_string": query}
+    return {**scope, "headers": kept, "query_string": _quoted(query), HIDDEN: hidden}
+
+
+def _quoted(query: bytes) -> bytes:
+    return quote_from_bytes(query, safe=string.punctuation).encode("ascii")
 
 
 def release() -> None:

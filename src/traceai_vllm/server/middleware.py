@@ -17,6 +17,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
+from traceai_vllm.server.callers import CallerTags
 from traceai_vllm.server.served import OPERATIONS, ServedRequest, with_served
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import with_tags
@@ -38,8 +39,8 @@ _FIRST_CHUNK = Guard("the first chunk of an HTTP response")
 _CLIENT = Guard("the end of an HTTP request")
 _DETACH = Guard("leaving an HTTP request's context")
 
-HIDDEN_HEADERS = "traceai_vllm.headers"
-"""Key in the scope: the request's own headers, while its trace headers are hidden from instrumentation."""
+HIDDEN = "traceai_vllm.hidden"
+"""Key in the scope: what the request really has, where something else is shown to OpenTelemetry's middleware."""
 
 
 class CallerMiddleware:
@@ -60,9 +61,7 @@ class CallerMiddleware:
         token, span = None, trace.get_current_span()
         watched: tuple[Receive, Send] = receive, send
         with _BEGIN:
-            headers = scope.pop(HIDDEN_HEADERS, None)
-            if headers is not None:
-                scope["headers"] = headers
+            scope.update(scope.pop(HIDDEN, ()))
             ctx = _context_of(scope)
             if ctx is not None:
                 span = trace.get_current_span(ctx)
@@ -94,10 +93,9 @@ def _context_of(scope: Scope) -> Context | None:
     if reader.options.trust_callers and not trace.get_current_span(ctx).get_span_context().is_valid:
         ctx = propagate.extract(_propagated(scope["headers"]), ctx)
     from_headers = reader.from_headers(scope["headers"])
-    tags = {**reader.from_baggage(ctx), **from_headers}
+    tags = CallerTags(reader, {**reader.from_baggage(ctx), **from_headers}, frozenset(from_headers))
     path = scope["path"].removeprefix(scope.get("root_path") or "")
-    served = ServedRequest(tags, frozenset(from_headers), OPERATIONS.get(path))
-    return with_served(with_tags(ctx, tags), served)
+    return with_served(with_tags(ctx, tags), ServedRequest(tags, OPERATIONS.get(path)))
 
 
 def _propagated(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -14,6 +14,8 @@ from opentelemetry import context as otel_context
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from traceai_vllm.server.callers import CallerTags
+
 _KEY = otel_context.create_key("traceai-vllm-served-request")
 
 # vLLM's public URLs to the operation of their requests; where the pooling task says it, there is no entry.
@@ -43,25 +45,17 @@ class ServedRequest:
     """One HTTP request.
 
     Attributes:
-        tags: the caller's tags; the same dictionary that lies in the request's context, so it may grow.
-        from_headers: the tags that headers gave; nothing overrides them.
+        tags: the caller's tags, the same object that lies in the request's context.
         operation: what is asked for, when it is known.
         call: what was handed over, when content is captured (see :mod:`traceai_vllm.engine.content`).
     """
 
-    __slots__ = ("call", "from_headers", "operation", "tags")
+    __slots__ = ("call", "operation", "tags")
 
-    def __init__(self, tags: dict[str, str], from_headers: frozenset[str], operation: str | None) -> None:
+    def __init__(self, tags: CallerTags, operation: str | None) -> None:
         self.tags = tags
-        self.from_headers = from_headers
         self.operation = operation
         self.call: object = None
-
-    def add_metadata(self, tags: dict[str, str]) -> None:
-        """Add the tags of the body's ``metadata``: over baggage, under headers."""
-        for name, value in tags.items():
-            if name not in self.from_headers:
-                self.tags[name] = value
 
 
 def served_in(ctx: Context) -> ServedRequest | None:

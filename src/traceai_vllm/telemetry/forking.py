@@ -1,8 +1,9 @@
 """What a forked child does with the telemetry that it inherited: nothing; it begins with its own.
 
-The SDK's metric readers go on in a forked child with all that the parent had measured so far, and export it again, under
-another ``service.instance.id``: whoever sums over instances counts it twice. Spans have no such problem, the SDK empties
-their queue. And children of ``multiprocessing`` end without Python's exit handlers, so their last spans would stay behind.
+The SDK's metric readers go on in a forked child with all that the parent had measured so far, and export it again,
+under another ``service.instance.id``: whoever sums over instances counts it twice. Spans have no such problem, the SDK
+empties their queue. And children of ``multiprocessing`` end without Python's exit handlers, so their last spans would
+stay behind.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def forget_measurements_in_children(meter_provider: Any) -> None:
     """Let forked children of this process begin with empty metrics.
 
     Args:
-        meter_provider: the SDK's, with an attribute that it does not make public; where it is missing nothing is changed.
+        meter_provider: the SDK's, with an attribute that it does not make public; without that nothing is changed.
     """
 
     def forget() -> None:

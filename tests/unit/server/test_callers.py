@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from traceai_vllm.server import ServerOptions
-from traceai_vllm.server.callers import Callers
+from traceai_vllm.server.callers import Callers, CallerTags
 from traceai_vllm.testing import capture
 
 
@@ -23,14 +23,11 @@ def test_headers_win_over_baggage(captured, client) -> None:
 
 
 def test_metadata_of_the_body_stands_between_headers_and_baggage() -> None:
-    from traceai_vllm.server.served import ServedRequest
-
     callers = Callers(ServerOptions())
-    served = ServedRequest({"route": "header", "agent_step": "baggage"}, frozenset({"route"}), None)
-    served.add_metadata(
-        callers.from_metadata({"route": "body", "agent_step": "body", "user": "x", "traffic_cohort": 3})
-    )
-    assert served.tags == {"route": "header", "agent_step": "body"}
+    found = CallerTags(callers, {"route": "header", "agent_step": "baggage"}, frozenset({"route"}))
+    body = {"route": "body", "agent_step": "body", "user": "x", "traffic_cohort": 3}
+    found.add_metadata(callers.from_metadata(body))
+    assert dict(found) == {"route": "header", "agent_step": "body"}
 
 
 @pytest.mark.parametrize("metadata", [None, "text", ["route"], 3, {"route": None}, {"route": {"a": 1}}, {"route": " "}])
@@ -67,7 +64,7 @@ def test_a_hostile_client_grows_neither_memory_nor_metrics(app) -> None:
         tracemalloc.start()
         reader = Callers(ServerOptions())
         for number in range(10_000):
-            found = reader.from_headers([(b"x-route", b"%d-" % number + b"x" * 16_000)])
+            found = dict(CallerTags(reader, reader.from_headers([(b"x-route", b"%d-" % number + b"x" * 16_000)])))
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         points = captured.metrics()["traceai.callers.values_replaced"]
@@ -100,3 +97,13 @@ def test_the_environment_sets_the_options(monkeypatch, caplog) -> None:
 def test_a_tag_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="'rout' is no tag; use route, prompt_version"):
         ServerOptions(headers={"rout": "x-route"})
+
+
+def test_requests_that_reach_no_engine_take_up_no_places(app) -> None:
+    """Whoever has no API key, or asks for what does not exist, cannot crowd real routes out."""
+    with capture() as captured, TestClient(app) as client:
+        for number in range(150):
+            client.get("/nowhere", headers={"x-route": f"made-up-{number}"})
+        assert tags(client, x_route="support")["route"] == "support"
+        points = captured.metrics()["traceai.callers.values_replaced"]
+    assert sum(point["value"] for point in points) == 0

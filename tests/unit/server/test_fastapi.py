@@ -107,7 +107,7 @@ def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, cap
     assert captured.spans == []
 
 
-async def _call(app: FastAPI, path: str, leave_after: int) -> list[Any]:
+async def _call(app: FastAPI, path: str, leave_after: int, **more: Any) -> list[Any]:
     """Talk to the application as a server does whose client leaves after so many chunks."""
     left, seen = asyncio.Event(), []
     asked = False
@@ -138,9 +138,26 @@ async def _call(app: FastAPI, path: str, leave_after: int) -> list[Any]:
         "headers": [(b"host", b"test")],
         "client": ("test", 1),
         "server": ("test", 80),
+        **more,
     }
     await app(scope, receive, send)
     return seen
+
+
+@pytest.mark.parametrize("name", [b"host", b"user-agent", b"traceparent", b"baggage", b"x-other"])
+def test_bytes_that_their_middleware_cannot_read_do_not_fail_the_request(captured, name) -> None:
+    """OpenTelemetry's ASGI middleware raises for them; the application answers, and sees them as they came."""
+    app, seen = FastAPI(), []
+
+    @app.post("/echo")
+    async def echo(request: Request) -> None:
+        seen.append((dict(request.scope["headers"])[name], request.scope["query_string"]))
+
+    odd = b"\xff\\u12"
+    messages = asyncio.run(_call(app, "/echo", 9, headers=[(name, odd)], query_string=b"a=" + odd))
+    assert messages[0]["status"] == 200
+    assert seen == [(odd, b"a=" + odd)]
+    assert len(captured.spans) == 1
 
 
 def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) -> None:
