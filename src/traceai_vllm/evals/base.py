@@ -46,12 +46,19 @@ class BaseEvaluator(ABC):
     Args:
         threshold: the least score that passes, from 0 to 1; by default the evaluator's own.
 
+    Attributes:
+        needs: names of inputs without which the span pipeline does not ask this evaluator, though ``evaluate`` could
+            do without.
+        reads_tool_calls: whether the span pipeline gives it an answer with tool calls as a message, and not as text.
+
     Raises:
         ValueError: the threshold is not from 0 to 1.
     """
 
     name: ClassVar[str]
     default_threshold: ClassVar[float] = 0.5
+    reads_tool_calls: ClassVar[bool] = False
+    needs: tuple[str, ...] = ()
 
     def __init__(self, *, threshold: float | None = None) -> None:
         self.threshold = self.default_threshold if threshold is None else threshold

@@ -57,6 +57,8 @@ class JSONValidation(BaseEvaluator):
     ) -> None:
         super().__init__(threshold=threshold)
         self._schema = schema
+        # Without a schema of its own, only answers to requests for JSON are its business.
+        self.needs = ("schema",) if schema is None else ()
         self._strict_integers = strict_integers
         self._unwrap_fences = unwrap_fences
         self._limits = {"max_characters": max_characters, "max_depth": max_depth}

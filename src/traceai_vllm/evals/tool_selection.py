@@ -37,6 +37,7 @@ class ToolSelectionAccuracy(BaseEvaluator):
 
     name: ClassVar[str] = "ToolSelectionAccuracy"
     default_threshold: ClassVar[float] = 1.0
+    reads_tool_calls: ClassVar[bool] = True
 
     def __init__(self, *, threshold: float | None = None) -> None:
         super().__init__(threshold=threshold)

@@ -19,6 +19,7 @@ from traceai_vllm.telemetry.attributes import (
     request_attributes,
     variant_attributes,
 )
+from traceai_vllm.telemetry.handover import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterator
@@ -40,10 +41,19 @@ class SpanBuilder:
         tracer: where the spans are started.
         phase_spans: also make child spans ``queue``, ``prefill`` and ``decode`` where vLLM reported these times.
         content: also put the content of requests on their spans; None: leave it alone.
+        hand_over: let span processors see the record of the request whose span ends, for evaluators.
     """
 
-    def __init__(self, tracer: Tracer, *, phase_spans: bool = False, content: ContentExport | None = None) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        *,
+        phase_spans: bool = False,
+        content: ContentExport | None = None,
+        hand_over: bool = False,
+    ) -> None:
         self._tracer = tracer
+        self._hand_over = hand_over
         self._content = content
         self._phase_spans = phase_spans
         self._last_variant: tuple[Variant | None, Attributes] = (None, {})
@@ -61,8 +71,18 @@ class SpanBuilder:
             if span.is_recording():
                 self._complete(span, request)
         finally:
-            span.end(request.end_ns)
+            self._end(span, request)
         return span
+
+    def _end(self, span: Span, request: EndedRequest) -> None:
+        token = None
+        try:
+            if self._hand_over and span.is_recording():
+                token = ending.set(request.record())
+        finally:
+            span.end(request.end_ns)
+            if token is not None:
+                ending.reset(token)
 
     def _complete(self, span: Span, request: EndedRequest) -> None:
         record = request.record()
