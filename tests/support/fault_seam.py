@@ -46,8 +46,9 @@ CARRIERS = frozenset(
         "engine.live.LiveRequest._watch_first_token.<locals>.first_update",
         "engine.serving._answer",
         "server.middleware.CallerMiddleware.__call__",
-        "server.middleware._Incoming.__call__",
-        "server.middleware._Outgoing.__call__",
+        "server.middleware.CallerMiddleware.__call__.<locals>.incoming",
+        "server.middleware.CallerMiddleware.__call__.<locals>.outgoing",
+        "server.middleware.CallerMiddleware.__init__",
     }
 )
 # What keeps errors from others, and what wrapt and OpenTelemetry call first.

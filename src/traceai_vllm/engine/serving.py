@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from traceai_vllm.engine import runtime
 from traceai_vllm.engine.content import with_request
@@ -22,8 +23,6 @@ from traceai_vllm.telemetry.tags import with_tags
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-
-    from opentelemetry.context import Context
 
 _REQUEST = Guard("the body of an HTTP request")
 _ANSWER = Guard("the answer to an HTTP request")
@@ -56,7 +55,7 @@ def handle(operation: str) -> Any:
             if ctx is not None and active is not None and active.content is not None:
                 ctx = with_request(ctx, handler, request)
         coroutine = wrapped(*args, **kwargs)
-        return coroutine if ctx is None else _answer(coroutine, ctx)
+        return _answer(coroutine, ctx) if isinstance(ctx, Context) else coroutine
 
     return hook
 

@@ -40,32 +40,31 @@ def use(tracer_provider: TracerProvider | None) -> None:
 
 def build_middleware_stack(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
     """Hook on ``FastAPI.build_middleware_stack()``, which runs once, before an application's first request."""
-    instrumented = False
+    before = vars(app).get("build_middleware_stack")
     with _APP:
         if callers.current() is not None:
             if not any(middleware.cls is CallerMiddleware for middleware in app.user_middleware):
                 app.add_middleware(CallerMiddleware)
-            instrumented = _instrument(app)
-    # The instrumentation has put a function of its own over this one, which comes back here.
-    return app.build_middleware_stack() if instrumented else wrapped(*args, **kwargs)
+            if not getattr(app, "_is_instrumented_by_opentelemetry", False):
+                _instrument(app)
+    # The instrumentation puts a function of its own over this one, which comes back here.
+    theirs = vars(app).get("build_middleware_stack")
+    return wrapped(*args, **kwargs) if theirs is before else theirs()
 
 
-def _instrument(app: Any) -> bool:
-    if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        return False
+def _instrument(app: Any) -> None:
     if importlib.util.find_spec("opentelemetry.instrumentation.fastapi") is None:
         _log.warning(
             "HTTP requests get no SERVER span, because OpenTelemetry's FastAPI instrumentation is not installed: "
             "pip install 'traceai-vllm[server]'. Everything else is traced."
         )
-        return False
+        return
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
     from opentelemetry.metrics import NoOpMeterProvider
 
     # No HTTP metrics of theirs: the older names of their attributes hold the Host header, which any client can vary.
     FastAPIInstrumentor.instrument_app(app, tracer_provider=_tracer_provider, meter_provider=NoOpMeterProvider())
     _instrumented.add(app)
-    return True
 
 
 def instrument_app(wrapped: Any, owner: Any, args: Any, kwargs: Any) -> Any:
@@ -92,23 +91,21 @@ def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
     with _HIDE:
         reader = callers.current()
         if reader is not None and args and args[0]["type"] in ("http", "websocket"):
-            args = (_presentable(args[0], reader.options.trust_callers), *args[1:])
+            shown = _presentable(args[0], reader.options.trust_callers)
+            if isinstance(shown, dict):
+                args = ({**args[0], **shown}, *args[1:])
     return wrapped(*args, **kwargs)
 
 
-def _presentable(scope: Any, trusted: bool) -> Any:
+def _presentable(scope: Any, trusted: bool) -> dict[str, Any] | None:
     headers, query = scope["headers"], scope.get("query_string", b"")
     kept = [
         (name, value) for name, value in headers if value.isascii() and (trusted or name.lower() not in _TRACE_HEADERS)
     ]
     if len(kept) == len(headers) and query.isascii():
-        return scope
-    hidden = {"headers": headers, "query_string": query}
-    return {**scope, "headers": kept, "query_string": _quoted(query), HIDDEN: hidden}
-
-
-def _quoted(query: bytes) -> bytes:
-    return quote_from_bytes(query, safe=string.punctuation).encode("ascii")
+        return None
+    quoted = quote_from_bytes(query, safe=string.punctuation).encode("ascii")
+    return {"headers": kept, "query_string": quoted, HIDDEN: {"headers": headers, "query_string": query}}
 
 
 def release() -> None:

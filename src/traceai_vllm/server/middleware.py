@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Status, StatusCode
 
@@ -25,7 +26,6 @@ from traceai_vllm.telemetry.tags import with_tags
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     Scope = MutableMapping[str, Any]
@@ -58,19 +58,35 @@ class CallerMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        token, span = None, trace.get_current_span()
-        watched: tuple[Receive, Send] = receive, send
+        token, span, begun, waiting = None, trace.get_current_span(), time.perf_counter_ns(), True
+
+        async def incoming() -> Message:
+            message = await receive()
+            with _CLIENT:
+                if message["type"] == "http.disconnect":
+                    _note_gone(span)
+            return message
+
+        def outgoing(message: Message) -> Awaitable[None]:
+            # Not a coroutine function: for every chunk after the first one this is a comparison and a call.
+            nonlocal waiting
+            if waiting:
+                with _FIRST_CHUNK:
+                    if message["type"] == "http.response.body" and message.get("body"):
+                        waiting = False
+                        _note_first_chunk(span, begun)
+            return send(message)
+
         with _BEGIN:
             scope.update(scope.pop(HIDDEN, ()))
             ctx = _context_of(scope)
-            if ctx is not None:
+            if isinstance(ctx, Context):
                 span = trace.get_current_span(ctx)
-                if span.is_recording() and scope["type"] == "http":
-                    watched = _Incoming(receive, span), _Outgoing(send, span)
                 token = otel_context.attach(ctx)
         if token is None:
             await self.app(scope, receive, send)
             return
+        watched = (incoming, outgoing) if scope["type"] == "http" and span.is_recording() else (receive, send)
         try:
             await self.app(scope, *watched)
         except BaseException as error:
@@ -103,45 +119,8 @@ def _propagated(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return {fields[name]: value.decode("latin-1") for name, value in headers if name in fields}
 
 
-class _Outgoing:
-    """``send``, until the first chunk of the body with the time that it took."""
-
-    __slots__ = ("_begun", "_send", "_span")
-
-    def __init__(self, send: Send, span: Span) -> None:
-        self._send = send
-        self._span: Span | None = span
-        self._begun = time.perf_counter_ns()
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        # Not a coroutine function: for every chunk after the first one this is a comparison and a call.
-        if self._span is not None:
-            with _FIRST_CHUNK:
-                self._note(message)
-        return self._send(message)
-
-    def _note(self, message: Message) -> None:
-        if self._span is not None and message["type"] == "http.response.body" and message.get("body"):
-            span, self._span = self._span, None
-            seconds = (time.perf_counter_ns() - self._begun) / 1e9
-            span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
-
-
-class _Incoming:
-    """``receive``, which is told when the client has gone."""
-
-    __slots__ = ("_receive", "_span")
-
-    def __init__(self, receive: Receive, span: Span) -> None:
-        self._receive = receive
-        self._span = span
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        with _CLIENT:
-            if message["type"] == "http.disconnect":
-                _note_gone(self._span)
-        return message
+def _note_first_chunk(span: Span, begun: int) -> None:
+    span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, (time.perf_counter_ns() - begun) / 1e9)
 
 
 def _note_if_unfinished(scope: Scope, span: Span) -> None:

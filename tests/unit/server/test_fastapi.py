@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
 
+from tests.unit.server.asgi import call
 from tests.unit.server.conftest import application
 from traceai_vllm.server import ServerOptions
 from traceai_vllm.testing import capture
@@ -107,43 +108,6 @@ def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, cap
     assert captured.spans == []
 
 
-async def _call(app: FastAPI, path: str, leave_after: int, **more: Any) -> list[Any]:
-    """Talk to the application as a server does whose client leaves after so many chunks."""
-    left, seen = asyncio.Event(), []
-    asked = False
-
-    async def receive() -> dict[str, Any]:
-        nonlocal asked
-        if not asked:
-            asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        seen.append(message)
-        if sum(m["type"] == "http.response.body" for m in seen) >= leave_after:
-            left.set()
-
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "POST",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "scheme": "http",
-        "headers": [(b"host", b"test")],
-        "client": ("test", 1),
-        "server": ("test", 80),
-        **more,
-    }
-    await app(scope, receive, send)
-    return seen
-
-
 @pytest.mark.parametrize("name", [b"host", b"user-agent", b"traceparent", b"baggage", b"x-other"])
 def test_bytes_that_their_middleware_cannot_read_do_not_fail_the_request(captured, name) -> None:
     """OpenTelemetry's ASGI middleware raises for them; the application answers, and sees them as they came."""
@@ -154,7 +118,7 @@ def test_bytes_that_their_middleware_cannot_read_do_not_fail_the_request(capture
         seen.append((dict(request.scope["headers"])[name], request.scope["query_string"]))
 
     odd = b"\xff\\u12"
-    messages = asyncio.run(_call(app, "/echo", 9, headers=[(name, odd)], query_string=b"a=" + odd))
+    messages = asyncio.run(call(app, "/echo", 9, headers=[(name, odd)], query_string=b"a=" + odd))
     assert messages[0]["status"] == 200
     assert seen == [(odd, b"a=" + odd)]
     assert len(captured.spans) == 1
@@ -171,7 +135,7 @@ def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) ->
 
         return StreamingResponse(chunks())
 
-    asyncio.run(_call(app, "/stream", leave_after=1))
+    asyncio.run(call(app, "/stream", leave_after=1))
     (span,) = captured.spans
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "cancelled")
     assert span.attributes[FIRST_CHUNK] > 0
@@ -179,7 +143,7 @@ def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) ->
 
 def test_a_response_that_was_sent_to_its_end_is_no_error(captured, app) -> None:
     """Even though the server says at once that the connection is over."""
-    asyncio.run(_call(app, "/v1/chat/completions", leave_after=4))
+    asyncio.run(call(app, "/v1/chat/completions", leave_after=4))
     (span,) = captured.spans
     assert span.status.status_code == StatusCode.UNSET
     assert "error.type" not in span.attributes
