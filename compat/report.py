@@ -57,8 +57,16 @@ def write(raw: Path, page: Path, level: str, results: dict[str, Result]) -> None
     known = json.loads(raw.read_text()) if raw.exists() else {}
     merged = {**known.get(level, {}), **results}
     known[level] = {version: merged[version] for version in sorted(merged, key=order)}
-    raw.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    raw.write_text(_one_line_per_version(known))
     page.write_text(markdown(known))
+
+
+def _one_line_per_version(known: dict[str, dict[str, Result]]) -> str:
+    levels = []
+    for level, results in known.items():
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(result)}" for name, result in results.items())
+        levels.append(f"{json.dumps(level)}: {{\n{lines}\n}}")
+    return "{\n" + ",\n".join(levels) + "\n}\n"
 
 
 def markdown(known: dict[str, dict[str, Result]]) -> str:
