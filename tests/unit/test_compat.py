@@ -112,7 +112,7 @@ def test_the_page_says_what_ran_what_failed_and_what_did_not_run(tmp_path: Path)
     assert "| 0.11.0 | not run | **did not run** | 2026-01-02 |" in text
     assert "| `y` | 0.9.0 |" in text
     assert "- engine, 0.9.0: ValueError: no" in text
-    assert list(json.loads(raw.read_text())["source"]) == ["0.10.0", "0.9.0"]
+    assert list(json.loads(raw.read_text())["source"]) == ["0.9.0", "0.10.0"]
 
 
 def test_nothing_that_ran_is_no_pass() -> None:
