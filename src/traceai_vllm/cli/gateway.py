@@ -1,0 +1,108 @@
+"""``traceai-vllm gateway``: serves users, and operators on a port of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+_STOP_AFTER_S = 30
+
+_EXAMPLES = """\
+examples:
+  traceai-vllm gateway --config gateway.yaml --check    can this file be used? if not: line and fix
+  traceai-vllm gateway --config gateway.yaml            serve; a change of the file is obeyed at once
+
+a gateway.yaml:
+  servers:
+    bf16: {url: "http://127.0.0.1:8000"}
+    int4: {url: "http://127.0.0.1:8001"}
+  routes:
+    - {name: support, baseline: bf16, candidate: int4, sampling_rate: 0.1}
+
+exit code: 0 after a signal, or when --check finds nothing; 2 when the file, the books or the libraries cannot be used
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EXAMPLES
+    parser.add_argument("--config", required=True, metavar="FILE", help="gateway.yaml; a change is obeyed at once")
+    parser.add_argument("--check", action="store_true", help="only say whether the file can be used")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it; 2 when it cannot start."""
+    try:
+        from traceai_vllm.gateway import BooksError, ConfigError, create_app, load_config
+    except ImportError as error:
+        return _refuse(error)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = load_config(arguments.config)
+        if arguments.check:
+            print(f"{arguments.config} can be used")
+            return 0
+        from traceai_vllm.telemetry.providers import configure as configure_telemetry
+
+        providers = configure_telemetry(service_name_fallback="traceai-vllm-gateway")
+        app = create_app(arguments.config)
+    except (ConfigError, BooksError) as error:
+        return _refuse(error)
+    _serve(app, config)
+    providers.shutdown()
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(error, file=sys.stderr)
+    return 2
+
+
+def _serve(app: Any, config: Any) -> None:
+    import uvloop
+
+    uvloop.run(_serve_both(app, config))
+
+
+async def _serve_both(app: Any, config: Any) -> None:
+    from traceai_vllm.gateway import create_admin_app
+
+    users = _server(app, config.listen)
+    if config.admin is None:
+        await users.serve()
+        return
+    admin = _server(create_admin_app(app.state.runtime), config.admin)
+    # Signals are the users' server's business: it ends first, and the other one follows.
+    admin.capture_signals = contextlib.nullcontext
+    serving = asyncio.create_task(admin.serve())
+    await users.serve()
+    admin.should_exit = True
+    await serving
+
+
+def _server(app: Any, listen: str) -> Any:
+    import uvicorn
+
+    from traceai_vllm.gateway.config import address
+
+    host, port = address(listen)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            # The servers' own headers are passed on; ours would stand beside them.
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_STOP_AFTER_S,
+        )
+    )

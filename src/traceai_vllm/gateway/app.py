@@ -1,0 +1,116 @@
+"""The gateway as ASGI applications: one for users, one for operators."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from traceai_vllm.gateway.answers import DIALECTS
+from traceai_vllm.gateway.config import GatewayConfig
+from traceai_vllm.gateway.config_file import load_config
+from traceai_vllm.gateway.measures import prometheus
+from traceai_vllm.gateway.proxy import Proxy
+from traceai_vllm.gateway.runtime import Runtime
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+    from starlette.requests import Request
+
+_PLAIN_PATHS = ("/v1/models", "/health")
+
+
+def create_app(
+    config: GatewayConfig | str | os.PathLike[str],
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> Starlette:
+    """Return the gateway as an ASGI application, to serve or to mount.
+
+    It starts with the first request. Run its lifespan, or call ``await app.state.runtime.close()``, to end it; mounted
+    applications get no lifespan of their own from Starlette.
+
+    Args:
+        config: the configuration, or the path of its file, which is then watched.
+        tracer_provider: where spans go; the global provider when None.
+        meter_provider: where metrics go; the global provider when None.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        BooksError: the file of the books cannot be used.
+    """
+    path = None if isinstance(config, GatewayConfig) else config
+    loaded = config if isinstance(config, GatewayConfig) else load_config(config)
+    runtime = Runtime(loaded, path, tracer_provider=tracer_provider, meter_provider=meter_provider)
+    proxy = Proxy(runtime)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+        await runtime.close()
+
+    routes = [Route(path, proxy, methods=["POST"]) for path in DIALECTS]
+    routes += [Route(path, proxy, methods=["GET"]) for path in _PLAIN_PATHS]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.runtime = runtime
+    return app
+
+
+def create_admin_app(runtime: Runtime) -> Starlette:
+    """Return the operators' application (``/healthz``, ``/status``, ``/books``, ``/metrics``), for a port of its own.
+
+    Args:
+        runtime: the gateway's: ``app.state.runtime``.
+    """
+
+    async def healthz(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    async def status(request: Request) -> JSONResponse:
+        return JSONResponse(_status(runtime))
+
+    async def books(request: Request) -> JSONResponse:
+        return JSONResponse(_books(runtime))
+
+    async def metrics(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(prometheus(runtime), media_type="text/plain; version=0.0.4")
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/status", status),
+            Route("/books", books),
+            Route("/metrics", metrics),
+        ]
+    )
+
+
+def _status(runtime: Runtime) -> dict[str, Any]:
+    return {
+        "config_error": runtime.config_error,
+        "decision": None if runtime.decision is None else runtime.decision.id,
+        "decision_error": runtime.decision_error,
+        "routes": {route.name: runtime.serving(route).mode.value for route in runtime.config.routes},
+        "mirror": {
+            "running": runtime.mirror.running if runtime.started else 0,
+            "queued": runtime.mirror.queued if runtime.started else 0,
+            "held_bytes": runtime.budget.used,
+        },
+    }
+
+
+def _books(runtime: Runtime) -> list[dict[str, Any]]:
+    return [
+        {"route": route, "target": target, **asdict(balance), "difference": balance.difference}
+        for (route, target), balance in runtime.books.balances().items()
+    ]

@@ -1,0 +1,166 @@
+"""One request of a user, as the gateway works with it, and one arm of it: the request that goes to one server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from traceai_vllm.gateway.answers import DIALECTS
+from traceai_vllm.gateway.budget import Budget, Hold
+from traceai_vllm.gateway.exchange import Exchange, OutgoingRequest, Sink, exchange
+from traceai_vllm.gateway.headers import header, request_headers
+from traceai_vllm.telemetry import semconv
+
+if TYPE_CHECKING:
+    import aiohttp
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from traceai_vllm.gateway.body import Body
+    from traceai_vllm.gateway.config import Route, Server
+    from traceai_vllm.gateway.spans import Spans
+
+    Headers = list[tuple[bytes, bytes]]
+
+BASELINE = "baseline"
+
+_CREDENTIALS = ("authorization", "x-api-key")
+_TAG_HEADERS = {
+    semconv.ROUTE: "x-route",
+    semconv.PROMPT_VERSION: "x-prompt-version",
+    semconv.TRAFFIC_COHORT: "x-traffic-cohort",
+    semconv.AGENT_STEP: "x-agent-step",
+}
+_traceparent = TraceContextTextMapPropagator()
+
+
+@dataclass
+class Call:
+    """A user's request, read whole.
+
+    Attributes:
+        id: the request id: the caller's ``x-request-id``, or one of ours; it decides whether the request is sampled.
+        method: the HTTP method.
+        path: the path, one of those that the gateway serves.
+        target: path and query as the caller wrote them.
+        headers: the caller's headers, names in lower case.
+        body: the body.
+        route: the route.
+        tags: the tags of its spans, which are also sent to the servers.
+        pair_id: what its two answers share; None when it is not sampled.
+        keep_credentials: whether the caller's credentials go on to the servers.
+        context: with the SERVER span, once there is one.
+    """
+
+    id: str
+    method: str
+    path: str
+    target: str
+    headers: Headers
+    body: Body
+    route: Route
+    tags: dict[str, str] = field(default_factory=dict)
+    pair_id: str | None = None
+    keep_credentials: bool = True
+    context: Context | None = None
+
+    @property
+    def operation(self) -> str:
+        """The operation, in the words of the GenAI conventions."""
+        return DIALECTS[self.path].operation
+
+
+def tags_of(route: Route, headers: Headers, trusted: bool) -> dict[str, str]:
+    """Return the tags of a request: what the route says, then what a trusted caller's headers say."""
+    given = {
+        semconv.ROUTE: route.name,
+        semconv.PROMPT_VERSION: route.prompt_version,
+        semconv.TRAFFIC_COHORT: route.traffic_cohort,
+    }
+    tags = {tag: value for tag, value in given.items() if value is not None}
+    if trusted:
+        for tag, name in _TAG_HEADERS.items():
+            value = None if tag in tags else header(headers, name.encode())
+            if value:
+                tags[tag] = value[:256]
+    return tags
+
+
+class Arm:
+    """What goes to one server for a call, and what comes back.
+
+    Args:
+        call: the user's request.
+        name: ``baseline``, ``candidate`` or ``baseline_repeat``.
+        server: whom it is sent to.
+        body: what is sent.
+        budget: the room for what is kept of the answer.
+        strip_headers: headers that are left out.
+
+    Attributes:
+        record: what happened; None before it runs.
+        span: the CLIENT span; None before it runs.
+    """
+
+    def __init__(
+        self, call: Call, name: str, server: Server, *, body: Body, budget: Budget, strip_headers: tuple[str, ...] = ()
+    ) -> None:
+        self.call = call
+        self.name = name
+        self.server = server
+        self.body = body.with_model(server.model)
+        self.hold = Hold(budget)
+        self.record: Exchange | None = None
+        self.span: Span | None = None
+        self._strip_headers = strip_headers
+
+    async def run(
+        self,
+        session: aiohttp.ClientSession,
+        spans: Spans,
+        sink: Sink | None,
+        *,
+        first_byte_timeout_s: float | None = None,
+    ) -> Exchange:
+        """Send the request and take the answer in; the arguments are those of :func:`exchange`."""
+        self.record = record = Exchange(self.call.path)
+        self.span = span = spans.start_arm(self, record.start_ns)
+        record.captured = self.call.pair_id is not None or span.is_recording()
+        request = OutgoingRequest(self.call.method, self.call.target, self._headers(spans, span), self.body.raw)
+        await exchange(
+            session,
+            self.server,
+            request,
+            record,
+            hold=self.hold,
+            sink=sink,
+            first_byte_timeout_s=first_byte_timeout_s,
+        )
+        return record
+
+    def release(self) -> None:
+        """Forget the answer's bytes."""
+        if self.record is not None:
+            self.record.release()
+        self.hold.release()
+
+    def _headers(self, spans: Spans, span: Span) -> list[tuple[str, str]]:
+        replaced = dict.fromkeys(self._strip_headers, "")
+        replaced.update((_TAG_HEADERS[tag], _one_line(value)) for tag, value in self.call.tags.items())
+        replaced["x-request-id"] = self.call.id
+        key = os.environ.get(self.server.api_key_env, "") if self.server.api_key_env else ""
+        if key or not self.call.keep_credentials:
+            replaced.update(dict.fromkeys(_CREDENTIALS, ""))
+        if key:
+            replaced["authorization"] = f"Bearer {key}"
+        if span.get_span_context().is_valid:
+            replaced.update(traceparent="", tracestate="")
+            _traceparent.inject(replaced, spans.context_of(self, span))
+        return request_headers(self.call.headers, replaced)
+
+
+def _one_line(value: str) -> str:
+    return value if value.isprintable() else "".join(filter(str.isprintable, value))

@@ -1,0 +1,279 @@
+"""What ``gateway.yaml`` may say: servers, routes, limits. Reading the file is :mod:`.config_file`'s work."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+
+MIB = 1024 * 1024
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Mode(str, Enum):
+    """Who answers the users of a route."""
+
+    BASELINE = "baseline"
+    """The baseline; the candidate gets nothing."""
+    MIRROR = "mirror"
+    """The baseline; the candidate gets a copy of the sampled requests."""
+    CANARY = "canary"
+    """The candidate for a share of the sessions, the baseline for the others."""
+    RESTRICTED = "restricted"
+    """The candidate for the requests that ``only`` lets through, the baseline for the others."""
+    CANDIDATE = "candidate"
+    """The candidate; the baseline when it fails before its first byte."""
+
+
+class Risk(str, Enum):
+    """How much harm a wrong answer on the route does."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Server(_Strict):
+    """One server that speaks the OpenAI or the Anthropic protocol.
+
+    Attributes:
+        url: where it listens, e.g. ``http://10.0.0.5:8000``; requests go to this URL plus the path of the request.
+        model: the model name that it serves, when that is not what clients ask for; put into the body of the request.
+        model_variant: the artifact that it serves, for the spans.
+        quantization_format: number format of its weights, for the spans.
+        api_key_env: environment variable with the key that is sent to it instead of the caller's ``Authorization``.
+        connect_timeout_s: how long a connection may take.
+        read_timeout_s: how long it may be silent, before its answer or inside it.
+        first_byte_timeout_s: how long users may wait for its first byte where a failure goes to the baseline.
+    """
+
+    url: str
+    model: str | None = None
+    model_variant: str | None = None
+    quantization_format: str | None = None
+    api_key_env: str | None = None
+    connect_timeout_s: Seconds = 5.0
+    read_timeout_s: Seconds = 600.0
+    first_byte_timeout_s: Seconds = 30.0
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it as http://host:port")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ValueError("write it without a query, a fragment or a password; keys go into api_key_env")
+        return url.rstrip("/")
+
+
+class Match(_Strict):
+    """Which requests belong to a route: all that is given here has to hold; nothing given: every request.
+
+    Attributes:
+        model: the ``model`` of the request.
+        path: the path of the request, e.g. ``/v1/embeddings``.
+        header: names of headers, in any case, and their values.
+        metadata: keys of the body's ``metadata`` and their values.
+    """
+
+    model: str | None = None
+    path: str | None = None
+    header: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("header")
+    @classmethod
+    def _lower(cls, header: dict[str, str]) -> dict[str, str]:
+        return {name.lower(): value for name, value in header.items()}
+
+
+class Restriction(_Strict):
+    """Which requests of a restricted route the candidate may answer: all that is given has to hold.
+
+    Attributes:
+        intents: intents of the route that are allowed.
+        prompt_versions: prompt versions that are allowed.
+        traffic_cohorts: values of the cohort that are allowed.
+        max_prompt_bytes: the longest prompt, in bytes of its JSON.
+    """
+
+    intents: frozenset[str] | None = None
+    prompt_versions: frozenset[str] | None = None
+    traffic_cohorts: frozenset[str] | None = None
+    max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+class Serving(_Strict):
+    """Who answers the users of a route; said by the route, or by the decision file.
+
+    Attributes:
+        mode: see :class:`Mode`.
+        share: with ``canary``, the share of the sessions that the candidate answers.
+        only: with ``restricted``, what the candidate may answer.
+    """
+
+    mode: Mode = Mode.MIRROR
+    share: Share = 0.0
+    only: Restriction = Restriction()
+
+
+class Route(Serving):
+    """One kind of traffic, with the servers that it is for.
+
+    Attributes:
+        name: what spans and books call it (the tag ``route``).
+        match: which requests it is; the first route that matches counts.
+        baseline: the server that answers users.
+        candidate: the server that is tried out; None: there is none.
+        sampling_rate: the share of the requests that is mirrored.
+        noise_floor: the share of the mirrored requests that is also repeated on the baseline itself.
+        intent: what users want here.
+        risk: how much harm a wrong answer does.
+        max_prompt_bytes: longer prompts are never sent to the candidate (bytes of the prompt's JSON).
+        prompt_version: the version of the prompt (tag); a caller's ``x-prompt-version`` counts when it is None.
+        traffic_cohort: the cohort (tag); a caller's ``x-traffic-cohort`` counts when it is None.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")]
+    match: Match = Match()
+    baseline: str
+    candidate: str | None = None
+    sampling_rate: Share = 1.0
+    noise_floor: Share = 0.0
+    intent: str | None = None
+    risk: Risk = Risk.MEDIUM
+    max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
+    prompt_version: str | None = None
+    traffic_cohort: str | None = None
+
+
+class MirrorLimits(_Strict):
+    """How much the mirror may use, and what it takes out of its copies.
+
+    Attributes:
+        concurrency: copies that are under way at once.
+        queue: copies that wait for that.
+        queue_timeout_s: how long one may wait; then it is dropped.
+        timeout_s: how long the answer to a copy may take, from first to last byte.
+        max_bytes: requests and answers that are kept for pairs, all together.
+        salt: goes into the hash that chooses requests; keep it to choose the same ones again.
+        strip_fields: fields of the body that are left out of copies because they do something beside answering.
+        strip_headers: headers that are left out of copies.
+    """
+
+    concurrency: Annotated[int, Field(ge=1)] = 64
+    queue: Annotated[int, Field(ge=0)] = 256
+    queue_timeout_s: Seconds = 10.0
+    timeout_s: Seconds = 120.0
+    max_bytes: Annotated[int, Field(ge=0)] = 256 * MIB
+    salt: str = "traceai"
+    strip_fields: tuple[str, ...] = ("store", "kv_transfer_params")
+    strip_headers: tuple[str, ...] = ("cookie",)
+
+
+class Limits(_Strict):
+    """What a caller may ask of the gateway.
+
+    Attributes:
+        max_body_bytes: the longest body; a longer one is answered with 413.
+        body_timeout_s: how long a body may take to arrive; a slower one is answered with 408.
+    """
+
+    max_body_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+    body_timeout_s: Seconds = 30.0
+
+
+class GatewayConfig(_Strict):
+    """All of ``gateway.yaml``.
+
+    Attributes:
+        listen: ``host:port`` for users.
+        admin: ``host:port`` for health, books and metrics; None: no such port.
+        servers: the servers, by name.
+        routes: the routes, the first match counts.
+        mirror: what the mirror may use.
+        limits: what a caller may ask.
+        keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
+            which are passed on to them.
+        trust_callers: whether a caller's trace context and tags are used.
+        books: file that the books are kept in, so that nothing is lost when the process is killed; None: memory alone.
+        decision_file: JSON file that says who answers which route; obeyed as soon as it changes.
+    """
+
+    listen: str = "127.0.0.1:8080"
+    admin: str | None = None
+    servers: dict[str, Server] = Field(min_length=1)
+    routes: tuple[Route, ...] = Field(min_length=1)
+    mirror: MirrorLimits = MirrorLimits()
+    limits: Limits = Limits()
+    keys_env: str | None = None
+    trust_callers: bool = True
+    books: str | None = None
+    decision_file: str | None = None
+
+    @field_validator("listen", "admin")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> GatewayConfig:
+        names = [route.name for route in self.routes]
+        for index, route in enumerate(self.routes):
+            where = ("routes", index)
+            if route.name in names[:index]:
+                raise ConfigConflict((*where, "name"), f"there is a route {route.name!r} already; give it another name")
+            for field in ("baseline", "candidate"):
+                _check_server(self.servers, getattr(route, field), (*where, field))
+            if route.candidate is None and route.mode not in (Mode.BASELINE, Mode.MIRROR):
+                raise ConfigConflict(
+                    (*where, "mode"), f"{route.mode.value} needs a candidate: add `candidate: SERVER`, or use baseline"
+                )
+            if self.decision_file is not None and route.mode not in (Mode.BASELINE, Mode.MIRROR):
+                message = "with a decision_file a route is baseline or mirror here, and the file says the rest"
+                raise ConfigConflict((*where, "mode"), message)
+        return self
+
+
+class ConfigConflict(ValueError):
+    """Two places of the configuration that do not fit together.
+
+    Args:
+        location: path to the place that is to change.
+        message: what is wrong, and what to write.
+    """
+
+    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"write it as host:port, e.g. 127.0.0.1:8080, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _check_server(servers: Mapping[str, Any], name: str | None, location: tuple[str | int, ...]) -> None:
+    if name is not None and name not in servers:
+        raise ConfigConflict(location, f"there is no server {name!r}; use one of {', '.join(sorted(servers))}")

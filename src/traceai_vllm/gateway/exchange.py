@@ -1,0 +1,280 @@
+"""One request to one server, and everything that came back: the same code for the user's answer and for every copy.
+
+So both arms are timed at the same points: ``started`` is when the request is handed to the HTTP client, each piece is
+timed when the client hands it over, and only then it goes to the user (of a copy: nowhere).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from traceai_vllm.gateway.answers import INCOMPLETE, Answer, read_answer
+from traceai_vllm.gateway.headers import response_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from traceai_vllm.gateway.budget import Hold
+    from traceai_vllm.gateway.config import Server
+
+    Headers = list[tuple[bytes, bytes]]
+
+_T = TypeVar("_T")
+
+# Servers on uvicorn (vLLM's) close idle connections after 5 s; ours must not be the one that is just being closed.
+KEEPALIVE_S = 3.0
+_NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+CANCELLED = "cancelled"
+TIMEOUT = "timeout"
+CONNECT = "connection_refused"
+BROKEN = "connection_broken"
+
+
+class Sink(Protocol):
+    """Where an answer goes while it arrives."""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Take the status and the headers."""
+
+    async def send(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+
+
+class Exchange:
+    """What happened between the gateway and a server; made by :func:`exchange` while it happens.
+
+    Attributes:
+        path: the path of the request.
+        start_ns: when it began, nanoseconds since the epoch.
+        started: the same, in seconds on the clock of the other times (``time.perf_counter``).
+        ended: when the last byte came, or it failed; 0 before that.
+        status: the HTTP status; 0 when there was none.
+        headers: the headers of the answer that may go on.
+        chunks: pieces of the body with their times; emptied where it is not kept.
+        first_byte: when the first piece came.
+        pieces: how many pieces came.
+        length: how many bytes came.
+        error: why it failed: ``timeout``, ``cancelled``, ``connection_refused``, ``connection_broken``, an HTTP status;
+            None when it did not.
+        captured: whether ``chunks`` is all of the body.
+    """
+
+    __slots__ = (
+        "_answer",
+        "captured",
+        "chunks",
+        "ended",
+        "error",
+        "first_byte",
+        "headers",
+        "length",
+        "path",
+        "pieces",
+        "start_ns",
+        "started",
+        "status",
+    )
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.start_ns = time.time_ns()
+        self.started = time.perf_counter()
+        self.ended = 0.0
+        self.status = 0
+        self.headers: Headers = []
+        self.chunks: list[tuple[float, bytes]] = []
+        self.first_byte: float | None = None
+        self.pieces = 0
+        self.length = 0
+        self.error: str | None = None
+        self.captured = True
+        self._answer: Answer | None = None
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended, nanoseconds since the epoch."""
+        return self.start_ns + int((self.ended - self.started) * 1e9)
+
+    def answer(self) -> Answer:
+        """Return what the answer says; read once, when it is first asked for."""
+        if self._answer is None:
+            self._answer = self._read() if self.captured else Answer(error="not_captured")
+        return self._answer
+
+    def failure(self) -> str | None:
+        """Return why there is no good answer: the exchange's own error, or what is wrong with the answer."""
+        if self.error is not None:
+            return self.error
+        return self.answer().error if self.captured else None
+
+    def release(self) -> None:
+        """Forget the bytes of the body."""
+        self.chunks = []
+
+    def add(self, piece: bytes, hold: Hold) -> None:
+        """Take a piece of the body; it is kept as long as there is room for it."""
+        now = time.perf_counter()
+        if self.first_byte is None:
+            self.first_byte = now
+        self.pieces += 1
+        self.length += len(piece)
+        if self.captured and hold.grow(len(piece)):
+            self.chunks.append((now, piece))
+        elif self.captured:
+            self.captured = False
+            self.chunks = []
+
+    def end(self, error: str | None = None) -> None:
+        """Note that it has ended, once."""
+        if not self.ended:
+            self.ended = time.perf_counter()
+            self.error = error
+
+    def _read(self) -> Answer:
+        if self.error is not None and not self.chunks:
+            return Answer(error=self.error)
+        named = {name: value.decode("latin-1") for name, value in self.headers}
+        content_type, encoding = named.get(b"content-type", ""), named.get(b"content-encoding", "")
+        answer = read_answer(self.path, content_type.lower(), encoding.lower(), self.chunks)
+        if self.error in (BROKEN, TIMEOUT, CANCELLED) and answer.error is None:
+            answer.error = INCOMPLETE
+        return answer
+
+
+class ClientGone(Exception):
+    """Raised by a sink whose user can no longer be reached: it is not the server that failed."""
+
+
+class _Refused(Exception):
+    # A server's answer that is not handed on, because of its status.
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    server: Server,
+    request: OutgoingRequest,
+    record: Exchange,
+    *,
+    hold: Hold,
+    sink: Sink | None,
+    first_byte_timeout_s: float | None = None,
+) -> None:
+    """Send a request, and take in the answer. How it went is noted in ``record``; nothing is raised for a bad server.
+
+    Args:
+        session: the HTTP client.
+        server: whom to ask.
+        request: what to ask.
+        record: is filled in.
+        hold: the room for the bytes that are kept.
+        sink: where the answer goes; None: nowhere else.
+        first_byte_timeout_s: hand nothing to the sink before the first byte of a good answer, which has to come within
+            this time; None: hand everything on as it comes.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled; that is noted too.
+        ClientGone: as the sink raised it.
+    """
+    try:
+        if first_byte_timeout_s is None:
+            response = await _send(session, server, request)
+            async with response:
+                await _take_in(response, record, hold, sink)
+        else:
+            until = record.started + first_byte_timeout_s
+            response = await _before(until, _send(session, server, request))
+            async with response:
+                first = await _before(until, _good_start(response))
+                await _take_in(response, record, hold, sink, first)
+        record.end(str(record.status) if record.status >= 400 else None)
+    except _Refused as refused:
+        record.status = refused.status
+        record.end(str(refused.status))
+    except (asyncio.CancelledError, ClientGone):
+        record.end(CANCELLED)
+        raise
+    except (asyncio.TimeoutError, TimeoutError):
+        record.end(TIMEOUT)
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL):
+        record.end(CONNECT)
+    except (aiohttp.ClientError, OSError, ValueError):
+        record.end(BROKEN)
+
+
+async def _send(session: aiohttp.ClientSession, server: Server, request: OutgoingRequest) -> aiohttp.ClientResponse:
+    return await session.request(
+        request.method,
+        URL(server.url + request.target, encoded=True),
+        data=request.body or None,
+        headers=request.headers,
+        skip_auto_headers=_NO_AUTOMATIC_HEADERS,
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=server.connect_timeout_s, sock_read=server.read_timeout_s
+        ),
+    )
+
+
+async def _take_in(
+    response: aiohttp.ClientResponse, record: Exchange, hold: Hold, sink: Sink | None, first: bytes = b""
+) -> None:
+    record.status = response.status
+    record.headers = response_headers(response.raw_headers)
+    if sink is not None:
+        await sink.start(record.status, record.headers)
+    piece = first or await response.content.readany()
+    while piece:
+        record.add(piece, hold)
+        if sink is not None:
+            await sink.send(piece)
+        piece = await response.content.readany()
+
+
+async def _good_start(response: aiohttp.ClientResponse) -> bytes:
+    if response.status >= 400:
+        raise _Refused(response.status)
+    return await response.content.readany()
+
+
+async def _before(until: float, step: Awaitable[_T]) -> _T:
+    return await asyncio.wait_for(step, max(0.0, until - time.perf_counter()))
+
+
+class OutgoingRequest:
+    """A request as it is sent to one server.
+
+    Attributes:
+        method: the HTTP method.
+        target: path and query, as the caller wrote them.
+        headers: the headers, complete but for the framing.
+        body: the body.
+    """
+
+    __slots__ = ("body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return the HTTP client of a gateway: it leaves bodies as they are, keeps no cookies, and uses no proxy."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=32768,
+        max_field_size=32768,
+        trust_env=False,
+    )

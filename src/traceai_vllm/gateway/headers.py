@@ -1,0 +1,80 @@
+"""Which headers pass the gateway. Hop-by-hop ones (RFC 9110, 7.6.1) end here, and so does all framing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# Written anew for the connection to the server: its host, the length of what is really sent, and an expectation that
+# the gateway has met already by reading the body.
+_REWRITTEN = frozenset({b"host", b"content-length", b"expect"})
+
+
+def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the headers of a request to a server.
+
+    Args:
+        raw: the caller's headers, names in lower case.
+        replaced: headers that the gateway sets, names in lower case; the caller's of that name are left out. An empty
+            value leaves the header out altogether.
+    """
+    pairs = list(raw)
+    dropped = _HOP_BY_HOP | _REWRITTEN | _named_by_connection(pairs)
+    kept = []
+    for name, value in pairs:
+        text = name.decode("latin-1")
+        if name not in dropped and text not in replaced:
+            kept.append((text, _text(value)))
+    kept += [(name, value) for name, value in replaced.items() if value]
+    return kept
+
+
+def response_headers(raw: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a server's answer that go on to the user; ``content-length`` does, as the body does."""
+    pairs = [(name.lower(), value) for name, value in raw]
+    dropped = _HOP_BY_HOP | _named_by_connection(pairs)
+    return [(name, value) for name, value in pairs if name not in dropped]
+
+
+def header(raw: RawHeaders, name: bytes) -> str | None:
+    """Return the first value of a header, or None."""
+    for key, value in raw:
+        if key == name:
+            return _text(value)
+    return None
+
+
+def visible(text: str | None, max_length: int = 128) -> str | None:
+    """Return a text that is safe to send on as a header and to keep in a span; None when it is not."""
+    if text and len(text) <= max_length and text.isascii() and text.isprintable() and " " not in text:
+        return text
+    return None
+
+
+def _named_by_connection(pairs: RawHeaders) -> frozenset[bytes]:
+    named = [value for name, value in pairs if name == b"connection"]
+    return frozenset(token.strip().lower() for value in named for token in value.split(b","))
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -1,0 +1,27 @@
+"""Attribute names that only the gateway writes; the shared ones are in :mod:`traceai_vllm.telemetry.semconv`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAIR_ID: Final = "traceai.pair.id"
+PAIR_ARM: Final = "traceai.pair.arm"
+PAIR_OUTCOME: Final = "traceai.pair.outcome"
+PAIR_DROP_REASON: Final = "traceai.pair.drop_reason"
+PAIR_PROMPT_HASH: Final = "traceai.pair.prompt_hash"
+PAIR_DIFFERING_FIELDS: Final = "traceai.pair.differing_fields"
+PAIR_SAME_ANSWER: Final = "traceai.pair.same_answer"
+
+REQUEST_ID: Final = "traceai.request.id"
+MODE: Final = "traceai.gateway.mode"
+SERVED_BY: Final = "traceai.gateway.served_by"
+FALLBACK: Final = "traceai.gateway.fallback"
+INTENT: Final = "traceai.route.intent"
+RISK: Final = "traceai.route.risk"
+
+CHUNKS: Final = "traceai.response.chunks"
+BYTES: Final = "traceai.response.bytes"
+GAP_P50: Final = "traceai.response.token_gap.p50"
+GAP_P99: Final = "traceai.response.token_gap.p99"
+GAP_MAX: Final = "traceai.response.token_gap.max"
+TOOL_NAMES: Final = "traceai.response.tool_names"

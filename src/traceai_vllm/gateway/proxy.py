@@ -1,0 +1,250 @@
+"""Answers one user: finds the route, asks a server, passes the answer on, and offers the request to the mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.gateway import books, names
+from traceai_vllm.gateway.answers import DIALECTS
+from traceai_vllm.gateway.auth import admitted
+from traceai_vllm.gateway.body import Body
+from traceai_vllm.gateway.call import BASELINE, Arm, Call, tags_of
+from traceai_vllm.gateway.config import Mode
+from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
+from traceai_vllm.gateway.headers import header, visible
+from traceai_vllm.gateway.mirror import DISCONNECTED, Copy, Pair
+from traceai_vllm.gateway.routing import candidate_answers, find_route, fits_candidate
+from traceai_vllm.gateway.sampling import chosen
+from traceai_vllm.gateway.user import Rejected, User, read_body
+from traceai_vllm.guard import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from opentelemetry.trace import Span
+
+    from traceai_vllm.gateway.config import Serving
+    from traceai_vllm.gateway.exchange import Exchange
+    from traceai_vllm.gateway.runtime import Runtime
+    from traceai_vllm.gateway.user import Receive, Send
+
+    Scope = MutableMapping[str, Any]
+
+SERVER_TOOLS = "server_tools"
+BACKGROUND = "background"
+UNREADABLE = "unreadable_body"
+PROMPT_TOO_LONG = "prompt_too_long"
+CIRCUIT_OPEN = "circuit_open"
+
+_MIRROR = Guard("offering a request to the mirror")
+_SPAN = Guard("the spans of a request")
+
+
+class Proxy:
+    """The ASGI endpoint behind every path that the gateway serves.
+
+    Args:
+        runtime: what all requests share.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        self._runtime.start()
+        start_ns = time.time_ns()
+        user = User(receive, send)
+        try:
+            call = await self._read(scope, receive)
+            user.watch()
+            if call.path in DIALECTS:
+                await _Request(self._runtime, call, user, start_ns).serve()
+            else:
+                await self._pass(call, user)
+        except Rejected as rejected:
+            await user.answer(rejected.status, rejected.kind, rejected.message)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not user.gone:  # the process ends
+                raise
+        finally:
+            user.unwatch()
+
+    async def _read(self, scope: Scope, receive: Receive) -> Call:
+        config = self._runtime.config
+        headers = list(scope["headers"])
+        if not admitted(headers, config):
+            raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
+        body = Body(await read_body(receive, headers, config.limits))
+        path = scope["path"]
+        route = find_route(config.routes, path, headers, body) if path in DIALECTS else config.routes[0]
+        if route is None:
+            raise Rejected(404, "not_found", "no route is for this request; ask for another model")
+        query = scope["query_string"].decode("latin-1")
+        return Call(
+            id=visible(header(headers, b"x-request-id")) or uuid.uuid4().hex,
+            method=scope["method"],
+            path=path,
+            target=f"{path}?{query}" if query else path,
+            headers=headers,
+            body=body,
+            route=route,
+            tags=tags_of(route, headers, config.trust_callers),
+            keep_credentials=config.keys_env is None,
+        )
+
+    async def _pass(self, call: Call, user: User) -> None:
+        """Ask the first route's baseline for what is no model's answer: the list of models, health."""
+        runtime = self._runtime
+        server = runtime.config.servers[call.route.baseline]
+        arm = Arm(call, BASELINE, server, body=call.body, budget=runtime.budget)
+        record = await arm.run(runtime.session, runtime.silent, user)
+        await _finish(user, record)
+
+
+class _Request:
+    """One request that a model answers, from its arrival to its spans."""
+
+    def __init__(self, runtime: Runtime, call: Call, user: User, start_ns: int) -> None:
+        self._runtime = runtime
+        self._config = runtime.config
+        self._serving: Serving = runtime.serving(call.route)
+        self._call = call
+        self._user = user
+        self._start_ns = start_ns
+        self._arm: Arm | None = None
+        self._pair: Pair | None = None
+        self._span: Span | None = None
+        self._served_by = call.route.baseline
+        self._fallback: str | None = None
+
+    async def serve(self) -> None:
+        """Answer the user; whatever becomes of that, spans end and the mirror hears of it."""
+        candidate_serves = candidate_answers(self._serving, self._call, self._config.mirror.salt)
+        with _MIRROR:
+            self._sample(candidate_serves)
+        self._span = self._runtime.spans.start_call(self._call, self._start_ns)
+        trace_id = self._span.get_span_context().trace_id
+        self._user.extra_headers = [(b"x-trace-id", f"{trace_id:032x}".encode())]
+        if self._pair is not None:
+            with _MIRROR:
+                self._offer_copies(self._pair)
+        try:
+            record = await self._ask(candidate_serves)
+            await _finish(self._user, record)
+        finally:
+            self._user.unwatch()
+            self._ended()
+
+    async def _ask(self, candidate_serves: bool) -> Exchange:
+        if candidate_serves:
+            record = await self._ask_candidate()
+            if record is not None:
+                return record
+        return await self._run(BASELINE, self._call.route.baseline)
+
+    async def _ask_candidate(self) -> Exchange | None:
+        """Return the candidate's exchange; None when the baseline is to answer, because nothing has been sent yet."""
+        name = self._call.route.candidate or ""
+        breaker = self._runtime.breaker(name)
+        if not breaker.allows():
+            self._fallback = CIRCUIT_OPEN
+            return None
+        record = await self._run(books.CANDIDATE, name, self._config.servers[name].first_byte_timeout_s)
+        breaker.note(record.error is not None)
+        if record.error is None or self._user.status:
+            return record
+        self._fallback = record.error
+        self._end_arm()
+        return None
+
+    async def _run(self, arm_name: str, server: str, first_byte_timeout_s: float | None = None) -> Exchange:
+        runtime, call = self._runtime, self._call
+        self._arm = arm = Arm(call, arm_name, self._config.servers[server], body=call.body, budget=runtime.budget)
+        self._served_by = server
+        return await arm.run(runtime.session, runtime.spans, self._user, first_byte_timeout_s=first_byte_timeout_s)
+
+    def _end_arm(self) -> None:
+        if self._arm is not None:
+            with _SPAN:
+                self._runtime.spans.end_arm(self._arm, {})
+            self._arm.release()
+
+    def _sample(self, candidate_serves: bool) -> None:
+        route, call = self._call.route, self._call
+        mirrored = self._serving.mode is not Mode.BASELINE and route.candidate is not None and not candidate_serves
+        if mirrored and chosen(call.id, route.sampling_rate, self._config.mirror.salt):
+            self._pair = Pair()
+            call.pair_id = uuid.uuid4().hex
+
+    def _offer_copies(self, pair: Pair) -> None:
+        call, route, limits = self._call, self._call.route, self._config.mirror
+        decile = self._runtime.deciles(route.name, call.body.prompt_bytes)
+        self._offer(pair, books.CANDIDATE, route.candidate or "", decile)
+        if chosen(call.id, route.noise_floor, limits.salt + ":noise"):
+            self._offer(pair, books.REPEAT, route.baseline, decile)
+
+    def _offer(self, pair: Pair, target: str, server: str, decile: str) -> None:
+        call, limits = self._call, self._config.mirror
+        ticket = self._runtime.books.sample(call.route.name, target, decile)
+        reason = _cannot_be_copied(call)
+        if reason is not None:
+            ticket.settle(books.DROPPED, reason)
+            return
+        arm = Arm(
+            call,
+            target,
+            self._config.servers[server],
+            body=call.body.without(limits.strip_fields),
+            budget=self._runtime.budget,
+            strip_headers=limits.strip_headers,
+        )
+        self._runtime.mirror.offer(pair, Copy(arm, ticket))
+
+    def _ended(self) -> None:
+        end_ns = time.time_ns()
+        arm = self._arm
+        error = arm.record.error if arm is not None and arm.record is not None else None
+        with _SPAN:
+            if arm is not None:
+                self._runtime.spans.end_arm(arm, {})
+            if self._span is not None:
+                more = {names.MODE: self._serving.mode.value, names.SERVED_BY: self._served_by}
+                if self._fallback is not None:
+                    more[names.FALLBACK] = self._fallback
+                error = CANCELLED if self._user.gone else error
+                self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
+        if self._pair is not None:
+            with _MIRROR:
+                self._runtime.mirror.primary_ended(self._pair, arm, DISCONNECTED if self._user.gone else None)
+        elif arm is not None:
+            arm.release()
+
+
+def _cannot_be_copied(call: Call) -> str | None:
+    """Return why a request cannot be mirrored: a copy would do something, or would not be the same request."""
+    if not call.body.fields:
+        return UNREADABLE
+    if call.body.runs_server_tools():
+        return SERVER_TOOLS
+    if call.body.get("background") is True:
+        return BACKGROUND
+    if not fits_candidate(call):
+        return PROMPT_TOO_LONG
+    return None
+
+
+async def _finish(user: User, record: Exchange) -> None:
+    """End the user's answer as the server's has ended."""
+    broken = record.error is not None and not record.error.isdecimal()
+    if not broken:
+        await user.finish()
+    elif not user.status:
+        status = 504 if record.error == TIMEOUT else 502
+        await user.answer(status, "upstream_error", f"the model's server did not answer ({record.error})")
+    # Else the answer broke off. It must not look complete: without its end, the connection is closed on the user.

@@ -1,0 +1,164 @@
+"""What all requests of a gateway share: configuration and decision in force, HTTP client, mirror, books, budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import NoOpTracerProvider
+
+from traceai_vllm.gateway.books import Books
+from traceai_vllm.gateway.breaker import Breaker
+from traceai_vllm.gateway.budget import Budget
+from traceai_vllm.gateway.config_file import ConfigError, load_config
+from traceai_vllm.gateway.deciles import Deciles
+from traceai_vllm.gateway.decision import Decision, DecisionError, read_decision
+from traceai_vllm.gateway.exchange import new_session
+from traceai_vllm.gateway.measures import observe
+from traceai_vllm.gateway.mirror import Mirror
+from traceai_vllm.gateway.spans import Spans
+from traceai_vllm.gateway.watch import watch
+
+if TYPE_CHECKING:
+    import os
+
+    import aiohttp
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from traceai_vllm.gateway.config import GatewayConfig, MirrorLimits, Route, Serving
+
+_log = logging.getLogger("traceai_vllm.gateway")
+
+# Read when the process starts; a change of these needs a restart.
+_FIXED = ("listen", "admin", "books", "trust_callers", "decision_file")
+
+
+class Runtime:
+    """The state of a gateway.
+
+    Args:
+        config: the configuration at the start.
+        path: the file that it came from, to be watched; None: it stays as it is.
+        tracer_provider: where spans go; the global provider when None.
+        meter_provider: where the books are reported as metrics; the global provider when None.
+
+    Attributes:
+        config: the configuration in force; requests under way keep the one that they began with.
+        config_error: why the newest file is not in force; None when it is.
+        decision: the decision in force; None when there is none.
+        decision_error: why there is none; None when there is, or when no file is configured.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self.config = config
+        self.config_error: str | None = None
+        self.decision: Decision | None = None
+        self.decision_error: str | None = None
+        self.books = Books(config.books)
+        self.budget = Budget(config.mirror.max_bytes)
+        self.spans = Spans(tracer_provider, trust_callers=config.trust_callers)
+        self.silent = Spans(NoOpTracerProvider(), trust_callers=False)
+        self._path = None if path is None else Path(path)
+        self._breakers: dict[str, Breaker] = {}
+        self._deciles: dict[str, Deciles] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._mirror: Mirror | None = None
+        observe(self, meter_provider)
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The HTTP client."""
+        assert self._session is not None
+        return self._session
+
+    @property
+    def mirror(self) -> Mirror:
+        """The mirror."""
+        assert self._mirror is not None
+        return self._mirror
+
+    @property
+    def started(self) -> bool:
+        """Whether it is running."""
+        return self._session is not None
+
+    def start(self) -> None:
+        """Start what needs the event loop; once, and by the first request at the latest."""
+        if self._session is not None:
+            return
+        self._session = new_session()
+        self._mirror = Mirror(self._mirror_limits, self._session, self.spans)
+        loop = asyncio.get_running_loop()
+        if self._path is not None:
+            self._tasks.append(loop.create_task(watch(self._path, self.reload)))
+        if self.config.decision_file is not None:
+            self.decide()
+            self._tasks.append(loop.create_task(watch(Path(self.config.decision_file), self.decide)))
+
+    async def close(self) -> None:
+        """Book what is under way as dropped, and give everything back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._mirror is not None:
+            await self._mirror.close()
+        if self._session is not None:
+            await self._session.close()
+        self.books.close()
+
+    def serving(self, route: Route) -> Serving:
+        """Return who answers the users of a route now."""
+        if self.decision is None:
+            return route
+        return self.decision.routes.get(route.name, route)
+
+    def breaker(self, server: str) -> Breaker:
+        """Return the circuit breaker of a server."""
+        return self._breakers.setdefault(server, Breaker())
+
+    def deciles(self, route: str, length: int) -> str:
+        """Return the decile of a prompt's length among the route's recent ones."""
+        return self._deciles.setdefault(route, Deciles())(length)
+
+    def reload(self) -> None:
+        """Take the configuration file into force, all of it or nothing."""
+        assert self._path is not None
+        try:
+            config = load_config(self._path)
+        except ConfigError as error:
+            self.config_error = str(error)
+            _log.error("The new configuration is not used, the old one stays in force:\n%s", error)
+            return
+        changed = [name for name in _FIXED if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            _log.warning("%s: restart the gateway for the new %s", self._path, ", ".join(changed))
+        self.config, self.config_error = config, None
+        self.budget.limit = config.mirror.max_bytes
+        _log.info("%s is in force", self._path)
+
+    def decide(self) -> None:
+        """Take the decision file into force; without a good one, the baseline answers."""
+        path = Path(self.config.decision_file or "")
+        try:
+            self.decision, self.decision_error = read_decision(path), None
+        except DecisionError as error:
+            self.decision, self.decision_error = None, str(error)
+            _log.error("There is no decision to obey, so the baseline answers on every route: %s", error)
+            return
+        _log.info("Decision %r of %s is in force", self.decision.id, path)
+        for name in self.decision.routes.keys() - {route.name for route in self.config.routes}:
+            _log.warning("%s names the route %r, which is not in the configuration", path, name)
+
+    def _mirror_limits(self) -> MirrorLimits:
+        return self.config.mirror

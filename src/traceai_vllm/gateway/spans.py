@@ -1,0 +1,229 @@
+"""The gateway's spans: SERVER for the user's request, CLIENT below it for each arm, all in one trace."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from traceai_vllm.gateway import names
+from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.spans import error_status
+from traceai_vllm.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, TracerProvider
+
+    from traceai_vllm.gateway.answers import Answer
+    from traceai_vllm.gateway.call import Arm, Call
+    from traceai_vllm.gateway.config import Server
+    from traceai_vllm.gateway.exchange import Exchange
+
+    Attributes = dict[str, Any]
+
+_SCOPE = "traceai_vllm.gateway"
+_propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+_CARRIED = (b"traceparent", b"tracestate", b"baggage")
+
+# Sampling parameters of all dialects to the attributes of the conventions, with the type that these have.
+_PARAMETERS: dict[str, tuple[str, type]] = {
+    "temperature": (semconv.REQUEST_TEMPERATURE, float),
+    "top_p": (semconv.REQUEST_TOP_P, float),
+    "top_k": (semconv.REQUEST_TOP_K, float),
+    "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, float),
+    "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, float),
+    "seed": (semconv.REQUEST_SEED, int),
+    "max_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, int),
+    "n": (semconv.REQUEST_CHOICE_COUNT, int),
+    "dimensions": (semconv.EMBEDDINGS_DIMENSION_COUNT, int),
+}
+
+
+class Spans:
+    """Makes the gateway's spans.
+
+    Args:
+        tracer_provider: where they go; the global provider when None.
+        trust_callers: whether a caller's trace context is continued.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None, *, trust_callers: bool) -> None:
+        self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
+        self._trust_callers = trust_callers
+
+    def start_call(self, call: Call, start_ns: int) -> Span:
+        """Start the SERVER span of a user's request, and put it into the call's context."""
+        parent = self._caller_context(call)
+        attributes: Attributes = {
+            "http.request.method": call.method,
+            "http.route": call.path,
+            "url.path": call.path,
+            "url.scheme": "http",
+            semconv.OPERATION_NAME: call.operation,
+            names.REQUEST_ID: call.id,
+            names.RISK: call.route.risk.value,
+            **call.tags,
+        }
+        _put(attributes, names.INTENT, call.route.intent)
+        _put(attributes, names.PAIR_ID, call.pair_id)
+        span = self._tracer.start_span(
+            f"{call.method} {call.path}", parent, SpanKind.SERVER, attributes, start_time=start_ns
+        )
+        call.context = trace.set_span_in_context(span, parent)
+        return span
+
+    def end_call(self, span: Span, status: int, end_ns: int, error: str | None, more: Attributes) -> None:
+        """End the SERVER span.
+
+        Args:
+            span: the span.
+            status: the HTTP status that the user got; 0 for none.
+            end_ns: when the user had the last byte.
+            error: why the user has no whole answer; None when he has.
+            more: further attributes; None values are left out.
+        """
+        if span.is_recording():
+            error = error or (str(status) if status >= 500 else None)
+            attributes = {key: value for key, value in more.items() if value is not None}
+            if status:
+                attributes["http.response.status_code"] = status
+            if error is not None:
+                attributes[semconv.ERROR_TYPE] = error
+                span.set_status(error_status(error, None))
+            span.set_attributes(attributes)
+        span.end(end_ns)
+
+    def start_arm(self, arm: Arm, start_ns: int) -> Span:
+        """Start the CLIENT span of an arm. What takes time to find out is added when it ends."""
+        model = arm.body.text("model")
+        return self._tracer.start_span(
+            f"{arm.call.operation} {model}" if model else arm.call.operation,
+            arm.call.context,
+            SpanKind.CLIENT,
+            {semconv.OPERATION_NAME: arm.call.operation, semconv.PROVIDER_NAME: semconv.PROVIDER},
+            start_time=start_ns,
+        )
+
+    def context_of(self, arm: Arm, span: Span) -> Context:
+        """Return the context in which a server's own spans are children of an arm's span."""
+        return trace.set_span_in_context(span, arm.call.context)
+
+    def end_arm(self, arm: Arm, more: Attributes) -> None:
+        """End the CLIENT span of an arm; it is done once, however often it is called.
+
+        Args:
+            arm: the arm; without a span nothing is done.
+            more: further attributes; None values are left out.
+        """
+        span, record = arm.span, arm.record
+        if span is None or record is None:
+            return
+        arm.span = None
+        if span.is_recording():
+            span.set_attributes(arm_attributes(arm, record))
+            span.set_attributes({key: value for key, value in more.items() if value is not None})
+            failure = record.failure()
+            if failure is not None:
+                span.set_attribute(semconv.ERROR_TYPE, failure)
+                span.set_status(error_status(failure, None))
+        span.end(record.end_ns)
+
+    def _caller_context(self, call: Call) -> Context:
+        if not self._trust_callers:
+            return Context()
+        carrier: dict[str, str] = {}
+        for name, value in call.headers:
+            if name in _CARRIED:
+                carrier.setdefault(name.decode(), value.decode("latin-1"))
+        return _propagator.extract(carrier, Context()) if carrier else Context()
+
+
+def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
+    """Return the attributes of an arm whose exchange has ended."""
+    attributes: Attributes = {**_server_attributes(arm.server), **arm.call.tags, **_request_attributes(arm)}
+    if record.status:
+        attributes["http.response.status_code"] = record.status
+    attributes[names.CHUNKS] = record.pieces
+    attributes[names.BYTES] = record.length
+    attributes[semconv.LATENCY_E2E] = record.ended - record.started
+    if record.first_byte is not None:
+        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = record.first_byte - record.started
+    if record.captured and record.status and record.status < 400:
+        attributes.update(_answer_attributes(record.answer(), record.started))
+    return attributes
+
+
+def _server_attributes(server: Server) -> Attributes:
+    parts = urlsplit(server.url)
+    attributes: Attributes = {"server.address": parts.hostname}
+    _put(attributes, "server.port", parts.port)
+    _put(attributes, semconv.MODEL_VARIANT, server.model_variant)
+    _put(attributes, semconv.QUANTIZATION_FORMAT, server.quantization_format)
+    return attributes
+
+
+def _request_attributes(arm: Arm) -> Attributes:
+    body = arm.body
+    attributes: Attributes = {}
+    _put(attributes, semconv.REQUEST_MODEL, body.text("model"))
+    if body.stream:
+        attributes[semconv.REQUEST_STREAM] = True
+    for name, value in body.sampling_parameters().items():
+        key, kind = _PARAMETERS.get(name, ("", float))
+        if key and isinstance(value, (int, float)) and not isinstance(value, bool):
+            attributes[key] = kind(value)
+    stop = body.get("stop") or body.get("stop_sequences")
+    if stop:
+        attributes[semconv.REQUEST_STOP_SEQUENCES] = [stop] if isinstance(stop, str) else [str(text) for text in stop]
+    if arm.call.pair_id is not None:
+        attributes[names.PAIR_ID] = arm.call.pair_id
+        attributes[names.PAIR_ARM] = arm.name
+        attributes[names.PAIR_PROMPT_HASH] = body.prompt_hash()
+    return attributes
+
+
+def _answer_attributes(answer: Answer, started: float) -> Attributes:
+    attributes: Attributes = {}
+    _put(attributes, semconv.RESPONSE_ID, answer.id)
+    _put(attributes, semconv.RESPONSE_MODEL, answer.model)
+    _put(attributes, semconv.RESPONSE_FINISH_REASONS, answer.finish_reasons or None)
+    for key, count in (
+        (semconv.USAGE_INPUT_TOKENS, answer.input_tokens),
+        (semconv.LLM_TOKEN_COUNT_PROMPT, answer.input_tokens),
+        (semconv.USAGE_OUTPUT_TOKENS, answer.output_tokens),
+        (semconv.LLM_TOKEN_COUNT_COMPLETION, answer.output_tokens),
+        (semconv.USAGE_CACHE_READ_INPUT_TOKENS, answer.cached_tokens),
+    ):
+        _put(attributes, key, count)
+    if answer.input_tokens is not None and answer.output_tokens is not None:
+        attributes[semconv.LLM_TOKEN_COUNT_TOTAL] = answer.input_tokens + answer.output_tokens
+    tools = [call.name for _, choice in sorted(answer.choices.items()) for call in choice.tool_calls.values()]
+    _put(attributes, names.TOOL_NAMES, tools or None)
+    attributes.update(_stream_times(answer.content_times, started))
+    return attributes
+
+
+def _stream_times(times: list[float], started: float) -> Attributes:
+    if not times:
+        return {}
+    attributes = {semconv.LATENCY_TIME_TO_FIRST_TOKEN: times[0] - started}
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    if gaps:
+        attributes[names.GAP_P50] = gaps[len(gaps) // 2]
+        attributes[names.GAP_P99] = gaps[len(gaps) * 99 // 100]
+        attributes[names.GAP_MAX] = gaps[-1]
+    return attributes
+
+
+def _put(attributes: Attributes, key: str, value: Any) -> None:
+    if value is not None:
+        attributes[key] = value

@@ -1,0 +1,165 @@
+"""The user's side of a request, in ASGI terms: reading the body, writing the answer, noticing that the user is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.gateway.exchange import ClientGone
+from traceai_vllm.gateway.headers import header
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from traceai_vllm.gateway.config import Limits
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Headers = list[tuple[bytes, bytes]]
+
+
+class Rejected(Exception):
+    """A request that the gateway itself answers.
+
+    Args:
+        status: the HTTP status.
+        kind: the error's type, for programs.
+        message: the error's message, for people; it never repeats what the caller sent.
+    """
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Rejected: it is too long, or takes too long.
+        ClientGone: the user hung up.
+    """
+    announced = header(headers, b"content-length")
+    if announced is not None and announced.isdecimal() and int(announced) > limits.max_body_bytes:
+        raise _too_long(limits)
+    message = await _first_message(receive, limits)
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limits.max_body_bytes:
+            raise _too_long(limits)
+        return body
+    try:
+        return await asyncio.wait_for(_rest(receive, message["body"], limits), limits.body_timeout_s)
+    except asyncio.TimeoutError:
+        raise _too_slow(limits) from None
+
+
+async def _first_message(receive: Receive, limits: Limits) -> Message:
+    try:
+        # Most bodies are there at once; then this is all, without a task of its own.
+        message = await asyncio.wait_for(receive(), limits.body_timeout_s)
+    except asyncio.TimeoutError:
+        raise _too_slow(limits) from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+async def _rest(receive: Receive, first: bytes, limits: Limits) -> bytes:
+    pieces, length = [first], len(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        pieces.append(message.get("body", b""))
+        length += len(pieces[-1])
+        if length > limits.max_body_bytes:
+            raise _too_long(limits)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+def _too_long(limits: Limits) -> Rejected:
+    return Rejected(413, "request_too_large", f"the body may have {limits.max_body_bytes} bytes")
+
+
+def _too_slow(limits: Limits) -> Rejected:
+    return Rejected(408, "request_timeout", f"the body did not arrive within {limits.body_timeout_s:g} s")
+
+
+class User:
+    """Takes the answer to the user; a sink of :func:`~traceai_vllm.gateway.exchange.exchange`.
+
+    Args:
+        receive: ASGI's, after the body has been read.
+        send: ASGI's.
+
+    Attributes:
+        status: the status that was sent; 0 before that.
+        gone: whether the user hung up.
+    """
+
+    __slots__ = ("_receive", "_send", "_task", "_watcher", "extra_headers", "gone", "status")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.extra_headers: Headers = []
+        self.status = 0
+        self.gone = False
+
+    def watch(self) -> None:
+        """Cancel the current task when the user hangs up, until :meth:`unwatch`."""
+        self._task = asyncio.current_task()
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_disconnect())
+
+    def unwatch(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send status and headers."""
+        named = {name for name, _ in self.extra_headers}
+        kept = [pair for pair in headers if pair[0] not in named]
+        self.status = status
+        await self._deliver({"type": "http.response.start", "status": status, "headers": kept + self.extra_headers})
+
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        await self._deliver({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def finish(self) -> None:
+        """Send the end of the body."""
+        # The server says "disconnected" when the answer is complete: that is not the user hanging up.
+        self.unwatch()
+        await self._deliver({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def answer(self, status: int, kind: str, message: str) -> None:
+        """Send an error of the gateway's own, in the form that OpenAI's clients read."""
+        body = json.dumps({"error": {"message": f"gateway: {message}", "type": kind, "code": status}}).encode()
+        length = str(len(body)).encode()
+        await self.start(status, [(b"content-type", b"application/json"), (b"content-length", length)])
+        await self.send(body)
+        await self.finish()
+
+    async def _deliver(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            self.gone = True
+            raise ClientGone from None
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._task is not None:
+            self._task.cancel()
