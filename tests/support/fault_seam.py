@@ -22,7 +22,7 @@ HOOKS = frozenset(
         "engine.serving.handle.<locals>.hook",
         "server.fastapi.build_middleware_stack",
         "server.fastapi.call",
-        "server.fastapi.instrument_app",
+        "server.fastapi.middleware_init",
     }
 )
 # What makes them, when vLLM is patched.

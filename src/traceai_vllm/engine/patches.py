@@ -77,7 +77,7 @@ _LLM = "vllm.entrypoints.llm", "LLM"
 # In the worker's process; at another place before 0.10, where the memory of weights and KV cache then stays unknown.
 _WORKER = "vllm.v1.worker.worker_base", "WorkerWrapperBase"
 _FASTAPI = "fastapi.applications", "FastAPI"
-_instrument_app = _wrapping(fastapi.instrument_app)
+_middleware_init = _wrapping(fastapi.middleware_init)
 
 _ADD_REQUEST = Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True)
 PATCHES: tuple[Patch, ...] = (
@@ -98,7 +98,7 @@ PATCHES: tuple[Patch, ...] = (
     *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),
     Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack)),
     Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
-    Patch("opentelemetry.instrumentation.fastapi", "FastAPIInstrumentor", "instrument_app", _instrument_app),
+    Patch("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware", "__init__", _middleware_init),
 )
 
 

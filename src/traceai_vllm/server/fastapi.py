@@ -8,6 +8,7 @@ before the first request.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import string
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("traceai_vllm")
 _APP = Guard("instrumenting a FastAPI application")
-_DEFAULTS = Guard("the settings of OpenTelemetry's FastAPI instrumentation")
+_DEFAULTS = Guard("the settings of OpenTelemetry's ASGI instrumentation")
 _HIDE = Guard("what is kept from OpenTelemetry's middleware")
 _UNDO = Guard("giving a FastAPI application its middleware back")
 
@@ -43,13 +44,23 @@ def build_middleware_stack(wrapped: Any, app: Any, args: Any, kwargs: Any) -> An
     before = vars(app).get("build_middleware_stack")
     with _APP:
         if callers.current() is not None:
-            if not any(middleware.cls is CallerMiddleware for middleware in app.user_middleware):
-                app.add_middleware(CallerMiddleware)
+            _add_middleware(app)
             if not getattr(app, "_is_instrumented_by_opentelemetry", False):
                 _instrument(app)
     # The instrumentation puts a function of its own over this one, which comes back here.
     theirs = vars(app).get("build_middleware_stack")
     return wrapped(*args, **kwargs) if theirs is before else theirs()
+
+
+def _add_middleware(app: Any) -> None:
+    from starlette.middleware import Middleware
+
+    classes = [middleware.cls for middleware in app.user_middleware]
+    if CallerMiddleware not in classes:
+        # Outermost, but for OpenTelemetry's: releases before 0.53b0 put it here when the application is made.
+        names = [getattr(middleware, "__name__", "") for middleware in classes]
+        place = names.index("OpenTelemetryMiddleware") + 1 if "OpenTelemetryMiddleware" in names else 0
+        app.user_middleware.insert(place, Middleware(CallerMiddleware))
 
 
 def _instrument(app: Any) -> None:
@@ -67,19 +78,27 @@ def _instrument(app: Any) -> None:
     _instrumented.add(app)
 
 
-def instrument_app(wrapped: Any, owner: Any, args: Any, kwargs: Any) -> Any:
-    """Hook on ``FastAPIInstrumentor.instrument_app``: no span per chunk, none for health checks, unless asked for.
+def middleware_init(wrapped: Any, middleware: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``OpenTelemetryMiddleware.__init__``: no span per chunk, none for health checks, unless asked for.
 
-    ``opentelemetry-instrument`` calls it for every application, and has no variable for the first.
+    ``opentelemetry-instrument`` has no variable for the first. Releases before 0.49b0 do not have the setting at all.
     """
     with _DEFAULTS:
+        from opentelemetry.util.http import parse_excluded_urls
+
         reader = callers.current()
+        known = inspect.signature(wrapped).parameters
         if reader is not None:
-            if kwargs.get("exclude_spans") is None:
+            if "exclude_spans" in known and kwargs.get("exclude_spans") is None:
                 kwargs = {**kwargs, "exclude_spans": ["receive", "send"]}
-            if kwargs.get("excluded_urls") is None:
-                kwargs = {**kwargs, "excluded_urls": reader.options.excluded_urls}
+            if _names_none(kwargs.get("excluded_urls")) and len(args) < 2:
+                kwargs = {**kwargs, "excluded_urls": parse_excluded_urls(reader.options.excluded_urls)}
     return wrapped(*args, **kwargs)
+
+
+def _names_none(excluded_urls: Any) -> bool:
+    # The FastAPI instrumentation hands over the ExcludeList that it made of the environment, which may be empty.
+    return not getattr(excluded_urls, "_excluded_urls", excluded_urls)
 
 
 def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:

@@ -6,11 +6,12 @@ counted, so that no caller can grow the number of time series without bound.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.metrics import CallbackOptions, NoOpMeter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
 
 from traceai_vllm import guard
 from traceai_vllm.telemetry import semconv
@@ -19,11 +20,13 @@ from traceai_vllm.telemetry.tags import tags_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opentelemetry.metrics import Histogram, Meter
+    from opentelemetry.metrics import Histogram
     from opentelemetry.trace import Span
 
     from traceai_vllm.record import RequestRecord
 
+# opentelemetry-api 1.30 and later; before, a histogram has the SDK's own buckets.
+_TAKES_BOUNDARIES = "explicit_bucket_boundaries_advisory" in inspect.signature(Meter.create_histogram).parameters
 MAX_VALUES_PER_DIMENSION = 100
 OTHER = "other"
 
@@ -137,9 +140,7 @@ def _internal_errors(options: CallbackOptions) -> Iterable[Observation]:
 
 
 def _histogram(meter: Meter, metric: semconv.Metric) -> Histogram:
-    return meter.create_histogram(
-        metric.name,
-        unit=metric.unit,
-        description=metric.meaning,
-        explicit_bucket_boundaries_advisory=list(metric.boundaries),
-    )
+    settings: dict[str, Any] = {"unit": metric.unit, "description": metric.meaning}
+    if _TAKES_BOUNDARIES:
+        settings["explicit_bucket_boundaries_advisory"] = list(metric.boundaries)
+    return meter.create_histogram(metric.name, **settings)
