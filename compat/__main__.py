@@ -55,7 +55,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--versions", default="", help="versions or minor versions, with commas; all when not given")
     parser.add_argument("--jobs", type=int, default=2, help="how many versions at a time, at source level")
     parser.add_argument("--keep", action="store_true", help="keep the environments of engines (6 GB each)")
-    parser.add_argument("--through", default="", help="start each engine through this command, such as 'flock FILE'")
     parser.add_argument("--dry-run", action="store_true", help="leave docs/compatibility.* as they are")
     return parser.parse_args()
 
@@ -91,7 +90,7 @@ def _engine(chosen: tuple[versions.Release, ...], options: argparse.Namespace) -
     results: dict[str, Result] = {}
     for number, release in enumerate(chosen, start=1):
         print(f"{number:3}/{len(chosen)}  vLLM {release.version}, torch {release.torch}", flush=True)
-        outcome = engines.result(release, CACHE, keep=options.keep, through=options.through)
+        outcome = engines.result(release, CACHE, keep=options.keep)
         results[release.version] = {**report.stamp(release), **outcome}
         if not options.dry_run:  # one by one: it takes long, and may be interrupted
             report.write(RESULTS, PAGE, "engine", results)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,21 +34,20 @@ _UNWANTED = (
     "torchcodec",
 )  # built for another torch; transformers breaks on importing them
 _INSTALL_TIMEOUT_S = 1500
-_PART_TIMEOUT_S = 420
+_PART_TIMEOUT_S = 240
 
 
 class EngineError(Exception):
     """An environment could not be made; the message says why."""
 
 
-def result(release: Release, cache: Path, *, keep: bool, through: str = "") -> dict[str, Any]:
+def result(release: Release, cache: Path, *, keep: bool) -> dict[str, Any]:
     """Make the environment, run every part, and return what came of it.
 
     Args:
         release: the version, with its torch.
         cache: where environments, models and sources are.
         keep: leave the environment where it is.
-        through: a command that each engine is started through, such as ``flock FILE``.
     """
     started = time.monotonic()
     folder = cache / "engines" / release.version
@@ -59,7 +58,7 @@ def result(release: Release, cache: Path, *, keep: bool, through: str = "") -> d
         model = prepare_model(cache)
         for part in PARTS:
             print(f"         {part}", flush=True)
-            outcome["scenarios"].update(run_part(python, model, part, through))
+            outcome["scenarios"].update(run_part(python, model, part))
     except (EngineError, WheelError) as error:
         outcome["crashed"] = str(error)
     finally:
@@ -152,7 +151,7 @@ def _versions(python: Path) -> dict[str, str]:
     return dict(json.loads(done.stdout))
 
 
-def run_part(python: Path, model: Path, part: str, through: str) -> dict[str, str | None]:
+def run_part(python: Path, model: Path, part: str) -> dict[str, str | None]:
     """Run one part of the acceptance in the environment; return each check's problem, or None."""
     script = Path(__file__).with_name("engine_run.py")
     answers = model.parent / "engine-run.json"
@@ -167,15 +166,22 @@ def run_part(python: Path, model: Path, part: str, through: str) -> dict[str, st
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_PLUGINS": "",
     }
-    command = [*shlex.split(through), str(python), str(script), part, str(model), str(answers)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_PART_TIMEOUT_S, env=environment, cwd=model
-        )
-        output = done.stdout + done.stderr
-    except subprocess.TimeoutExpired:
-        output = f"not done after {_PART_TIMEOUT_S} s"
+    command = [str(python), str(script), part, str(model), str(answers)]
+    output = _ended(command, environment, model)
     if answers.exists():
         return dict(json.loads(answers.read_text()))
     print(output[-3000:], file=sys.stderr)
     return {part: f"the program ended without a result: {output.strip()[-600:]}"}
+
+
+def _ended(command: list[str], environment: dict[str, str], folder: Path) -> str:
+    """Run a command to its end, or end it with all its processes when it takes too long; return what it printed."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
+        cwd=folder, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            return process.communicate(timeout=_PART_TIMEOUT_S)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"not done after {_PART_TIMEOUT_S} s: {process.communicate()[0]}"
