@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -197,11 +196,21 @@ def test_a_client_that_leaves_in_mid_stream(server: ApiServer) -> None:
     assert span.attributes[FIRST_CHUNK] > 0
 
 
+def engine_core(server: ApiServer) -> psutil.Process:
+    children = psutil.Process(server.pid).children(recursive=True)
+    return next(child for child in children if "EngineCore" in " ".join([child.name(), *child.cmdline()]))
+
+
 def test_a_client_that_leaves_before_the_answer(server: ApiServer) -> None:
-    call = Call()
-    with pytest.raises(openai.APITimeoutError):
-        chat(server, call, max_tokens=900, extra_body={"ignore_eos": True}, timeout=0.3)
-    span, engine = server.pair(call)
+    """The engine stands still meanwhile, so that there is no answer."""
+    call, engine_process = Call(), engine_core(server)
+    engine_process.suspend()
+    try:
+        with pytest.raises(openai.APITimeoutError):
+            chat(server, call, timeout=1)
+        span, engine = server.pair(call)
+    finally:
+        engine_process.resume()
     assert engine.attributes["error.type"] == span.attributes["error.type"] == "cancelled"
 
 
@@ -257,13 +266,11 @@ def test_every_request_is_measured_once(server: ApiServer) -> None:
 
 
 def test_the_engine_dies(server: ApiServer) -> None:
-    """The last test of this server: requests in flight end with the engine's error, and the server says 500."""
-    call = Call()
-    stream = chat(server, call, stream=True, max_tokens=900, extra_body={"ignore_eos": True})
+    """The last test of this server: requests in flight end with the engine's error."""
+    call, engine_process = Call(), engine_core(server)
+    stream = chat(server, call, stream=True, n=32, max_tokens=900, extra_body={"ignore_eos": True})
     next(iter(stream))
-    for child in psutil.Process(server.pid).children(recursive=True):
-        if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name():
-            os.kill(child.pid, 9)
+    engine_process.kill()
     with pytest.raises((openai.APIError, httpx.HTTPError)):
         list(stream)
     spans = server.trace(call, 2)
