@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +22,7 @@ import pytest
 from tests.support.api_server import BIN, SERVED_NAME, ApiServer, Call
 
 MESSAGES: Any = [{"role": "user", "content": "How long is the waiting period?"}]
+CLIENT = Path(__file__).parents[2] / "examples" / "serve" / "client.py"
 FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 SCHEMA = {
     "type": "object",
@@ -263,6 +268,23 @@ def test_every_request_is_measured_once(server: ApiServer) -> None:
         name = "gen_ai.server.request.duration"
         server.receiver._received.wait_for(lambda: server.measured(name, "traffic_cohort").get("seven") == 7, 15)
     assert server.measured("gen_ai.server.request.duration", "traffic_cohort")["seven"] == 7
+
+
+def test_the_example_client_is_one_trace_with_the_server(server: ApiServer) -> None:
+    """Its own span, the SERVER span and the engine's, with the tags that it sent in a header and in the body."""
+    command = [sys.executable, str(CLIENT), "--base-url", server.base_url + "/v1", "--model", SERVED_NAME]
+    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": server.receiver.http_endpoint}
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    call = Call()
+    call.trace_id = output.split()[-1]
+    client, http, engine = server.trace(call, 3)
+    assert (client.name, http.parent_span_id, engine.parent_span_id) == (
+        "answer a customer",
+        client.span_id,
+        http.span_id,
+    )
+    sent = {"route": "support", "prompt_version": "v3", "agent_step": "synthesis"}
+    assert {name: engine.attributes.get(name) for name in sent} == sent
 
 
 def test_the_engine_dies(server: ApiServer) -> None:

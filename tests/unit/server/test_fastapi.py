@@ -6,14 +6,17 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
+from opentelemetry import context
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
 
 from tests.unit.server.asgi import call
 from tests.unit.server.conftest import application
 from traceai_vllm.server import ServerOptions
+from traceai_vllm.server.served import served_in
+from traceai_vllm.telemetry.tags import tags_in
 from traceai_vllm.testing import capture
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -106,6 +109,49 @@ def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, cap
         assert client.get("/trace", headers={"traceparent": TRACEPARENT}).json() == TRACE_ID
         assert client.get("/tags", headers={"baggage": "route=support"}).json()["route"] == "support"
     assert captured.spans == []
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/v1/chat/completions", "chat"),
+        ("/v1/audio/transcriptions", "transcription"),
+        ("/v2/rerank", "rerank"),
+        ("/classify", "classify"),
+        ("/pooling", None),
+        ("/mine", None),
+    ],
+)
+@pytest.mark.parametrize("root_path", ["", "/behind/a/proxy"])
+def test_the_url_says_the_operation(captured, path, operation, root_path) -> None:
+    app, seen = FastAPI(root_path=root_path), []
+
+    @app.post(path)
+    async def endpoint() -> None:
+        served = served_in(context.get_current())
+        seen.append(served and served.operation)
+
+    messages = asyncio.run(call(app, root_path + path, root_path=root_path))
+    assert (messages[0]["status"], seen) == (200, [operation])
+
+
+def test_a_websocket_has_its_callers_tags_and_trace(captured) -> None:
+    """vLLM's realtime API is one; it has no response that begins or ends."""
+    app = FastAPI()
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_json(dict(tags_in(context.get_current())))
+        await socket.close()
+
+    with (
+        TestClient(app) as client,
+        client.websocket_connect("/v1/realtime", headers={"x-route": "voice", "traceparent": TRACEPARENT}) as socket,
+    ):
+        assert socket.receive_json() == {"route": "voice"}
+    (span,) = captured.spans
+    assert (span.kind, format(span.context.trace_id, "032x")) == (SpanKind.SERVER, TRACE_ID)
 
 
 @pytest.mark.parametrize("name", [b"host", b"user-agent", b"traceparent", b"baggage", b"x-other"])
