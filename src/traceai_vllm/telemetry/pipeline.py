@@ -30,14 +30,24 @@ class Pipeline:
         meter: where measurements are recorded.
         phase_spans: also make child spans for queue, prefill and decode.
         content: sends the content of requests; None when it is not captured, or only scored.
+        hand_over: let span processors see the record of the request whose span ends, for evaluators.
     """
 
     def __init__(
-        self, tracer: Tracer, meter: Meter, *, phase_spans: bool = False, content: ContentExport | None = None
+        self,
+        tracer: Tracer,
+        meter: Meter,
+        *,
+        phase_spans: bool = False,
+        content: ContentExport | None = None,
+        hand_over: bool = False,
     ) -> None:
         self._content = content if content is not None and content.on_event else None
         self.spans = SpanBuilder(
-            tracer, phase_spans=phase_spans, content=content if content is not None and content.on_span else None
+            tracer,
+            phase_spans=phase_spans,
+            content=content if content is not None and content.on_span else None,
+            hand_over=hand_over,
         )
         self._metrics = RequestMetrics(meter)
         self._preemptions = PreemptionCounter(meter)

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import TracerProvider
 
+    from traceai_vllm.telemetry.relay import Relay
+
 EXIT_TIMEOUT_S = 5.0
 
 _log = logging.getLogger("traceai_vllm")
 _lock = threading.Lock()
 _configured: Providers | None = None
+_relay: Relay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +172,20 @@ def _build_tracer_provider(resource: Resource, chosen: list[Exporter]) -> Any:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    from traceai_vllm.telemetry.relay import Relay
+
+    global _relay  # noqa: PLW0603 - as the provider that it stands in
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in chosen:
-        provider.add_span_processor(BatchSpanProcessor(exporter.instance))
+    _relay = Relay(*(BatchSpanProcessor(exporter.instance) for exporter in chosen))
+    provider.add_span_processor(_relay)
     return provider
+
+
+def relay_of(tracer_provider: object) -> Relay | None:
+    """Return the place before the exporters of a tracer provider; None when it was not set up here."""
+    if _configured is None or TRACES.name not in _configured.owned:
+        return None
+    return _relay if tracer_provider is _configured.tracer_provider else None
 
 
 def _build_meter_provider(resource: Resource, chosen: list[Exporter]) -> Any:

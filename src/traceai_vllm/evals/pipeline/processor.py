@@ -95,7 +95,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
         workers: int = 1,
         queue_size: int = 2048,
         timeout_s: float = 5.0,
-        shutdown_timeout_s: float = 5.0,
+        shutdown_timeout_s: float = 30.0,
         explain: bool = False,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
