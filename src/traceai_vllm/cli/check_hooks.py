@@ -42,21 +42,18 @@ def findings() -> Iterator[Finding]:
                 "try `python -X importtime -c 'import vllm'`",
             )
             return
-        if not result.exists():
-            yield _failed(done)
-            return
-        yield _judged(json.loads(result.read_text()))
+        found = json.loads(result.read_text()) if result.exists() else {}
+        yield _judged(found) if "matched" in found else _failed(done, found.get("vllm"))
 
 
-def _failed(done: subprocess.CompletedProcess[str]) -> Finding:
+def _failed(done: subprocess.CompletedProcess[str], version: str | None) -> Finding:
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return Finding(
-        "hooks",
-        PROBLEM,
-        f"vLLM cannot be imported: {last}",
-        "make `python -c 'import vllm'` work first; often torch is of another version than vLLM was built for",
-        {"exit_code": done.returncode, "stderr": done.stderr[-4000:]},
-    )
+    message = f"vLLM cannot be imported: {last}"
+    fix = "make `python -c 'import vllm'` work first; often torch is of another version than vLLM was built for"
+    if version is not None:
+        message = f"vLLM {version} cannot be instrumented: {last}"
+        fix = "report it with the output of `traceai-vllm doctor --json`"
+    return Finding("hooks", PROBLEM, message, fix, {"exit_code": done.returncode, "stderr": done.stderr[-4000:]})
 
 
 def _judged(found: dict[str, Any]) -> Finding:
@@ -84,6 +81,10 @@ def _judged(found: dict[str, Any]) -> Finding:
 def _look(result: Path) -> None:
     """In the process of its own: import what is hooked, instrument it, and write down what matched."""
     import vllm
+
+    # Far enough to tell an error of vLLM's from one of ours.
+    result.write_text(json.dumps({"vllm": vllm.__version__}))
+
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.trace import NoOpTracerProvider
 

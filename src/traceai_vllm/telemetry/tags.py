@@ -40,6 +40,7 @@ MAX_NAME_LENGTH = 64
 MAX_EXTRA_TAGS = 16
 
 _capped: Counter[str] = Counter()
+_propagates = False
 
 
 def tags_in(ctx: Context) -> Mapping[str, TagValue]:
@@ -58,6 +59,12 @@ def with_tags(ctx: Context, found: Mapping[str, TagValue]) -> Context:
     return context.set_value(_KEY, found, ctx)
 
 
+def propagate_by_default(on: bool) -> None:
+    """Say whether ``tags(...)`` become baggage where their ``propagate`` is None."""
+    global _propagates  # noqa: PLW0603 - decorators are made before anybody calls instrument()
+    _propagates = on
+
+
 def capped_tags() -> dict[str, int]:
     """Return how many tags were shortened or left out, by reason."""
     return dict(_capped)
@@ -71,7 +78,7 @@ def tags(
     *,
     extra: Mapping[str, TagValue] | None = None,
     context: str | Sequence[str | Mapping[str, Any]] | None = None,
-    propagate: bool = False,
+    propagate: bool | None = None,
     **unknown: object,
 ) -> TagScope:
     """Tag every request made inside the returned scope; it nests, inner values win.
@@ -90,7 +97,7 @@ def tags(
             of dictionaries with ``text`` and, if you like, ``id`` and ``title``. It is content: nobody sees it unless
             content is captured (``instrument(capture_content=...)``), and it never leaves this process as baggage.
         propagate: also put the four named tags into W3C baggage, which every instrumented client call inside the
-            scope sends to whomever it calls. Off by default.
+            scope sends to whomever it calls. When None: after ``instrument(client=True)``, else not.
         **unknown: not accepted; named here so that the error can say what is.
 
     Raises:
@@ -117,7 +124,9 @@ class TagScope:
 
     __slots__ = ("_context", "_extra", "_named", "_propagate", "_token")
 
-    def __init__(self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool, retrieved: Any) -> None:
+    def __init__(
+        self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool | None, retrieved: Any
+    ) -> None:
         self._context = retrieved
         self._named = named
         self._extra = extra
@@ -132,7 +141,7 @@ class TagScope:
         ctx = context.set_value(_KEY, merged, current)
         if self._context is not None:
             ctx = context.set_value(_CONTEXT_KEY, self._context, ctx)
-        if self._propagate:
+        if _propagates if self._propagate is None else self._propagate:
             for name, value in self._named.items():
                 ctx = baggage.set_baggage(name, value, ctx)
         self._token = context.attach(ctx)
