@@ -17,7 +17,7 @@ from traceai_vllm import guard
 from traceai_vllm.engine import patches
 from traceai_vllm.testing import capture
 
-ENGINE = {"enforce_eager": True, "max_model_len": 512, "max_num_seqs": 8}
+ENGINE: dict[str, Any] = {"enforce_eager": True, "max_model_len": 512, "max_num_seqs": 8}
 TAGS = {"route": "support", "prompt_version": "v3", "traffic_cohort": "live", "agent_step": "plan"}
 TOO_LONG = {"prompt_token_ids": [5] * 1000}
 
@@ -85,7 +85,7 @@ def offline(model: str) -> Checks:  # noqa: PLR0915 - a list of checks
     with capture():  # before vLLM is imported
         from vllm import LLM
 
-        llm = LLM(model, **ENGINE)
+        llm: Any = LLM(model, **ENGINE)
     assert not any(patches.matched().values()), patches.matched()
 
     def generate() -> None:
@@ -238,7 +238,7 @@ def pooling(model: str) -> Checks:
     """Load the model for embeddings, and return the check on it."""
     from vllm import LLM
 
-    llm = LLM(model, runner="pooling", convert="embed", **ENGINE)
+    llm: Any = LLM(model, runner="pooling", convert="embed", **ENGINE)
 
     def embed() -> None:
         with capture() as captured:

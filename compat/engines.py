@@ -106,7 +106,7 @@ def requirements(files: Any) -> list[str]:
 
 def _pip(python: Path, *arguments: str) -> None:
     print(f"         pip {' '.join(arguments)[:90]}", flush=True)
-    command = [python, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = [str(python), "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input"]
     if arguments[0] == "install":
         command += ["--no-compile", "--progress-bar", "off"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

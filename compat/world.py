@@ -25,27 +25,28 @@ class Classes:
     """The real classes of the installed version, by name."""
 
     def __init__(self) -> None:
-        def get(module: str, *names: str) -> Any:
-            loaded = importlib.import_module(module)
-            return [getattr(loaded, name) for name in names]
-
-        self.LLM, *_ = get("vllm.entrypoints.llm", "LLM")
-        self.AsyncLLM, *_ = get("vllm.v1.engine.async_llm", "AsyncLLM")
-        self.LLMEngine, *_ = get("vllm.v1.engine.llm_engine", "LLMEngine")
-        names = ("OutputProcessor", "RequestOutputCollector")
-        self.OutputProcessor, self.RequestOutputCollector = get("vllm.v1.engine.output_processor", *names)
-        names = ("EngineCoreRequest", "EngineCoreOutput", "EngineCoreOutputs", "FinishReason")
-        self.EngineCoreRequest, self.EngineCoreOutput, self.EngineCoreOutputs, self.FinishReason = get(
-            "vllm.v1.engine", *names
-        )
-        self.ParentRequest, *_ = get("vllm.v1.engine.parallel_sampling", "ParentRequest")
-        self.SamplingParams, self.RequestOutputKind = get("vllm.sampling_params", "SamplingParams", "RequestOutputKind")
-        self.PoolingParams, *_ = get("vllm.pooling_params", "PoolingParams")
-        self.IterationStats, self.SchedulerStats = get("vllm.v1.metrics.stats", "IterationStats", "SchedulerStats")
-        self.EngineDeadError, *_ = get("vllm.v1.engine.exceptions", "EngineDeadError")
-        module = importlib.import_module("vllm.v1.engine.llm_engine")
+        load = importlib.import_module
+        self.engine: Any = load("vllm.v1.engine")
+        self.EngineCoreRequest = self.engine.EngineCoreRequest
+        self.EngineCoreOutput = self.engine.EngineCoreOutput
+        self.EngineCoreOutputs = self.engine.EngineCoreOutputs
+        self.FinishReason = self.engine.FinishReason
+        processing: Any = load("vllm.v1.engine.output_processor")
+        self.OutputProcessor = processing.OutputProcessor
+        self.RequestOutputCollector = processing.RequestOutputCollector
+        self.ParentRequest = load("vllm.v1.engine.parallel_sampling").ParentRequest
+        self.EngineDeadError = load("vllm.v1.engine.exceptions").EngineDeadError
+        sampling: Any = load("vllm.sampling_params")
+        self.SamplingParams, self.RequestOutputKind = sampling.SamplingParams, sampling.RequestOutputKind
+        self.PoolingParams = load("vllm.pooling_params").PoolingParams
+        stats: Any = load("vllm.v1.metrics.stats")
+        self.IterationStats, self.SchedulerStats = stats.IterationStats, stats.SchedulerStats
+        self.LLM = load("vllm.entrypoints.llm").LLM
+        self.AsyncLLM = load("vllm.v1.engine.async_llm").AsyncLLM
+        self.outputs: Any = load("vllm.outputs")
+        module: Any = load("vllm.v1.engine.llm_engine")
+        self.LLMEngine = module.LLMEngine
         self.source_of_engine = Path(str(module.__file__)).read_text()
-        self.engine, self.outputs = importlib.import_module("vllm.v1.engine"), importlib.import_module("vllm.outputs")
 
     @property
     def pools(self) -> bool:
@@ -172,7 +173,7 @@ class Core:
         classes, kind = self._classes, request.prompt_token_ids[0]
         self._running[request.request_id] = (request, done + 1)
         if kind == self.DIES and done == 2:
-            self.resources.engine_dead = True
+            self.resources.__dict__["engine_dead"] = True
             raise classes.EngineDeadError
         if getattr(request, "pooling_params", None) is not None:
             del self._running[request.request_id]
