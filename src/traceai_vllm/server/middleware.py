@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Status, StatusCode
@@ -107,16 +107,19 @@ def _context_of(scope: Scope) -> Context | None:
         return None
     ctx = otel_context.get_current()
     if reader.options.trust_callers and not trace.get_current_span(ctx).get_span_context().is_valid:
-        ctx = propagate.extract(_propagated(scope["headers"]), ctx)
+        ctx = _joined(ctx, scope["headers"])
     from_headers = reader.from_headers(scope["headers"])
     tags = CallerTags(reader, {**reader.from_baggage(ctx), **from_headers}, frozenset(from_headers))
     path = scope["path"].removeprefix(scope.get("root_path") or "")
     return with_served(with_tags(ctx, tags), ServedRequest(tags, OPERATIONS.get(path)))
 
 
-def _propagated(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _joined(ctx: Context, headers: Iterable[tuple[bytes, bytes]]) -> Context:
+    from opentelemetry import propagate  # only here: without OpenTelemetry's own middleware
+
     fields = {field.encode("latin-1"): field for field in propagate.get_global_textmap().fields}
-    return {fields[name]: value.decode("latin-1") for name, value in headers if name in fields}
+    carrier = {fields[name]: value.decode("latin-1") for name, value in headers if name in fields}
+    return propagate.extract(carrier, ctx)
 
 
 def _note_first_chunk(span: Span, begun: int) -> None:

@@ -9,8 +9,9 @@ stay behind.
 from __future__ import annotations
 
 import os
-from multiprocessing import util
 from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 from traceai_vllm.guard import Guard
 
@@ -43,6 +44,8 @@ class _Exit:
         self.close = close
 
     def arm(self) -> None:
+        from multiprocessing import util
+
         util.Finalize(None, self.close, exitpriority=0)
 
 
@@ -51,5 +54,7 @@ _armed: list[_Exit] = []
 
 def at_exit_of_children(close: Callable[[], None]) -> None:
     """Run ``close`` when a child that ``multiprocessing`` forks from this process ends."""
-    _armed.append(_Exit(close))  # the registry of multiprocessing holds it weakly
-    util.register_after_fork(_armed[-1], _Exit.arm)
+    armed = _Exit(close)
+    _armed.append(armed)  # the registry of multiprocessing holds it weakly
+    # Not imported for its own sake: without it there are no such children.
+    wrapt.register_post_import_hook(lambda util: util.register_after_fork(armed, _Exit.arm), "multiprocessing.util")
