@@ -25,6 +25,7 @@ class Content:
         system_instructions: instructions that were sent apart from the conversation; parts of a message.
         tool_definitions: the tools that the model was offered.
         context: retrieved context, as ``{"source": "documents" | "tags" | "message", "content": …}``.
+        stop_sequences: the stop strings, which are a caller's own words too.
         redactions: in how many places something was replaced.
     """
 
@@ -33,10 +34,11 @@ class Content:
     system_instructions: list[Part] = field(default_factory=list)
     tool_definitions: list[dict[str, Any]] = field(default_factory=list)
     context: list[dict[str, Any]] = field(default_factory=list)
+    stop_sequences: list[str] = field(default_factory=list)
     redactions: int = 0
 
 
-FIELDS = ("input_messages", "output_messages", "system_instructions", "tool_definitions", "context")
+FIELDS = ("input_messages", "output_messages", "system_instructions", "tool_definitions", "context", "stop_sequences")
 
 
 class ContentReader:

@@ -102,9 +102,12 @@ class RequestContent:
     Args:
         reader: the settings of the capture.
         ctx: the context of the caller.
+
+    Attributes:
+        stop_sequences: the stop strings that it was given.
     """
 
-    __slots__ = ("_answers", "_call", "_context", "_conversation", "_made", "_read", "_reader")
+    __slots__ = ("_answers", "_call", "_context", "_conversation", "_made", "_read", "_reader", "stop_sequences")
 
     def __init__(self, reader: ContentReader, ctx: Context) -> None:
         self._reader = reader
@@ -112,6 +115,7 @@ class RequestContent:
         self._answers: list[tuple[Any, str]] = []
         self._made: Content | None = None
         self._read = False
+        self.stop_sequences: tuple[str, ...] = ()
         self._call = _call_in(ctx)
         self._conversation = None if self._call is None else self._call.next()
 
@@ -129,7 +133,7 @@ class RequestContent:
         return self._made
 
     def _content(self) -> Content:
-        content = Content()
+        content = Content(stop_sequences=list(self.stop_sequences))
         content.output_messages = [
             self._output(state, reason)
             for state, reason in sorted(self._answers, key=_index)

@@ -187,10 +187,12 @@ class LiveRequest:
         record.finish_reasons = self._finish_reasons
         record.error_type = self._error_type
         record.error_message = self._error_message
-        record.content = self._content
         if self._first_token is not None:
             record.time_to_first_token = (self._first_token - self._clock) / 1e9
         extract.read_params(record, self._params)
+        if self._content is not None:
+            self._content.stop_sequences = record.stop_sequences
+            record.content = self._content
         if self._load is not None:
             extract.read_load(record, self._load)
         if self._answers:

@@ -91,8 +91,6 @@ def request_attributes(record: RequestRecord, variant: Attributes) -> Attributes
         attributes[semconv.RESPONSE_MODEL] = record.variant.model
     if record.finish_reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = tuple(record.finish_reasons)
-    if record.stop_sequences:
-        attributes[semconv.REQUEST_STOP_SEQUENCES] = record.stop_sequences
     if record.choices > 1:
         attributes[semconv.REQUEST_CHOICE_COUNT] = record.choices
     if record.input_tokens is not None:

@@ -27,6 +27,7 @@ _ATTRIBUTES = {
     "system_instructions": semconv.SYSTEM_INSTRUCTIONS,
     "tool_definitions": semconv.TOOL_DEFINITIONS,
     "context": semconv.RETRIEVED_CONTEXT,
+    "stop_sequences": semconv.REQUEST_STOP_SEQUENCES,
 }
 # Made once: json.dumps with settings of one's own makes an encoder for each call.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -50,7 +51,7 @@ class ContentExport:
         """Return the attributes of a request's span that hold its content."""
         try:
             fields, counts = self._fields(record)
-            return {**{key: _to_json(entries) for key, entries in fields.items()}, **counts}
+            return {**{key: _span_value(key, entries) for key, entries in fields.items()}, **counts}
         except Exception as error:
             report_unquoted("the content of a span", error)
             return {}
@@ -83,6 +84,11 @@ class ContentExport:
                 left_out += missing
         counts = {semconv.CONTENT_LEFT_OUT: left_out, semconv.CONTENT_REDACTIONS: content.redactions}
         return fields, {key: count for key, count in counts.items() if count}
+
+
+def _span_value(key: str, entries: list[Any]) -> Any:
+    # The conventions have strings here, which a span can hold as they are.
+    return tuple(entries) if key == semconv.REQUEST_STOP_SEQUENCES else _to_json(entries)
 
 
 def _log_record(ctx: Any, end_ns: int, attributes: Attributes) -> Any:
