@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -202,8 +203,9 @@ def test_a_client_that_leaves_in_mid_stream(server: ApiServer) -> None:
 
 
 def engine_core(server: ApiServer) -> psutil.Process:
-    children = psutil.Process(server.pid).children(recursive=True)
-    return next(child for child in children if "EngineCore" in " ".join([child.name(), *child.cmdline()]))
+    found = re.search(r"\(EngineCore pid=(\d+)\)", server.log.read_text(errors="replace"))
+    assert found
+    return psutil.Process(int(found[1]))
 
 
 def test_a_client_that_leaves_before_the_answer(server: ApiServer) -> None:
