@@ -23,7 +23,6 @@ def rows(parts: Parts) -> list[Row]:
             made += build(parts[part]["groups"], parts[part]["facts"])
     if "frontend" in parts:
         made += _expected(parts)
-    made.append(Row("A1", "throughput, `vllm serve`", "≥ 0.985", "not measured here: a later part"))
     return sorted(made, key=lambda row: row.target)
 
 
@@ -95,6 +94,26 @@ def _concurrent(groups: Any, _: Any) -> list[Row]:
     ):
         made.append(_added_row("A2", f"— `AsyncLLM` frontend: {what}", added[arm].figure()))
     return made
+
+
+def _serve(groups: Any, _: Any) -> list[Row]:
+    group = groups["serve"]
+    added = {arm: summary.added(group, arm) for arm in ("ours", "ours_content", "native", "bare_again")}
+    return [
+        _ratio_row("throughput, `vllm serve`, 64 in flight: ours / bare", group, "ours", 0.985),
+        _ratio_row("— ours with content on spans / bare", group, "ours_content"),
+        _ratio_row("— vLLM's own tracing / bare", group, "native"),
+        _ratio_row("— bare / bare, the noise", group, "bare_again"),
+        _added_row("A2", "— `vllm serve`, all of it really exported: ours, HTTP span too", added["ours"].figure()),
+        _added_row("A2", "— `vllm serve`: vLLM's own tracing", added["native"].figure()),
+        _added_row("A2", "— `vllm serve`: bare vLLM again, the noise", added["bare_again"].figure()),
+        _quotient_row(
+            "— `vllm serve`, short prompts: CPU added with content on spans / without",
+            added["ours_content"],
+            added["ours"],
+            target="A5",
+        ),
+    ]
 
 
 def _frontend(groups: Any, facts: Any) -> list[Row]:
@@ -195,11 +214,11 @@ def _imports(groups: Any, facts: Any) -> list[Row]:
     ]
 
 
-def _quotient_row(what: str, above: Added, below: Added, limit: float | None = None) -> Row:
+def _quotient_row(what: str, above: Added, below: Added, limit: float | None = None, target: str = "A2") -> Row:
     figure = summary.quotient(above, below)
     verdict = "" if limit is None else at_most(figure, limit)
     what = what if what.startswith("—") else f"CPU added: {what}"
-    return figure_row("A2", what, figure, ".2f", limit=_limit("≤", limit), verdict=verdict)
+    return figure_row(target, what, figure, ".2f", limit=_limit("≤", limit), verdict=verdict)
 
 
 def _added_row(target: str, what: str, figure: Figure, limit: str = "", verdict: str = "") -> Row:
@@ -216,6 +235,7 @@ _BUILDERS: tuple[tuple[str, Callable[[Any, Any], list[Row]]], ...] = (
     ("real_model", _real_model),
     ("frontend", _frontend),
     ("concurrent", _concurrent),
+    ("serve", _serve),
     ("micro", _micro),
     ("imports", _imports),
 )

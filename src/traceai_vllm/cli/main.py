@@ -26,6 +26,7 @@ class Command:
 
 
 COMMANDS = (
+    Command("evaluate", "score the answers in a store that have no scores yet", "traceai_vllm.cli.evaluate"),
     Command("gateway", "answer users from a baseline, mirror them to a candidate", "traceai_vllm.cli.gateway"),
     Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
 )

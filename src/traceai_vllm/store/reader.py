@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from traceai_vllm.store import evaluations
 from traceai_vllm.store.segments import PATTERN, segments_in
 from traceai_vllm.telemetry import semconv
 
@@ -32,6 +33,20 @@ _FIELDS = {
     "links": "JSON",
 }
 
+_EVALUATION_FIELDS = {
+    "trace_id": "VARCHAR",
+    "span_id": "VARCHAR",
+    "evaluator": "VARCHAR",
+    "status": "VARCHAR",
+    "score": "DOUBLE",
+    "label": "VARCHAR",
+    "passed": "BOOLEAN",
+    "threshold": "DOUBLE",
+    "explanation": "VARCHAR",
+}
+_PREFIX = semconv.EVALUATION_PREFIX
+_SCORE_KEY = _PREFIX.replace(".", r"\.") + r"([^,]+)\.score(?:,|$)"
+
 # Column of the view, attribute that it shows, type.
 _PROMOTED = (
     ("model_variant", semconv.MODEL_VARIANT, "VARCHAR"),
@@ -51,13 +66,16 @@ _PROMOTED = (
 
 
 def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
-    """Return a new in-memory DuckDB connection with the view ``spans`` over all segments of a store.
+    """Return a new in-memory DuckDB connection with the views ``spans`` and ``evaluations`` over a store.
 
-    The view has the fields of the lines, ``start_time`` and ``end_time`` (TIMESTAMP in UTC, cut to
+    ``spans`` has the fields of the lines, ``start_time`` and ``end_time`` (TIMESTAMP in UTC, cut to
     microseconds), and columns for the attributes that are asked for most: ``model_variant``,
     ``quantization_format``, ``route``, ``prompt_version``, ``traffic_cohort``, ``agent_step``, ``operation``,
     ``input_tokens``, ``output_tokens``, ``time_to_first_token`` and ``e2e`` (seconds), ``error_type``,
     ``batch_size``. Any other attribute is ``attributes->>'$."the.name"'``.
+
+    ``evaluations`` has a row for each evaluator and span: ``trace_id``, ``span_id``, ``evaluator``, ``status`` (``ok``,
+    or why there is no score), ``score``, ``label``, ``passed``, ``threshold``, ``explanation``.
 
     Each query reads the files as they are then, so spans written later appear; only a store that has no
     segment yet stays empty until the next ``connect``. Lines that cannot be read are left out:
@@ -83,7 +101,8 @@ def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
             "when the first span is written"
         )
     connection = duckdb.connect()
-    connection.execute(_view(_files(path) if segments_in(path) else _NO_FILES))
+    connection.execute(_view(_files(path, PATTERN, _FIELDS) if segments_in(path) else _no_files(_FIELDS)))
+    connection.execute(_evaluations_view(path))
     return connection
 
 
@@ -101,17 +120,38 @@ def _view(source: str) -> str:
     WHERE length(trace_id) = 32 AND length(span_id) = 16"""
 
 
-def _files(directory: Path) -> str:
-    columns = ", ".join(f"{name}: '{kind}'" for name, kind in _FIELDS.items())
-    pattern = f"{_glob_escaped(str(directory))}/{PATTERN}".replace("'", "''")
+def _evaluations_view(path: Path) -> str:
+    found = any(path.glob(evaluations.PATTERN))
+    source = _files(path, evaluations.PATTERN, _EVALUATION_FIELDS) if found else _no_files(_EVALUATION_FIELDS)
+    # A span that was evaluated on its way carries its scores; each is a row here, like those that came later.
+    return f"""CREATE VIEW evaluations AS
+    SELECT trace_id, span_id, evaluator, status, score, label, passed, threshold, explanation FROM {source}
+    WHERE length(trace_id) = 32 AND length(span_id) = 16 AND evaluator IS NOT NULL
+    UNION ALL
+    SELECT trace_id, span_id, evaluator, 'ok',
+        TRY_CAST(attributes->>('$."{_PREFIX}' || evaluator || '.score"') AS DOUBLE),
+        attributes->>('$."{_PREFIX}' || evaluator || '.label"'),
+        TRY_CAST(attributes->>('$."{_PREFIX}' || evaluator || '.passed"') AS BOOLEAN), NULL,
+        attributes->>('$."{_PREFIX}' || evaluator || '.explanation"')
+    FROM (
+        SELECT trace_id, span_id, attributes,
+            unnest(regexp_extract_all(array_to_string(json_keys(attributes), ','), '{_SCORE_KEY}', 1)) AS evaluator
+        FROM spans WHERE json_exists(attributes, '$."{semconv.EVALUATION_STATUS}"')
+    )"""
+
+
+def _files(directory: Path, pattern: str, fields: dict[str, str]) -> str:
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in fields.items())
+    pattern = f"{_glob_escaped(str(directory))}/{pattern}".replace("'", "''")
     return (
         f"read_json('{pattern}', format = 'newline_delimited', ignore_errors = true, "
         f"hive_partitioning = false, columns = {{{columns}}})"
     )
 
 
+def _no_files(fields: dict[str, str]) -> str:
+    return f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in fields.items())} WHERE false)"
+
+
 def _glob_escaped(path: str) -> str:
     return "".join(f"[{character}]" if character in "*?[]" else character for character in path)
-
-
-_NO_FILES = f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _FIELDS.items())} WHERE false)"

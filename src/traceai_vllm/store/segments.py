@@ -29,13 +29,17 @@ _READ_BYTES = 1024 * 1024
 class Segment:
     """A new file in ``directory``, open for appending by this process alone.
 
+    Args:
+        directory: the store.
+        kind: what its lines are; the name begins with it.
+
     Raises:
         OSError: the directory or the file cannot be made.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str = "spans") -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / f"spans-{_utc_now()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self.path = directory / f"{kind}-{_utc_now()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self.size = 0
         self._pid = os.getpid()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC

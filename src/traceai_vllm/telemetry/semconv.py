@@ -220,6 +220,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         _OURS,
     ),
     Attribute(EVALUATION_PREFIX + "<Name>.label", "string", "The evaluator's word for the outcome.", _OURS),
+    Attribute(EVALUATION_PREFIX + "<Name>.passed", "bool", "Whether the score reaches the threshold.", _OURS),
     Attribute(
         EVALUATION_PREFIX + "<Name>.explanation",
         "string",

@@ -50,6 +50,7 @@ def span_attributes(outcomes: Sequence[Outcome], *, explain: bool) -> dict[str, 
             prefix = semconv.EVALUATION_PREFIX + outcome.name
             attributes[prefix + ".score"] = float(outcome.result.score)
             attributes[prefix + ".label"] = outcome.result.label
+            attributes[prefix + ".passed"] = outcome.result.passed
             if explain and outcome.result.explanation:
                 attributes[prefix + ".explanation"] = outcome.result.explanation[:_MAX_EXPLANATION]
     failures = tuple(f"{outcome.name}:{outcome.status}" for outcome in outcomes if outcome.result is None)

@@ -15,7 +15,7 @@ from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.errors import MissingInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from traceai_vllm.evals.base import Evaluator
     from traceai_vllm.evals.result import EvaluationResult
@@ -107,10 +107,17 @@ class Runner:
         self._evaluators = [(evaluator, CircuitBreaker(failures, rest_s)) for evaluator in evaluators]
         self._timeout_s = timeout_s
 
-    def run(self, inputs: Mapping[str, Any]) -> list[Outcome]:
-        """Return an outcome for each evaluator that this request has the inputs for."""
+    def run(self, inputs: Mapping[str, Any], only: Container[str] | None = None) -> list[Outcome]:
+        """Return an outcome for each evaluator that this request has the inputs for.
+
+        Args:
+            inputs: what the request has.
+            only: the names of the evaluators that are asked; all when None.
+        """
         outcomes = []
         for evaluator, breaker in self._evaluators:
+            if only is not None and evaluator.name not in only:
+                continue
             outcome = self._run_one(evaluator, breaker, inputs)
             if outcome is not None:
                 outcomes.append(outcome)

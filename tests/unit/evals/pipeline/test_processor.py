@@ -116,6 +116,7 @@ def test_scores_travel_with_the_span() -> None:
     assert request.attributes is not None
     assert request.attributes["gen_ai.evaluation.Length.score"] == 1.0
     assert request.attributes["gen_ai.evaluation.Length.label"] == "long enough"
+    assert request.attributes["gen_ai.evaluation.Length.passed"] is True
     assert request.attributes["traceai.evaluation.status"] == "ok"
     assert request.attributes["gen_ai.response.id"] == "r1"
     assert request.parent is not None

@@ -1,0 +1,86 @@
+"""``traceai-vllm evaluate``: scores the answers in a store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from traceai_vllm.evals.pipeline.stored import Summary
+
+_DESCRIPTION = """\
+Score the answers in a store of spans, and keep the scores there (evaluations-*.jsonl, and the view `evaluations` of
+traceai_vllm.store.connect). Spans must carry their content: instrument(capture_content="SPAN_ONLY").
+
+It can be interrupted at any time and goes on where it was. What has a score is not scored again.
+"""
+_EXAMPLES = """\
+exit code:
+  0  every evaluation that was due has a score
+  1  some failed or took too long; the next run tries them again
+  2  the store or an evaluator cannot be used
+
+examples:
+  traceai-vllm evaluate spans/
+  traceai-vllm evaluate spans/ --evaluators JSONValidation ToolSelectionAccuracy
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EXAMPLES
+    parser.add_argument("store", type=Path, metavar="STORE", help="directory of the store: instrument(store=STORE)")
+    parser.add_argument("--evaluators", nargs="+", metavar="NAME", help="which ones (default: all that are installed)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="give one evaluation S seconds (default: 30)"
+    )
+    parser.add_argument("--no-explanations", action="store_true", help="keep scores and labels only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print what came of it, and return the exit code."""
+    try:
+        from traceai_vllm.evals import registry
+        from traceai_vllm.evals.errors import optional
+        from traceai_vllm.evals.pipeline.stored import evaluate_store
+
+        with optional("tqdm", "the progress bar").tqdm(unit=" answers", disable=None) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            summary = evaluate_store(
+                arguments.store,
+                registry.evaluators(arguments.evaluators or registry.names()),
+                timeout_s=arguments.timeout,
+                explain=not arguments.no_explanations,
+                progress=progress,
+            )
+    except (ImportError, OSError, ValueError) as error:
+        print(f"traceai-vllm evaluate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the scores so far are kept, and the next run goes on from here", file=sys.stderr)
+        return 130
+    print(_text(summary))
+    failed = {"error", "timeout", "circuit_open"}
+    return 1 if any(failed & {*statuses} for statuses in summary.counts.values()) else 0
+
+
+def _text(summary: Summary) -> str:
+    lines = [f"{summary.spans} answers evaluated"]
+    if summary.without_answer:
+        lines.append(
+            f"{summary.without_answer} requests have no answer in the store: capture_content was off when they ran"
+        )
+    for name, statuses in sorted(summary.counts.items()):
+        scored = statuses.get("ok", 0)
+        mean = f"mean {summary.scores[name] / scored:.3f}, {summary.passed[name]} passed" if scored else "no score"
+        others = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "ok")
+        lines.append(f"  {name:24} {scored} scored, {mean}" + (f"; {others}" if others else ""))
+    return "\n".join(lines)

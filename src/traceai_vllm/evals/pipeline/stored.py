@@ -1,0 +1,137 @@
+"""Evaluates spans that are in a store already, with the same code that evaluates them on their way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes
+from traceai_vllm.evals.pipeline.runner import Runner
+from traceai_vllm.store import connect
+from traceai_vllm.store.evaluations import EvaluationWriter
+from traceai_vllm.telemetry import semconv
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from traceai_vllm.evals.base import Evaluator
+    from traceai_vllm.evals.pipeline.runner import Outcome
+
+_BATCH = 64
+NOT_APPLICABLE = "not_applicable"
+
+
+@dataclass
+class Summary:
+    """What came of the evaluation of a store.
+
+    Attributes:
+        spans: how many spans were evaluated.
+        without_answer: how many requests carry no answer (their content was not captured).
+        counts: evaluator to status to how many.
+        scores: evaluator to the sum of its scores.
+        passed: evaluator to how many passed.
+    """
+
+    spans: int = 0
+    without_answer: int = 0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    passed: dict[str, int] = field(default_factory=dict)
+
+    def add(self, evaluation: dict[str, Any]) -> None:
+        """Count one evaluation."""
+        name, status = evaluation["evaluator"], evaluation["status"]
+        statuses = self.counts.setdefault(name, {})
+        statuses[status] = statuses.get(status, 0) + 1
+        if evaluation.get("score") is not None:
+            self.scores[name] = self.scores.get(name, 0.0) + evaluation["score"]
+            self.passed[name] = self.passed.get(name, 0) + bool(evaluation["passed"])
+
+
+def evaluate_store(
+    directory: str | os.PathLike[str],
+    evaluators: Sequence[Evaluator],
+    *,
+    timeout_s: float = 30.0,
+    explain: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Score the requests in a store that these evaluators have not scored yet, and keep the scores there.
+
+    It can be interrupted at any time and goes on where it was: what is written stays. A time-out or an error of an
+    evaluator is tried again by the next run; a request that it has no inputs for is not.
+
+    Args:
+        directory: the store.
+        evaluators: what scores.
+        timeout_s: how long one evaluation may take, in seconds.
+        explain: keep explanations; they quote the answer, which the store has anyway.
+        progress: is told how many spans are done, and of how many, after each batch.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        ImportError: DuckDB is not installed.
+        OSError: the scores could not be written.
+    """
+    names = [evaluator.name for evaluator in evaluators]
+    runner = Runner(evaluators, timeout_s=timeout_s)
+    connection = connect(directory)
+    summary = Summary(without_answer=_count(connection, _UNREADABLE, []))
+    total = _count(connection, _DUE, [names])
+    due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
+    with EvaluationWriter(directory) as writer:
+        while rows := due.fetchmany(_BATCH):
+            lines = [line for row in rows for line in _evaluated(runner, names, row, explain)]
+            writer.write(lines)
+            for line in lines:
+                summary.add(line)
+            summary.spans += len(rows)
+            progress(summary.spans, total)
+    return summary
+
+
+_REQUESTS = "operation IN ('chat', 'text_completion')"
+_ANSWER = f"""json_exists(attributes, '$."{semconv.OUTPUT_MESSAGES}"')"""
+_UNREADABLE = f"FROM spans WHERE {_REQUESTS} AND NOT {_ANSWER}"
+# An evaluation that failed is not done; one that did not apply is.
+_DUE = f"""
+    FROM (SELECT trace_id, span_id, attributes FROM spans WHERE {_REQUESTS} AND {_ANSWER})
+    LEFT JOIN (
+        SELECT trace_id, span_id, list(DISTINCT evaluator) AS names FROM evaluations
+        WHERE status IN ('ok', '{NOT_APPLICABLE}') GROUP BY ALL
+    ) USING (trace_id, span_id)
+    WHERE NOT list_has_all(coalesce(names, []), $1)"""
+
+
+def _count(connection: Any, source: str, parameters: list[Any]) -> int:
+    (count,) = connection.execute(f"SELECT count(*) {source}", parameters).fetchone()
+    return int(count)
+
+
+def _evaluated(runner: Runner, names: Sequence[str], row: Any, explain: bool) -> Iterator[dict[str, Any]]:
+    trace_id, span_id, attributes, done = row
+    wanted = [name for name in names if name not in (done or ())]
+    inputs = inputs_of_attributes(json.loads(attributes))
+    outcomes = {outcome.name: outcome for outcome in runner.run(inputs, wanted)} if inputs else {}
+    for name in wanted:
+        yield {"trace_id": trace_id, "span_id": span_id, "evaluator": name, **_fields(outcomes.get(name), explain)}
+
+
+def _fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:
+    if outcome is None:
+        return {"status": NOT_APPLICABLE}
+    result = outcome.result
+    if result is None:
+        return {"status": outcome.status, "error": outcome.error}
+    return {
+        "status": outcome.status,
+        "score": float(result.score),
+        "label": result.label,
+        "passed": result.passed,
+        "threshold": result.threshold,
+        "explanation": result.explanation if explain else None,
+        "counts": dict(result.counts),
+    }

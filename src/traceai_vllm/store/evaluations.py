@@ -1,0 +1,52 @@
+"""Evaluations of stored spans: lines in files beside the spans, written by ``traceai-vllm evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.store.encode import to_json
+from traceai_vllm.store.segments import Segment
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from types import TracebackType
+
+KIND = "evaluations"
+PATTERN = f"{KIND}-*.jsonl"
+
+
+class EvaluationWriter:
+    """Appends evaluations to a store; a batch is one write, so that a process that is killed leaves whole lines.
+
+    Args:
+        directory: the store.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._directory = Path(directory)
+        self._segment: Segment | None = None
+
+    def __enter__(self) -> EvaluationWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._segment is not None:
+            self._segment.close()
+
+    def write(self, evaluations: Iterable[dict[str, Any]]) -> None:
+        """Append evaluations.
+
+        Args:
+            evaluations: each with ``trace_id``, ``span_id``, ``evaluator`` and ``status``, and, where it has a result,
+                ``score``, ``label``, ``passed``, ``threshold``, ``explanation``.
+
+        Raises:
+            OSError: they could not be written; none of them is in the file then.
+        """
+        data = b"".join(to_json(evaluation) + b"\n" for evaluation in evaluations)
+        if data:
+            if self._segment is None:
+                self._segment = Segment(self._directory, KIND)
+            self._segment.append(data)

@@ -1,0 +1,137 @@
+"""`traceai-vllm evaluate`: scores what is stored, once, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from traceai_vllm.cli.main import main
+from traceai_vllm.evals import JSONValidation
+from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
+from traceai_vllm.evals.pipeline.stored import evaluate_store
+from traceai_vllm.store import SpanStoreExporter, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Words:
+    name = "Words"
+
+    def __init__(self, fails_on: str | None = None) -> None:
+        self.asked: list[str] = []
+        self._fails_on = fails_on
+
+    def evaluate(self, *, response: str) -> float:
+        self.asked.append(response)
+        if response == self._fails_on:
+            raise RuntimeError("not this one")
+        return min(1.0, len(response.split()) / 4)
+
+
+def stored(directory: Path, answers: list[str | None], *, wrap: Any = lambda processor: processor) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(wrap(SimpleSpanProcessor(SpanStoreExporter(directory))))
+    for answer in answers:
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.output.type": "json"}
+        if answer is not None:
+            message = {"role": "assistant", "parts": [{"type": "text", "content": answer}]}
+            attributes["gen_ai.output.messages"] = json.dumps([message])
+        provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+    provider.shutdown()
+
+
+def rows(directory: Path) -> list[Any]:
+    query = "SELECT evaluator, status, score, passed FROM evaluations ORDER BY evaluator, score"
+    return connect(directory).execute(query).fetchall()
+
+
+def test_stored_answers_are_scored_and_the_scores_are_in_the_store(tmp_path: Path) -> None:
+    """Each answer has a row in the view `evaluations`; requests without content are counted."""
+    stored(tmp_path, ["two words", "these are four words", None])
+
+    summary = evaluate_store(tmp_path, [Words()])
+
+    assert (summary.spans, summary.without_answer) == (2, 1)
+    assert rows(tmp_path) == [("Words", "ok", 0.5, True), ("Words", "ok", 1.0, True)]
+
+
+def test_what_has_a_score_is_not_scored_again(tmp_path: Path) -> None:
+    """A second run asks only for what is new, or for evaluators that have not been here."""
+    stored(tmp_path, ["one"])
+    evaluate_store(tmp_path, [Words()])
+    stored(tmp_path, ["a new answer"])
+    again = Words()
+
+    evaluate_store(tmp_path, [again, JSONValidation()])
+
+    assert again.asked == ["a new answer"]
+    assert [row[0] for row in rows(tmp_path)] == ["JSONValidation", "JSONValidation", "Words", "Words"]
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    """It is interrupted after the first batch; the next run does the rest."""
+    stored(tmp_path, [f"answer {number}" for number in range(100)])
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_store(tmp_path, [Words()], progress=interrupt)
+    kept = len(rows(tmp_path))
+    rest = Words()
+    evaluate_store(tmp_path, [rest])
+
+    assert 0 < kept < 100
+    assert len(rest.asked) == 100 - kept
+    assert len(rows(tmp_path)) == 100
+
+
+def test_a_failed_evaluation_is_tried_again(tmp_path: Path) -> None:
+    """It has a status and no score; when it works the next time, it has both."""
+    stored(tmp_path, ["good", "bad"])
+    evaluate_store(tmp_path, [Words(fails_on="bad")])
+    assert ("Words", "error", None, None) in rows(tmp_path)
+    again = Words()
+
+    evaluate_store(tmp_path, [again])
+
+    assert again.asked == ["bad"]
+
+
+def test_scores_from_the_way_are_there_too_and_not_made_again(tmp_path: Path) -> None:
+    """A span that passed the evaluators carries its score; the view shows it like the others."""
+    stored(tmp_path, ["on the way"], wrap=lambda behind: EvaluatorSpanProcessor(behind, evaluators=[Words()]))
+    again = Words()
+
+    evaluate_store(tmp_path, [again])
+
+    assert again.asked == []
+    assert rows(tmp_path) == [("Words", "ok", 0.75, True)]
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts, means and passes per evaluator."""
+    stored(tmp_path, ['{"a": 1}', "no JSON", None])
+
+    assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "2 answers evaluated" in printed
+    assert "1 requests have no answer in the store" in printed
+    assert "2 scored, mean 0.500, 1 passed" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["no/such/store"], "no/such/store"), ([".", "--evaluators", "Grounded"], "there is no evaluator 'Grounded'")],
+)
+def test_what_cannot_be_used_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing store and an unknown evaluator end with code 2 and one line."""
+    assert main(["evaluate", *arguments]) == 2
+
+    assert message in capsys.readouterr().err
