@@ -103,3 +103,174 @@ def test_a_client_that_hangs_up_cancels_the_servers_work(
     assert gateway.balance().dropped == {"client_disconnected": 1}
     [server] = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
     assert server.attributes["error.type"] == "cancelled"
+
+
+DIALECTS = {
+    "chat": ("/v1/chat/completions", chat()),
+    "chat, whole": ("/v1/chat/completions", chat(stream=False)),
+    "tools": ("/v1/chat/completions", chat(tools=TOOLS)),
+    "completions": ("/v1/completions", {"model": "m", "prompt": "hi", "stream": True}),
+    "completions, whole": ("/v1/completions", {"model": "m", "prompt": "hi"}),
+    "responses": ("/v1/responses", {"model": "m", "input": "hi", "stream": True}),
+    "responses, whole": ("/v1/responses", {"model": "m", "input": "hi"}),
+    "messages": ("/v1/messages", {**chat(), "max_tokens": 5}),
+    "messages, whole": ("/v1/messages", {**chat(stream=False), "max_tokens": 5}),
+    "embeddings": ("/v1/embeddings", {"model": "m", "input": "hi"}),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_is_passed_on_and_paired(gateway: GatewayUnderTest, baseline: StubUpstream, dialect: str) -> None:
+    """Byte-equal answers, and both arms are read: why they ended, tokens where the server counts them, tools."""
+    path, body = DIALECTS[dialect]
+    direct = httpx.post(baseline.url + path, json=body)
+
+    through = httpx.post(gateway.url + path, json=body)
+
+    assert through.content == direct.content
+    assert through.headers["x-stub"] == "1"
+    gateway.settled()
+    assert gateway.balance().paired == 1
+    for span in gateway.spans(at_least=3):
+        if span.kind.name == "CLIENT" and dialect != "embeddings":
+            assert span.attributes["gen_ai.response.finish_reasons"]
+            if "whole" in dialect:
+                assert span.attributes["gen_ai.usage.input_tokens"] == 5
+            if dialect == "tools":
+                assert span.attributes["traceai.response.tool_names"] == ("look_up",)
+
+
+def test_a_different_answer_is_told_from_the_same(
+    gateway: GatewayUnderTest, baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """The candidate's span says whether its answer is the baseline's."""
+    candidate.behaviour.variant = "x"
+
+    httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+
+    gateway.settled()
+    [same] = [
+        s.attributes["traceai.pair.same_answer"] for s in gateway.spans(3) if "traceai.pair.outcome" in s.attributes
+    ]
+    assert same is False
+
+
+def test_the_noise_floor_repeats_requests_on_the_baseline(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """A share of the mirrored requests has a third arm, with books of its own."""
+    with GatewayUnderTest(config(baseline, candidate, noise_floor=1.0)) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+        gateway.settled()
+        arms = {span.attributes.get("traceai.pair.arm") for span in gateway.spans(at_least=4)}
+        repeated, mirrored = gateway.balance("baseline_repeat"), gateway.balance("candidate")
+    assert arms == {None, "baseline", "candidate", "baseline_repeat"}
+    assert (repeated.sampled, repeated.paired, mirrored.paired) == (1, 1, 1)
+    assert (len(baseline.seen), len(candidate.seen)) == (2, 1)
+
+
+def test_copies_lose_what_does_something_beside_answering(
+    gateway: GatewayUnderTest, baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """Fields and headers on the lists are stripped from copies, and from copies only; all else is the same bytes."""
+    body = '{"model":"m","messages":[{"role":"user","content":"1.0e0 \\u00e9"}],"store":true,"temperature":1.50}'
+
+    httpx.post(gateway.url + "/v1/chat/completions", content=body, headers={"cookie": "a=b"})
+
+    gateway.settled()
+    assert baseline.seen[0].body == body.encode()
+    assert candidate.seen[0].body == body.replace('"store":true,', "").encode()
+    assert (baseline.seen[0].header("cookie"), candidate.seen[0].header("cookie")) == ("a=b", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/v1/responses", {"model": "m", "input": "x", "tools": [{"type": "web_search"}]}, "server_tools"),
+        ("/v1/responses", {"model": "m", "input": "x", "background": True}, "background"),
+    ],
+)
+def test_what_a_server_would_do_is_not_done_twice(
+    gateway: GatewayUnderTest, candidate: StubUpstream, path: str, body: dict[str, Any], reason: str
+) -> None:
+    """Requests that make the server itself act are not mirrored, and the books say why."""
+    assert httpx.post(gateway.url + path, json=body).status_code == 200
+
+    gateway.settled()
+    assert gateway.balance().dropped == {reason: 1}
+    assert candidate.seen == []
+
+
+def test_hop_by_hop_headers_end_at_the_gateway(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """In both directions; others, the caller's key among them, pass."""
+    headers = {
+        "connection": "keep-alive, x-mine",
+        "x-mine": "1",
+        "te": "trailers",
+        "proxy-authorization": "secret",
+        "authorization": "Bearer k",
+        "x-else": "é".encode(),
+        "host": "users.example",
+    }
+    answer = httpx.post(gateway.url + "/v1/chat/completions", json=chat(), headers=headers)
+
+    seen = dict(baseline.seen[0].headers)
+    assert not seen.keys() & {"connection", "x-mine", "te", "proxy-authorization"}
+    assert (seen["authorization"], seen["x-else"]) == ("Bearer k", "é".encode().decode("latin-1"))
+    assert seen["host"] == baseline.url.removeprefix("http://")
+    assert "connection" not in answer.headers
+
+
+def test_a_body_of_16_mib_passes_and_a_longer_one_does_not(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """To the byte."""
+    empty = json.dumps(chat(stream=False, pad="")).encode()
+    limit = 16 * 1024 * 1024
+    body = json.dumps(chat(stream=False, pad="x" * (limit - len(empty)))).encode()
+
+    assert len(body) == limit
+    assert httpx.post(gateway.url + "/v1/chat/completions", content=body, timeout=30).status_code == 200
+    assert len(baseline.seen[-1].body) == limit
+    refused = httpx.post(gateway.url + "/v1/chat/completions", content=body + b" ", timeout=30)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"[]", b'"x"', b'{"model":1}', b""])
+def test_a_body_that_cannot_be_read_is_the_servers_business(
+    gateway: GatewayUnderTest, baseline: StubUpstream, body: bytes
+) -> None:
+    """Nested too deeply, or no JSON at all: passed on as it is, never mirrored blindly, and the gateway lives on."""
+    baseline.behaviour.fault = "500"  # the stub would not survive reading it
+
+    answer = httpx.post(gateway.url + "/v1/chat/completions", content=body)
+
+    assert answer.status_code == 500
+    assert baseline.seen[-1].body == body
+    baseline.behaviour.fault = None
+    assert httpx.post(gateway.url + "/v1/chat/completions", json=chat()).status_code == 200
+
+
+def test_models_and_health_are_the_baselines(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """Passed on, without spans and without copies; other paths are not served."""
+    assert httpx.get(gateway.url + "/v1/models").json()["data"][0]["id"] == "stub"
+    assert httpx.get(gateway.url + "/health").status_code == 200
+    assert httpx.get(gateway.url + "/metrics").status_code == 404
+    assert httpx.post(gateway.url + "/v1/load_lora_adapter", json={}).status_code == 404
+    assert gateway.spans() == []
+
+
+def test_keys_are_the_gateways_when_it_has_some(
+    baseline: StubUpstream, candidate: StubUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a key of the gateway's nothing passes; callers' keys stay here, and servers get their own."""
+    monkeypatch.setenv("GATEWAY_KEYS", "one, two")
+    monkeypatch.setenv("SERVER_KEY", "servers-own")
+    settings = {**config(baseline, candidate), "keys_env": "GATEWAY_KEYS"}
+    settings["servers"]["bf16"]["api_key_env"] = "SERVER_KEY"
+    with GatewayUnderTest(settings) as gateway:
+        url = gateway.url + "/v1/chat/completions"
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "one"}, {"x-api-key": ""}):
+            assert httpx.post(url, json=chat(), headers=headers).status_code == 401
+        for headers in ({"authorization": "Bearer two"}, {"x-api-key": "one"}):
+            assert httpx.post(url, json=chat(), headers=headers).status_code == 200
+        gateway.settled()
+    assert {seen.header("authorization") for seen in baseline.seen} == {"Bearer servers-own"}
+    assert {seen.header("authorization") for seen in candidate.seen} == {None}
+    assert {seen.header("x-api-key") for seen in (*baseline.seen, *candidate.seen)} == {None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,12 @@ async def _serve_both(app: Any, config: Any) -> None:
     from traceai_vllm.gateway import create_admin_app
 
     users = _server(app, config.listen)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, users.handle_exit, number, None)
     if config.admin is None:
         await users.serve()
         return
     admin = _server(create_admin_app(app.state.runtime), config.admin)
-    # Signals are the users' server's business: it ends first, and the other one follows.
-    admin.capture_signals = contextlib.nullcontext
     serving = asyncio.create_task(admin.serve())
     await users.serve()
     admin.should_exit = True
@@ -92,7 +93,7 @@ def _server(app: Any, listen: str) -> Any:
     from traceai_vllm.gateway.config import address
 
     host, port = address(listen)
-    return uvicorn.Server(
+    server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=host,
@@ -106,3 +107,6 @@ def _server(app: Any, listen: str) -> Any:
             timeout_graceful_shutdown=_STOP_AFTER_S,
         )
     )
+    # uvicorn would end the process with the signal once more, before telemetry is flushed.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    return server

@@ -69,8 +69,9 @@ class Call:
 
     @property
     def operation(self) -> str:
-        """The operation, in the words of the GenAI conventions."""
-        return DIALECTS[self.path].operation
+        """The operation, in the words of the GenAI conventions; the path where no model is asked."""
+        dialect = DIALECTS.get(self.path)
+        return self.path if dialect is None else dialect.operation
 
 
 def tags_of(route: Route, headers: Headers, trusted: bool) -> dict[str, str]:

@@ -187,7 +187,6 @@ class Mirror:
         copy.done = True
         if pair.primary_ended:
             self._settle(pair, copy)
-            self._release_primary(pair)
 
     async def _exchange(self, copy: Copy) -> None:
         try:
@@ -223,6 +222,7 @@ class Mirror:
             }
             self._spans.end_arm(copy.arm, about_pair)
         copy.arm.release()
+        self._release_primary(pair)
 
     def _abandon(self, pair: Pair, reason: str) -> None:
         for copy in pair.copies:

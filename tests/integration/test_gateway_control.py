@@ -1,0 +1,253 @@
+"""Who answers: configuration and decision files, serving modes, fallback; the program, and its books' file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.gateway import GatewayUnderTest, wait_until
+from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway.books import Books
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+@pytest.fixture
+def baseline() -> Iterator[StubUpstream]:
+    with StubUpstream(variant="b-") as stub:
+        yield stub
+
+
+@pytest.fixture
+def candidate() -> Iterator[StubUpstream]:
+    with StubUpstream(variant="c-") as stub:
+        yield stub
+
+
+def config(baseline: StubUpstream, candidate: StubUpstream, **route: Any) -> dict[str, Any]:
+    return {
+        "servers": {"bf16": {"url": baseline.url}, "int4": {"url": candidate.url}},
+        "routes": [{"name": "support", "baseline": "bf16", "candidate": "int4", **route}],
+    }
+
+
+def served_by(url: str, body: dict[str, Any] = CHAT, **headers: str) -> str:
+    """Return which of the servers answered: their words differ."""
+    answer = httpx.post(url + "/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return {True: "baseline", False: "candidate"}["b-" in answer.text]
+
+
+def test_a_canary_is_sticky_by_session_and_near_its_share(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """A session keeps its server; the share of sessions is about the one asked for."""
+    with GatewayUnderTest(config(baseline, candidate, mode="canary", share=0.5)) as gateway:
+        first = [served_by(gateway.url, **{"x-session-id": f"s{i}"}) for i in range(60)]
+        again = [served_by(gateway.url, **{"x-session-id": f"s{i}"}) for i in range(60)]
+    assert first == again
+    assert 15 < first.count("candidate") < 45
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ({}, "candidate"),
+        ({"intents": ["billing"]}, "candidate"),
+        ({"intents": ["other"]}, "baseline"),
+        ({"prompt_versions": ["v3"], "max_prompt_bytes": 10_000}, "candidate"),
+        ({"prompt_versions": ["v4"]}, "baseline"),
+        ({"traffic_cohorts": ["eu"]}, "baseline"),
+        ({"max_prompt_bytes": 10}, "baseline"),
+    ],
+)
+def test_a_restricted_route_obeys_its_restriction(
+    baseline: StubUpstream, candidate: StubUpstream, only: dict[str, Any], expected: str
+) -> None:
+    """The candidate answers what is let through, and nothing else."""
+    route = {"mode": "restricted", "only": only, "intent": "billing", "prompt_version": "v3"}
+    with GatewayUnderTest(config(baseline, candidate, **route)) as gateway:
+        assert served_by(gateway.url) == expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("500", "500"), ("refused", "connection_refused"), ("slow", "timeout"), ("hang", "timeout")]
+)
+def test_a_failing_candidate_falls_back_before_its_first_byte(
+    baseline: StubUpstream, candidate: StubUpstream, fault: str, error: str
+) -> None:
+    """Users get the baseline's answer; the span says why; after five failures the circuit is open."""
+    candidate.behaviour.fault = fault
+    if fault == "refused":
+        candidate.stop()
+    settings = config(baseline, candidate, mode="candidate")
+    settings["servers"]["int4"]["first_byte_timeout_s"] = 0.2
+    with GatewayUnderTest(settings) as gateway:
+        assert [served_by(gateway.url) for _ in range(6)] == ["baseline"] * 6
+        servers = [span for span in gateway.spans(at_least=17) if span.kind.name == "SERVER"]
+    assert [span.attributes["traceai.gateway.fallback"] for span in servers] == [error] * 5 + ["circuit_open"]
+    assert {span.attributes["traceai.gateway.served_by"] for span in servers} == {"bf16"}
+    assert all(span.status.status_code.name != "ERROR" for span in servers)
+
+
+def test_a_candidate_that_breaks_after_its_first_byte_is_seen_to_break(
+    baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """Two answers are never mixed: the user's connection ends early, as it would without a gateway."""
+    candidate.behaviour.fault = "killed"
+    candidate.behaviour.gap_s = 0.02
+    with (
+        GatewayUnderTest(config(baseline, candidate, mode="candidate")) as gateway,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        served_by(gateway.url)
+    assert baseline.seen == []
+
+
+def write(path: Path, content: str) -> None:
+    """Replace a file in one step, as editors and deployments do."""
+    new = path.with_suffix(".new")
+    new.write_text(content)
+    new.replace(path)
+
+
+def test_a_decision_is_obeyed_within_a_second_and_a_broken_one_means_baseline(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """Missing, then given, then broken, then given, then gone."""
+    path = tmp_path / "decision.json"
+    promoted = json.dumps({"version": 1, "id": "a", "routes": {"support": {"mode": "candidate"}}})
+    settings = {**config(baseline, candidate), "decision_file": str(path)}
+    steps = [(promoted, "candidate"), ("{", "baseline"), (promoted, "candidate"), ('{"version": 2}', "baseline")]
+    steps += [(promoted, "candidate"), ('{"version": 1, "routes": {"support": {"mode": "x"}}}', "baseline")]
+    with GatewayUnderTest(settings) as gateway:
+        assert served_by(gateway.url) == "baseline"
+        for content, expected in steps:
+            write(path, content)
+            wait_until(lambda: served_by(gateway.url) == expected, f"{content} is obeyed", 1.0)  # noqa: B023
+        write(path, promoted)
+        wait_until(lambda: served_by(gateway.url) == "candidate", "it is obeyed", 1.0)
+        path.unlink()
+        wait_until(lambda: served_by(gateway.url) == "baseline", "it is gone", 1.0)
+
+
+def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of the new file or nothing; what is wrong is in the log, with the line."""
+    path = tmp_path / "gateway.yaml"
+    settings = config(baseline, candidate, mode="baseline")
+    write(path, yaml.safe_dump(settings))
+    with GatewayUnderTest(str(path)) as gateway:
+        assert served_by(gateway.url) == "baseline"
+        settings["routes"][0]["mode"] = "candidate"
+        settings["routes"][0]["baseline"] = "gone"
+        write(path, yaml.safe_dump(settings))
+        wait_until(lambda: gateway.runtime.config_error is not None, "the error is noticed")
+        assert served_by(gateway.url) == "baseline"
+        assert "there is no server 'gone'; use one of bf16, int4" in caplog.text
+        settings["routes"][0]["baseline"] = "bf16"
+        write(path, yaml.safe_dump(settings))
+        wait_until(lambda: served_by(gateway.url) == "candidate", "the new file is in force")
+        assert gateway.runtime.config_error is None
+
+
+def test_requests_find_their_route(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """By model, path, header and metadata; the first match counts; no match is the user's error."""
+    matches = [{"model": "m1"}, {"path": "/v1/embeddings"}, {"header": {"X-Team": "a"}}, {"metadata": {"route": "z"}}]
+    settings = config(baseline, candidate)
+    settings["routes"] = [{"name": f"r{i}", "baseline": "bf16", "match": match} for i, match in enumerate(matches)]
+    asked: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+        ("/v1/chat/completions", {**CHAT, "model": "m1"}, {}),
+        ("/v1/embeddings", {"model": "e", "input": "x"}, {}),
+        ("/v1/chat/completions", CHAT, {"x-team": "a"}),
+        ("/v1/chat/completions", {**CHAT, "metadata": {"route": "z"}}, {}),
+    ]
+    with GatewayUnderTest(settings) as gateway:
+        for path, body, headers in asked:
+            assert httpx.post(gateway.url + path, json=body, headers=headers).status_code == 200
+        assert httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).status_code == 404
+        routes = [s.attributes["route"] for s in gateway.spans(at_least=8) if s.kind.name == "SERVER"]
+    assert routes == ["r0", "r1", "r2", "r3"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_program_keeps_its_books_through_kill_9(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """The command serves, its admin port shows the books, and what was in flight at ``kill -9`` is counted after."""
+    candidate.behaviour.fault = "hang"
+    books = tmp_path / "books"
+    listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    path = tmp_path / "gateway.yaml"
+    settings = {**config(baseline, candidate), "listen": listen, "admin": admin, "books": str(books)}
+    path.write_text(yaml.safe_dump(settings))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
+        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+    )
+    try:
+        wait_until(lambda: is_up(f"http://{admin}/healthz") and is_up(f"http://{listen}/health"), "the program serves")
+        assert [served_by(f"http://{listen}") for _ in range(5)] == ["baseline"] * 5
+        [shown] = httpx.get(f"http://{admin}/books").json()
+        assert (shown["sampled"], shown["in_flight"], shown["difference"]) == (5, 5, 0)
+        scraped = httpx.get(f"http://{admin}/metrics").text
+        assert 'traceai_mirror_requests_total{route="support",target="candidate",outcome="sampled"} 5' in scraped
+        assert 'traceai_mirror_in_flight{route="support",target="candidate"} 5' in scraped
+        assert httpx.get(f"http://{listen}/books").status_code == 404
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    after = Books(books)
+    balance = after.balances()["support", "candidate"]
+    after.close()
+    assert (balance.sampled, balance.dropped, balance.difference) == (5, {"killed": 5}, 0)
+
+
+def test_the_program_ends_on_a_signal_and_settles_its_books(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """SIGTERM: exit code 0, and what was in flight is booked as dropped at shutdown."""
+    candidate.behaviour.fault = "hang"
+    books, listen = tmp_path / "books", f"127.0.0.1:{free_port()}"
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump({**config(baseline, candidate), "listen": listen, "books": str(books)}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
+        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+    )
+    try:
+        wait_until(lambda: is_up(f"http://{listen}/health"), "the program serves")
+        assert served_by(f"http://{listen}") == "baseline"
+        started = time.monotonic()
+        process.terminate()
+        process.wait(20)
+        assert time.monotonic() - started < 10
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    after = Books(books)
+    assert after.balances()["support", "candidate"].dropped == {"shutdown": 1}
+    after.close()
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
