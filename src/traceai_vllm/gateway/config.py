@@ -214,8 +214,8 @@ class GatewayConfig(_Strict):
 
     listen: str = "127.0.0.1:8080"
     admin: str | None = None
-    servers: dict[str, Server] = Field(min_length=1)
-    routes: tuple[Route, ...] = Field(min_length=1)
+    servers: dict[str, Server]
+    routes: tuple[Route, ...]
     mirror: MirrorLimits = MirrorLimits()
     limits: Limits = Limits()
     keys_env: str | None = None
@@ -232,6 +232,8 @@ class GatewayConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> GatewayConfig:
+        if not self.routes:
+            raise ConfigConflict(("routes",), "there is none; write at least `- {name: default, baseline: SERVER}`")
         names = [route.name for route in self.routes]
         for index, route in enumerate(self.routes):
             where = ("routes", index)

@@ -33,13 +33,15 @@ class Decoder:
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that end with this piece."""
+        if not piece:
+            return []
         if self._begun and b"\n" not in piece and b"\r" not in piece and not self._rest.endswith(b"\r"):
             self._parts.append(piece)  # joined when the line ends: a long line may come in many pieces
             return []
         self._rest = b"".join((self._rest, *self._parts, piece))
         self._parts.clear()
         if not self._begun:
-            if _BOM.startswith(self._rest):
+            if self._rest != _BOM and _BOM.startswith(self._rest):
                 return []  # too short to tell
             self._rest = self._rest.removeprefix(_BOM)
             self._begun = True

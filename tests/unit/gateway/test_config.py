@@ -1,0 +1,74 @@
+"""``gateway.yaml``: what is wrong is said with its line and what to write there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from traceai_vllm.gateway.config import Mode
+from traceai_vllm.gateway.config_file import ConfigError, load_config, parse_config
+
+GOOD = """\
+servers:
+  bf16:
+    url: http://127.0.0.1:8000/
+  int4:
+    url: http://127.0.0.1:8001
+routes:
+  - name: support
+    baseline: bf16
+    candidate: int4
+"""
+
+
+def test_a_small_file_is_enough() -> None:
+    """Everything else has a default: mirror everything to the candidate, the users get the baseline."""
+    config = parse_config(GOOD)
+    assert config.servers["bf16"].url == "http://127.0.0.1:8000"
+    assert (config.routes[0].mode, config.routes[0].sampling_rate) == (Mode.MIRROR, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("candidate: int4", "candidate: int8", "g.yaml:9: routes.0.candidate: there is no server 'int8'; use one of"),
+        ("    baseline: bf16\n", "", "g.yaml:7: routes.0.baseline: is missing; add `baseline: …`"),
+        ("baseline: bf16", "baselin: bf16", "g.yaml:8: routes.0.baselin: is not known here; did you mean `baseline`?"),
+        ("http://127.0.0.1:8001", "127.0.0.1:8001", "g.yaml:5: servers.int4.url: write it as http://host:port"),
+        ("http://127.0.0.1:8001", "http://u:hunter2@h", "g.yaml:5: servers.int4.url: write it without a query"),
+        ("candidate: int4", "sampling_rate: 2", "g.yaml:9: routes.0.sampling_rate: input should be less than or equal"),
+        ("candidate: int4", "mode: canary", "g.yaml:9: routes.0.mode: canary needs a candidate"),
+        ("candidate: int4", "candidate: [", "g.yaml:10: this is no YAML"),
+        (GOOD[GOOD.index("routes:") :], "routes: []", "g.yaml:6: routes: there is none; write at least"),
+        ("routes:", "listen: 8080x\nroutes:", "g.yaml:6: listen: "),
+    ],
+)
+def test_an_error_names_the_line_and_the_fix(old: str, new: str, expected: str) -> None:
+    """And never repeats what may be a secret."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(GOOD.replace(old, new), "g.yaml")
+    assert expected in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_several_errors_are_all_said() -> None:
+    """One line for each."""
+    text = GOOD.replace("candidate: int4", "risk: none\n    share: x")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_two_routes_of_one_name_and_a_mode_beside_a_decision_file_do_not_fit() -> None:
+    """The books are by route name; and with a decision file, only that may let the candidate answer."""
+    with pytest.raises(ConfigError, match=r":10: routes\.1\.name: there is a route 'support' already"):
+        parse_config(GOOD + "  - name: support\n    baseline: bf16\n")
+    with pytest.raises(ConfigError, match=r"routes\.0\.mode: with a decision_file"):
+        parse_config(GOOD + "    mode: candidate\ndecision_file: d.json\n")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """Is said as such."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "gateway.yaml")
