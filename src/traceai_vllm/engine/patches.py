@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from traceai_vllm.engine import calls, funnel, offline, readings, runtime, serving
+from traceai_vllm.engine import calls, first_engine, funnel, offline, readings, runtime, serving
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import fastapi
 
@@ -70,6 +70,11 @@ def _answers_are_seen(module: Any) -> bool:
     return _ADD_REQUEST in _applied
 
 
+def _is_first_engine(module: Any) -> bool:
+    # From 0.11 on the name stands for the V1 engine.
+    return getattr(getattr(module, "LLMEngine", None), "__module__", None) == "vllm.engine.llm_engine"
+
+
 _PROCESSOR = "vllm.v1.engine.output_processor", "OutputProcessor"
 _ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
 _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
@@ -93,6 +98,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_SYNC, "add_request", calls.add_request, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "step", calls.step, required=True),
     Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready)),
+    Patch("vllm.engine.llm_engine", "LLMEngine", "__init__", first_engine.init, only_if=_is_first_engine),
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
     *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),
