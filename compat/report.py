@@ -99,6 +99,8 @@ by looking at it, not at its number.
   finish reason, tokens and error; the user must get what they get without us; no internal error may be swallowed.
 - **Engine**: a real engine of the version, on a CPU, in an environment of its own, with its own torch, offline and
   asynchronous.
+- Versions before 0.11 can still run vLLM's first engine (V0: `VLLM_USE_V1=0`, and what V1 could not do yet). It is not
+  traced; a warning says so.
 - **not run**: nothing is known at that level. Builds for GPUs are not run here; their Python files are the same.
 
 ```console

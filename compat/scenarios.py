@@ -11,7 +11,8 @@ import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compat.world import PROMPT, Core, InputProcessor, World, output, request, request_error
+from compat.stubs import Stub
+from compat.world import PROMPT, Core, InputProcessor, World, config, output, request, request_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ class Scenario:
         expected: what the spans of its requests say, in the order in which they end.
         applies: whether a version has it.
         batch: `LLM`'s entry point that the requests are a batch of.
+        warning: what the user must be told, once.
         optional: in some versions `LLM` ends it before its engine is asked; then there is a batch and no request.
     """
 
@@ -51,6 +53,7 @@ class Scenario:
     expected: Expected
     applies: Callable[[Classes], bool] = lambda classes: True
     batch: str | None = None
+    warning: str | None = None
     optional: bool = False
 
 
@@ -317,6 +320,15 @@ def llm_refuses(world: World) -> Any:
     return "accepted"
 
 
+def first_engine(world: World) -> Any:
+    """Versions before 0.11 can still run V0: nothing of it is traced, and the user is told."""
+    try:
+        world.classes.FirstEngine(config(), Stub("executor"), False)
+    except Exception as error:  # it needs far more than is there
+        return type(error).__name__
+    return "started"
+
+
 # --- AsyncLLM -------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +515,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("LLM: generate", llm_generates, [span(finish=("stop",), output=3), span()], batch="LLM.generate"),
     Scenario("LLM: chat", llm_chats, [span("chat")], batch="LLM.chat"),
     Scenario("LLM: refusal", llm_refuses, [span(**_REFUSED)], batch="LLM.generate", optional=True),
+    Scenario("V0", first_engine, [], lambda classes: classes.FirstEngine is not None, warning="does not see"),
     Scenario("AsyncLLM: two streams", on_loop(_streams), [span(stream=True)] * 2),
     Scenario("AsyncLLM: one after the other", on_loop(_in_turn), [span(stream=True)] * 2),
     Scenario("AsyncLLM: final only", on_loop(_final), [span(finish=("stop",), output=3, stream=False)]),

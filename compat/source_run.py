@@ -72,6 +72,10 @@ def judge(scenario: Scenario, world: World) -> tuple[str | None, Observed]:
         return f"the user got {seen.answer!r} with us and {bare!r} without", seen
     if seen.errors:
         return f"the guard swallowed {seen.errors}", seen
+    if [scenario.warning is not None and scenario.warning in text for text in seen.warnings] != [True] * bool(
+        scenario.warning
+    ):
+        return f"warnings: {seen.warnings}", seen
     problem = compare(scenario, seen.spans) or missing_details(scenario, seen.attributes)
     return problem or wrong_batch(scenario, seen), seen
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 REAL = frozenset(
     {
         "vllm.beam_search",
+        "vllm.engine.llm_engine",
         "vllm.engine.output_processor.stop_checker",
         "vllm.engine.protocol",
         "vllm.entrypoints.common.offline",

@@ -5,6 +5,7 @@ A wheel is 10 to 340 MB, what is kept half a megabyte.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ def _is_kept(name: str) -> bool:
     return name.endswith(".py") and module in REAL
 
 
+# Names folders by what is in them, so that wheels are looked at again when more of them is run.
+_WHAT = hashlib.sha256(" ".join(sorted(REAL)).encode()).hexdigest()[:8]
 _PLATFORMS = ("manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "manylinux_2_35_x86_64")
 
 
@@ -43,7 +46,7 @@ def sources(release: Release, cache: Path) -> Path:
     Raises:
         WheelError: pip did not find or download the wheel.
     """
-    folder = cache / f"{release.distribution}-{release.version}"
+    folder = cache / f"{release.distribution}-{release.version}-{_WHAT}"
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,8 @@ class Classes:
         self.outputs: Any = load("vllm.outputs")
         module: Any = load("vllm.v1.engine.llm_engine")
         self.LLMEngine = module.LLMEngine
+        first = load("vllm.engine.llm_engine").LLMEngine
+        self.FirstEngine = first if first.__module__ == "vllm.engine.llm_engine" else None
         self.source_of_engine = Path(str(module.__file__)).read_text()
 
     @property
