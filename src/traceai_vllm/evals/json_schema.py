@@ -6,6 +6,7 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.errors import EvaluationError, optional
@@ -50,6 +51,10 @@ class SchemaChecker:
         self._formats = formats
         self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Evaluators are sent to other processes, where the compiled schemas are made anew.
+        return partial(SchemaChecker, formats=self._formats), (self._resources,)
 
     def violations(self, value: Any, schema: Any) -> Iterator[Violation]:
         """Yield each way in which the value breaks the schema.

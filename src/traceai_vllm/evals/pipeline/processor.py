@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from traceai_vllm.evals.pipeline import reporting
 from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes, inputs_of_record
+from traceai_vllm.evals.pipeline.processes import ProcessRunner
 from traceai_vllm.evals.pipeline.runner import ERROR, OK, Runner
 from traceai_vllm.evals.pipeline.selection import Selection
 from traceai_vllm.guard import Guard
@@ -74,7 +75,9 @@ class EvaluatorSpanProcessor(SpanProcessor):
             with this one.
         evaluators: anything with a name and ``evaluate``.
         selection: which requests are evaluated; all when None.
-        workers: threads that evaluate.
+        workers: how many requests are evaluated at a time.
+        processes: evaluate in this many processes of their own (extra ``evals``), so that scoring takes neither the GIL
+            nor the priority of a server; 0: in threads of this process.
         queue_size: how many spans may wait.
         timeout_s: how long one evaluation may take, in seconds.
         shutdown_timeout_s: how long :meth:`shutdown` waits for evaluations, in seconds.
@@ -84,7 +87,8 @@ class EvaluatorSpanProcessor(SpanProcessor):
         logger_provider: where ``gen_ai.evaluation.result`` events go; the global provider when None.
 
     Raises:
-        ValueError: no processor, no evaluator, or a number below 1.
+        ValueError: no processor, no evaluator, or a number below 1 (``processes``: below 0).
+        MissingExtra: ``processes`` is given, and loky is not installed.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
         evaluators: Sequence[Evaluator],
         selection: Selection | None = None,
         workers: int = 1,
+        processes: int = 0,
         queue_size: int = 2048,
         timeout_s: float = 5.0,
         shutdown_timeout_s: float = 30.0,
@@ -102,10 +107,14 @@ class EvaluatorSpanProcessor(SpanProcessor):
     ) -> None:
         if not processors or not evaluators:
             raise ValueError("EvaluatorSpanProcessor needs a processor that exports, and an evaluator")
-        if workers < 1 or queue_size < 1:
-            raise ValueError("EvaluatorSpanProcessor: workers and queue_size are at least 1")
+        if workers < 1 or queue_size < 1 or processes < 0:
+            raise ValueError("EvaluatorSpanProcessor: workers and queue_size are at least 1, processes at least 0")
         self._processors = processors
-        self._runner = Runner(evaluators, timeout_s=timeout_s)
+        self._runner = (
+            ProcessRunner(evaluators, processes=processes, timeout_s=timeout_s)
+            if processes
+            else Runner(evaluators, timeout_s=timeout_s)
+        )
         self._selection = selection or Selection()
         self._workers = workers
         self._queue_size = queue_size
@@ -241,6 +250,8 @@ class EvaluatorSpanProcessor(SpanProcessor):
         for item in left:
             if item.take():
                 self._forward_unscored(item.span, reporting.SHUTDOWN)
+        if isinstance(self._runner, ProcessRunner):
+            self._runner.close()
         if left:
             _log.warning("%d requests were exported without scores: there was no time to evaluate them.", len(left))
 

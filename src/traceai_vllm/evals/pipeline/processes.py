@@ -1,0 +1,120 @@
+"""Runs evaluators in processes of their own, so that scoring never holds the GIL of the process that serves.
+
+By loky: its processes do not import the application's main module (that of ``vllm serve`` would bring vLLM and torch),
+take evaluators that are defined there all the same, and can be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.pipeline.runner import ERROR, TIMEOUT, Outcome, Runner, inputs_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from traceai_vllm.evals.base import Evaluator
+
+_GRACE_S = 10.0
+_NICENESS = 10
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TRACEAI_VLLM_ENABLED": "0"}
+
+
+class ProcessRunner:
+    """As :class:`~traceai_vllm.evals.pipeline.runner.Runner`, in other processes, which give way to the server's.
+
+    A process that hangs or dies is replaced; the request that it had gets a status and no score.
+
+    Args:
+        evaluators: anything with a name and ``evaluate``; they are pickled (by cloudpickle).
+        processes: how many.
+        timeout_s: how long one evaluation may take, in seconds.
+
+    Raises:
+        MissingExtra: loky is not installed.
+        ValueError: two evaluators have one name.
+    """
+
+    def __init__(self, evaluators: Sequence[Evaluator], *, processes: int, timeout_s: float) -> None:
+        Runner(evaluators)  # refuses here what it would refuse there
+        self._loky = optional("loky", "evaluation in processes of their own")
+        self._evaluators = list(evaluators)
+        self._processes = processes
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._pool: Any = None
+
+    def run(self, inputs: Mapping[str, Any]) -> list[Outcome]:
+        """Return an outcome for each evaluator that this request has the inputs for."""
+        pool = self._running()
+        limit_s = self._timeout_s * len(self._evaluators) + _GRACE_S
+        try:
+            outcomes: list[Outcome] = pool.submit(_run, dict(inputs)).result(timeout=limit_s)
+        except FutureTimeoutError:
+            self._give_up(pool)
+            return self._failed(inputs, TIMEOUT, None)
+        except Exception as error:  # the process died, or the pool was closed meanwhile
+            self._give_up(pool)
+            return self._failed(inputs, ERROR, type(error).__name__)
+        return outcomes
+
+    def close(self) -> None:
+        """End the processes, also those that hang."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        _kill(pool)
+
+    def _running(self) -> Any:
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._loky.ProcessPoolExecutor(
+                    self._processes,
+                    initializer=_prepare,
+                    initargs=(self._evaluators, self._timeout_s),
+                    env=_ENVIRONMENT,
+                )
+            return self._pool
+
+    def _give_up(self, pool: Any) -> None:
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        _kill(pool)
+
+    def _failed(self, inputs: Mapping[str, Any], status: str, error: str | None) -> list[Outcome]:
+        asked = [evaluator for evaluator in self._evaluators if inputs_for(evaluator, inputs) is not None]
+        return [Outcome(evaluator.name, status, error=error) for evaluator in asked]
+
+
+def _kill(pool: Any) -> None:
+    if pool is not None:
+        with contextlib.suppress(Exception):  # it may be broken already
+            pool.shutdown(wait=False, kill_workers=True)
+
+
+_runner: Runner | None = None
+
+
+def _prepare(evaluators: Sequence[Evaluator], timeout_s: float) -> None:
+    global _runner  # noqa: PLW0603 - one per process, made when the process starts
+    os.nice(_NICENESS)
+    _runner = Runner(evaluators, timeout_s=timeout_s)
+
+
+def _run(inputs: dict[str, Any]) -> list[Outcome]:
+    assert _runner is not None
+    return [_plain(outcome) for outcome in _runner.run(inputs)]
+
+
+def _plain(outcome: Outcome) -> Outcome:
+    # What a result holds may be views of something (`mappingproxy`), which cannot be sent.
+    if outcome.result is None:
+        return outcome
+    result = replace(outcome.result, counts=dict(outcome.result.counts), details=dict(outcome.result.details))
+    return replace(outcome, result=result)

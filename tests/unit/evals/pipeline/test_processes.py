@@ -1,0 +1,112 @@
+"""Evaluation in processes of their own: the same outcomes, and a process that dies or hangs is replaced."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from traceai_vllm.evals import JSONValidation
+from traceai_vllm.evals.pipeline import processes
+from traceai_vllm.evals.pipeline.processes import ProcessRunner
+from traceai_vllm.evals.pipeline.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INPUTS = {"response": '{"days": 90}', "schema": {"type": "object", "required": ["days"]}}
+
+
+class Where:
+    """Says in which process it ran, by its label."""
+
+    name = "Where"
+
+    def evaluate(self, *, response: str) -> dict[str, Any]:
+        return {"score": 1.0, "label": str(os.getpid())}
+
+
+class Deadly:
+    """Takes its process with it when it is told to."""
+
+    name = "Deadly"
+
+    def evaluate(self, *, response: str) -> float:
+        if response == "die":
+            os._exit(3)
+        return 1.0
+
+
+class Stuck:
+    """Keeps its process from ever coming back when it is told to."""
+
+    name = "Stuck"
+
+    def evaluate(self, *, response: str) -> float:
+        deadline = time.monotonic() + (60 if response == "hang" else 0)
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+        return 1.0
+
+
+@pytest.fixture
+def runners() -> Iterator[Any]:
+    made: list[ProcessRunner] = []
+
+    def make(*evaluators: Any, timeout_s: float = 20.0) -> ProcessRunner:
+        made.append(ProcessRunner(evaluators, processes=1, timeout_s=timeout_s))
+        return made[-1]
+
+    yield make
+    for runner in made:
+        runner.close()
+
+
+def test_outcomes_are_those_of_the_same_evaluators_here(runners: Any) -> None:
+    """Scores, labels, counts and explanations come back whole."""
+    assert runners(JSONValidation()).run(INPUTS) == Runner([JSONValidation()]).run(INPUTS)
+
+
+def test_it_runs_elsewhere(runners: Any) -> None:
+    """Not in the process that serves."""
+    (outcome,) = runners(Where()).run({"response": "any"})
+
+    assert outcome.result is not None
+    assert outcome.result.label.isdecimal()
+    assert outcome.result.label != str(os.getpid())
+
+
+def test_a_process_that_dies_is_an_error_and_is_replaced(runners: Any) -> None:
+    """The request that it had has no score; the next one is evaluated."""
+    runner = runners(Deadly())
+
+    (first,) = runner.run({"response": "die"})
+    (second,) = runner.run({"response": "live"})
+
+    assert (first.status, first.result) == ("error", None)
+    assert second.status == "ok"
+
+
+def test_an_evaluation_that_hangs_there_is_given_up(runners: Any) -> None:
+    """Its deadline holds in the other process as well."""
+    (outcome,) = runners(Stuck(), timeout_s=0.2).run({"response": "hang"})
+
+    assert (outcome.status, outcome.result) == ("timeout", None)
+
+
+def test_a_process_that_never_answers_is_killed(runners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even its threads come back: it is ended from here, and the next request gets a new one."""
+    runner = runners(Stuck())
+    runner.run({"response": "start the process"})
+    monkeypatch.setattr(processes, "_GRACE_S", 0.1)
+    runner._timeout_s = 0.1
+
+    (outcome,) = runner.run({"response": "hang"})
+    monkeypatch.undo()
+    runner._timeout_s = 20.0
+    (next_one,) = runner.run({"response": "go on"})
+
+    assert (outcome.status, outcome.result) == ("timeout", None)
+    assert next_one.status == "ok"
