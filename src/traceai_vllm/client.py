@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.telemetry import tags
+from traceai_vllm.telemetry import agent_steps, tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ def switch_on(**providers: Any) -> None:
             global ones where None.
     """
     tags.propagate_by_default(True)
+    agent_steps.switch_on(providers.get("tracer_provider"))
     given = {name: provider for name, provider in providers.items() if provider is not None}
     on, missing, failed = [], [], []
     for client in CLIENTS:
@@ -74,6 +75,7 @@ def switch_on(**providers: Any) -> None:
 def switch_off() -> None:
     """Turn off what :func:`switch_on` turned on, and nothing else."""
     tags.propagate_by_default(False)
+    agent_steps.switch_off()
     while _turned_on:
         instrumentor = _turned_on.pop()
         try:

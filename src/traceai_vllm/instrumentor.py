@@ -27,6 +27,7 @@ from traceai_vllm.server.options import flag
 from traceai_vllm.telemetry.content import ContentExport
 from traceai_vllm.telemetry.engine_metrics import EngineMetrics
 from traceai_vllm.telemetry.pipeline import Pipeline
+from traceai_vllm.telemetry.processors import add_span_processor
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 logger_provider=logger_provider,
             )
         elif self._store is not None:
-            tracer_provider.add_span_processor(self._store)  # type: ignore[attr-defined]
+            add_span_processor(tracer_provider, self._store)
         pipeline = Pipeline(
             trace.get_tracer(_SCOPE, __version__, tracer_provider),
             meter,

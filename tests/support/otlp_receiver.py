@@ -61,9 +61,13 @@ class OtlpReceiver:
     """Receives OTLP over HTTP (``http_endpoint``) and gRPC (``grpc_endpoint``) on free ports of 127.0.0.1.
 
     The gRPC server is started when its endpoint is first asked for.
+
+    Args:
+        prefix: what stands before ``/v1/traces`` in the path of HTTP requests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._received = threading.Condition()
         self._traces: list[trace_pb2.ExportTraceServiceRequest] = []
         self._metrics: list[metrics_pb2.ExportMetricsServiceRequest] = []
@@ -72,7 +76,7 @@ class OtlpReceiver:
         self._grpc_port = 0
 
     def __enter__(self) -> OtlpReceiver:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._take))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._take, self._prefix))
         self._http_thread = threading.Thread(target=self._http.serve_forever, args=(POLL_S,))
         self._http_thread.start()
         return self
@@ -165,16 +169,17 @@ _PATHS = {
 }
 
 
-def _handler(take: Callable[[Any], None]) -> type[BaseHTTPRequestHandler]:
+def _handler(take: Callable[[Any], None], prefix: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path not in _PATHS:
+            path = self.path.removeprefix(prefix)
+            if path not in _PATHS:
                 self.send_error(404)
                 return
-            request, response = _PATHS[self.path]
+            request, response = _PATHS[path]
             take(request.FromString(body))
             answer = response().SerializeToString()
             self.send_response(200)

@@ -19,6 +19,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import traceai_vllm
+from tests.support.otlp_receiver import OtlpReceiver
 from traceai_vllm import client, instrumentor
 from traceai_vllm.testing import Capture, capture
 
@@ -307,38 +308,28 @@ response = client.chat.completions.create(
     messages=[{"role": "user", "content": "Hello!"}]
 )
 """
-# Where FutureAGI's register() would send to; the spans are looked at before that.
-SHOW_SPANS = """
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from fi_instrumentation import otel
-kept = InMemorySpanExporter()
-otel.TracerProvider.__init__, init = (
-    lambda self, *args, **kwargs: (init(self, *args, **kwargs), self.add_span_processor(SimpleSpanProcessor(kept)))[0]
-), otel.TracerProvider.__init__
-"""
 
 
 def test_code_for_futureagis_traceai_vllm_runs_unchanged(server: Server) -> None:
-    """Their quick start, with their register(): the answer comes, and the call is a span of their provider."""
+    """Their quick start, with their register(): the answer comes, and the call is a span that their exporter sends."""
     for module in ("fi_instrumentation", "openai", "opentelemetry.instrumentation.httpx"):
         pytest.importorskip(module)
     port = server.url.rpartition(":")[2]
-    program = SHOW_SPANS + FUTUREAGI_QUICK_START.replace("8000", port)
-    program += (
-        "\nprint('ANSWER', response.choices[0].message.content, [span.kind.name for span in kept.get_finished_spans()])"
-    )
+    program = FUTUREAGI_QUICK_START.replace("8000", port)
+    program += "\nprint('ANSWER', response.choices[0].message.content)\ntrace_provider.shutdown()\n"
 
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PATH": "", "FI_API_KEY": "none", "FI_SECRET_KEY": "none", "FI_BASE_URL": "http://127.0.0.1:9"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with OtlpReceiver(prefix="/tracer") as cloud:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PATH": "", "FI_API_KEY": "none", "FI_SECRET_KEY": "none", "FI_BASE_URL": cloud.http_endpoint},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        (span,) = [span for span in cloud.spans(at_least=1) if span.scope.startswith("opentelemetry.instrumentation")]
 
-    assert done.returncode == 0, done.stderr
-    answer = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER"))
-    assert answer.startswith("ANSWER Hello. ['CLIENT'")
-    assert "traceparent" in server.requests[0]
+    assert "ANSWER Hello." in done.stdout
+    assert (span.kind, span.resource["project_name"]) == ("CLIENT", "my-vllm-app")
+    assert span.trace_id in server.requests[0]["traceparent"]

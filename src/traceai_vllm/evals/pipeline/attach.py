@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import logging
 from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.pipeline.processor import EvaluatorSpanProcessor
+from traceai_vllm.telemetry.processors import add_span_processor
 from traceai_vllm.telemetry.providers import relay_of
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ def attach(
         *exporting,
         evaluators=evaluators,
         selection=selection,
+        # Off this process's GIL where that is possible: it serves.
+        processes=1 if importlib.util.find_spec("loky") else 0,
         explain=explain,
         meter_provider=meter_provider,
         logger_provider=logger_provider,
@@ -90,5 +94,5 @@ def attach(
     if relay is not None:
         relay.stand_before(processor)
     else:
-        tracer_provider.add_span_processor(processor)  # type: ignore[attr-defined]
+        add_span_processor(tracer_provider, processor)
     return Attached(processor, relay)
