@@ -31,6 +31,7 @@ class Part:
 
 PARTS = {
     "imports": Part("imports", 40, 8),
+    "content": Part("content", 60, 12),
     "micro": Part("micro", 100, 20),
     "frontend": Part("frontend", 120, 12),
     "offline": Part("offline", 50, 5),

@@ -214,6 +214,19 @@ def _imports(groups: Any, facts: Any) -> list[Row]:
     ]
 
 
+def _content(groups: Any, facts: Any) -> list[Row]:
+    group = groups["content"]
+    added = {arm: summary.added(group, arm) for arm in ("ours", "ours_content", "bare_again")}
+    figure = summary.quotient(added["ours_content"], added["ours"])
+    what = f"CPU added at prompts of {facts['prompt_tokens']:,} tokens: with content on the span / without"
+    return [
+        figure_row("A5", what, figure, ".2f", limit=_limit("≤", 2.0), verdict=at_most(figure, 2.0)),
+        _added_row("A5", "— without content", added["ours"].figure()),
+        _added_row("A5", f"— with {facts['prompt_characters']:,} characters of it", added["ours_content"].figure()),
+        _added_row("A5", "— bare vLLM again, the noise", added["bare_again"].figure()),
+    ]
+
+
 def _quotient_row(what: str, above: Added, below: Added, limit: float | None = None, target: str = "A2") -> Row:
     figure = summary.quotient(above, below)
     verdict = "" if limit is None else at_most(figure, limit)
@@ -238,4 +251,5 @@ _BUILDERS: tuple[tuple[str, Callable[[Any, Any], list[Row]]], ...] = (
     ("serve", _serve),
     ("micro", _micro),
     ("imports", _imports),
+    ("content", _content),
 )

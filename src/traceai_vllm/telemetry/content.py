@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from traceai_vllm.record import RequestRecord
 
     Attributes = dict[str, Any]
+
+_log = logging.getLogger("traceai_vllm")
 
 _ATTRIBUTES = {
     "input_messages": semconv.INPUT_MESSAGES,
@@ -43,7 +47,7 @@ class ContentExport:
 
     def __init__(self, options: ContentOptions, logger: Logger) -> None:
         self.on_span = options.mode.on_span
-        self.on_event = options.mode.on_event
+        self.on_event = options.mode.on_event and _has_named_events()
         self._max_length = options.max_length
         self._logger = logger
 
@@ -84,6 +88,15 @@ class ContentExport:
                 left_out += missing
         counts = {semconv.CONTENT_LEFT_OUT: left_out, semconv.CONTENT_REDACTIONS: content.redactions}
         return fields, {key: count for key, count in counts.items() if count}
+
+
+def _has_named_events() -> bool:
+    from opentelemetry._logs import LogRecord
+
+    if "event_name" in inspect.signature(LogRecord.__init__).parameters:  # opentelemetry-api 1.35
+        return True
+    _log.warning("Content is not sent as events: that needs opentelemetry-api 1.35. Everything else is sent.")
+    return False
 
 
 def _span_value(key: str, entries: list[Any]) -> Any:
