@@ -26,6 +26,8 @@ class Content:
         tool_definitions: the tools that the model was offered.
         context: retrieved context, as ``{"source": "documents" | "tags" | "message", "content": …}``.
         stop_sequences: the stop strings, which are a caller's own words too.
+        output_schema: the JSON schema that the answer was held to, a dictionary or its text; None when there was none.
+            For evaluators alone: it is neither redacted, which could change what it means, nor exported.
         redactions: in how many places something was replaced.
     """
 
@@ -35,6 +37,7 @@ class Content:
     tool_definitions: list[dict[str, Any]] = field(default_factory=list)
     context: list[dict[str, Any]] = field(default_factory=list)
     stop_sequences: list[str] = field(default_factory=list)
+    output_schema: Any = None
     redactions: int = 0
 
 

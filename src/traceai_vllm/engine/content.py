@@ -105,9 +105,20 @@ class RequestContent:
 
     Attributes:
         stop_sequences: the stop strings that it was given.
+        output_schema: the JSON schema that its answer is held to; None when there is none.
     """
 
-    __slots__ = ("_answers", "_call", "_context", "_conversation", "_made", "_read", "_reader", "stop_sequences")
+    __slots__ = (
+        "_answers",
+        "_call",
+        "_context",
+        "_conversation",
+        "_made",
+        "_read",
+        "_reader",
+        "output_schema",
+        "stop_sequences",
+    )
 
     def __init__(self, reader: ContentReader, ctx: Context) -> None:
         self._reader = reader
@@ -116,6 +127,7 @@ class RequestContent:
         self._made: Content | None = None
         self._read = False
         self.stop_sequences: tuple[str, ...] = ()
+        self.output_schema: Any = None
         self._call = _call_in(ctx)
         self._conversation = None if self._call is None else self._call.next()
 
@@ -133,7 +145,7 @@ class RequestContent:
         return self._made
 
     def _content(self) -> Content:
-        content = Content(stop_sequences=list(self.stop_sequences))
+        content = Content(stop_sequences=list(self.stop_sequences), output_schema=self.output_schema)
         content.output_messages = [
             self._output(state, reason)
             for state, reason in sorted(self._answers, key=_index)

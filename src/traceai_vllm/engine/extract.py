@@ -129,9 +129,16 @@ def _stop_strings(stop: Any) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
+def output_schema(params: Any) -> Any:
+    """Return the JSON schema (a dictionary, or its text) that the answer is held to; None when there is none."""
+    return getattr(_guided(params), "json", None)
+
+
 def _wants_json(params: Any) -> bool:
-    # StructuredOutputsParams (0.11.1), GuidedDecodingParams before.
-    guided = getattr(params, "structured_outputs", None) or getattr(params, "guided_decoding", None)
-    if guided is None:
-        return False
+    guided = _guided(params)
     return any(getattr(guided, name, None) for name in ("json", "json_object"))
+
+
+def _guided(params: Any) -> Any:
+    # StructuredOutputsParams (0.11.1), GuidedDecodingParams before.
+    return getattr(params, "structured_outputs", None) or getattr(params, "guided_decoding", None)

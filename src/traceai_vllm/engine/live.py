@@ -192,6 +192,7 @@ class LiveRequest:
         extract.read_params(record, self._params)
         if self._content is not None:
             self._content.stop_sequences = record.stop_sequences
+            self._content.output_schema = extract.output_schema(self._params)
             record.content = self._content
         if self._load is not None:
             extract.read_load(record, self._load)

@@ -36,6 +36,7 @@ def inputs_of_record(record: RequestRecord, attributes: Mapping[str, Any]) -> In
             "tools": content.tool_definitions,
             "context": content.context,
         },
+        content.output_schema,
     )
 
 
@@ -52,7 +53,7 @@ def inputs_of_attributes(attributes: Mapping[str, Any]) -> Inputs:
     )
 
 
-def _inputs(attributes: Mapping[str, Any], content: dict[str, list[Any]]) -> Inputs:
+def _inputs(attributes: Mapping[str, Any], content: dict[str, list[Any]], schema: Any = None) -> Inputs:
     if not content["output"]:
         return {}
     answer = content["output"][0]  # of several answers (n > 1) the first is evaluated
@@ -68,8 +69,18 @@ def _inputs(attributes: Mapping[str, Any], content: dict[str, list[Any]]) -> Inp
         "route": attributes.get(semconv.ROUTE),
     }
     if attributes.get(semconv.OUTPUT_TYPE) == "json" and not calls:
-        inputs["schema"] = {}  # JSON was asked for: any JSON, unless the schema itself is known
+        inputs["schema"] = _schema(schema)
     return inputs
+
+
+def _schema(schema: Any) -> Any:
+    # JSON was asked for: any JSON, unless the schema itself is known. vLLM takes it as a dictionary or as text.
+    if not isinstance(schema, str):
+        return schema or {}
+    try:
+        return json.loads(schema)
+    except ValueError:
+        return {}
 
 
 def _text(message: Mapping[str, Any]) -> str:
