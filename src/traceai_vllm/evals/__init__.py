@@ -14,6 +14,7 @@ Higher is better for all of them, and an evaluation that fails raises: it is nev
 from traceai_vllm.evals.base import BaseEvaluator, Evaluator
 from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.errors import EvaluationError, MissingExtra, MissingInput
+from traceai_vllm.evals.groundedness import Groundedness, HallucinationScore
 from traceai_vllm.evals.json_validation import JSONValidation
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 from traceai_vllm.evals.tool_selection import ToolSelectionAccuracy
@@ -23,6 +24,8 @@ __all__ = [
     "EvaluationError",
     "EvaluationResult",
     "Evaluator",
+    "Groundedness",
+    "HallucinationScore",
     "JSONValidation",
     "MissingExtra",
     "MissingInput",

@@ -1,0 +1,52 @@
+"""Split an answer into claims: its sentences and list items, with where they stand."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from traceai_vllm.evals.errors import optional
+
+_LINE = re.compile(r"[^\n]+")
+_MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
+_INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
+_WORD = re.compile(r"[^\W_]")
+_NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
+
+
+class Span(NamedTuple):
+    """Characters ``[start, end)`` of a text."""
+
+    start: int
+    end: int
+
+
+def sentences(text: str, language: str = "en") -> list[Span]:
+    """Return the sentences of a text, in order; list marks and blank edges are left out.
+
+    Args:
+        text: the text; a line break always ends a sentence.
+        language: an ISO 639-1 code, for abbreviations and marks of its own.
+    """
+    segmenter = optional("sentencex", "Groundedness")
+    found = []
+    for line in _LINE.finditer(text):
+        at = line.start()
+        for part in _INLINE_ITEM.split(line[0]):
+            at = text.index(part, at)
+            for sentence in segmenter.segment(language, part):
+                span = _trimmed(text, at, at + len(sentence))
+                at += len(sentence)
+                if span:
+                    found.append(span)
+    return found
+
+
+def _trimmed(text: str, start: int, end: int) -> Span | None:
+    mark = _MARK.match(text, start, end)
+    if mark and mark.end() < end:
+        start = mark.end()
+    piece = text[start:end]
+    if not _WORD.search(piece) or (_NUMBERING.fullmatch(piece) and end - start < len(text)):
+        return None
+    return Span(start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip()))

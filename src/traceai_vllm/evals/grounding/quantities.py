@@ -1,0 +1,217 @@
+"""Numbers of a text: value, unit, and where they stand. Spelled-out numbers are read by text2num."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.evals.errors import optional
+
+if TYPE_CHECKING:
+    from traceai_vllm.evals.grounding.words import Words
+
+_SPELLED = frozenset(
+    """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+    nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion
+    second third fourth fifth sixth seventh eighth ninth tenth""".split()  # noqa: SIM905
+)
+_SCALES = {
+    "hundred": 1e2,
+    "thousand": 1e3,
+    "k": 1e3,
+    "million": 1e6,
+    "mn": 1e6,
+    "billion": 1e9,
+    "bn": 1e9,
+    "trillion": 1e12,
+}
+_MONTHS = {
+    name: f"month{index}"
+    for index, names in enumerate(
+        (
+            ("january", "jan"),
+            ("february", "feb"),
+            ("march", "mar"),
+            ("april", "apr"),
+            ("may",),
+            ("june", "jun"),
+            ("july", "jul"),
+            ("august", "aug"),
+            ("september", "sept", "sep"),
+            ("october", "oct"),
+            ("november", "nov"),
+            ("december", "dec"),
+        ),
+        1,
+    )
+    for name in names
+}
+# Unit: (what it measures, how many of the smallest here). Only exact conversions; no month or year has a fixed length.
+_UNITS: dict[str, tuple[str, float]] = {
+    **dict.fromkeys(("second", "seconds", "sec", "secs"), ("time", 1.0)),
+    **dict.fromkeys(("minute", "minutes", "min", "mins"), ("time", 60.0)),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs"), ("time", 3600.0)),
+    **dict.fromkeys(("day", "days"), ("time", 86400.0)),
+    **dict.fromkeys(("week", "weeks"), ("time", 604800.0)),
+    **dict.fromkeys(("month", "months"), ("months", 1.0)),
+    **dict.fromkeys(("year", "years", "yr", "yrs"), ("months", 12.0)),
+    **dict.fromkeys(("percent", "%"), ("percent", 1.0)),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), ("metres", 0.001)),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), ("metres", 0.01)),
+    **dict.fromkeys(("meter", "meters", "metre", "metres"), ("metres", 1.0)),
+    **dict.fromkeys(("km", "kilometer", "kilometers", "kilometre", "kilometres"), ("metres", 1000.0)),
+    **dict.fromkeys(("inch", "inches"), ("inches", 1.0)),
+    **dict.fromkeys(("foot", "feet", "ft"), ("inches", 12.0)),
+    **dict.fromkeys(("yard", "yards"), ("inches", 36.0)),
+    **dict.fromkeys(("mile", "miles", "mi"), ("miles", 1.0)),
+    **dict.fromkeys(("gram", "grams", "g"), ("grams", 1.0)),
+    **dict.fromkeys(("kg", "kilogram", "kilograms", "kilo", "kilos"), ("grams", 1000.0)),
+    **dict.fromkeys(("mg", "milligram", "milligrams"), ("grams", 0.001)),
+    **dict.fromkeys(("ounce", "ounces", "oz"), ("ounces", 1.0)),
+    **dict.fromkeys(("pound", "pounds", "lb", "lbs"), ("ounces", 16.0)),
+    **dict.fromkeys(("dollar", "dollars", "$", "usd"), ("dollars", 1.0)),
+    **dict.fromkeys(("cent", "cents"), ("dollars", 0.01)),
+    **dict.fromkeys(("euro", "euros", "€", "eur"), ("euros", 1.0)),
+    **dict.fromkeys(("£", "gbp"), ("sterling", 1.0)),
+    **dict.fromkeys(("°", "degree", "degrees"), ("degrees", 1.0)),
+}
+_SYMBOLS = frozenset("$£€¥")
+_LABELS = frozenset(
+    {"step", "chapter", "figure", "table", "part", "page", "section", "option", "day", "phase", "level"}
+)
+_POINTERS = frozenset({"passage", "document", "source", "context", "doc"})  # what retrieval calls its pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One number of a text.
+
+    Attributes:
+        value: as a plain number, scale words applied.
+        unit: what it counts or measures: a unit's name, a month, the stem of the noun after it, or empty.
+        amount: the value in the smallest unit of its kind.
+        first: the index of its first word.
+        last: the index of its last word, unit and scale included.
+        core: the index of the word that is the number itself.
+        label: it points to a piece of the context, as in `passage 2`, and says nothing.
+    """
+
+    value: float
+    unit: str
+    amount: float
+    first: int
+    last: int
+    core: int
+    label: bool = False
+
+    def same(self, other: Quantity) -> bool:
+        """Whether both say the same amount; a missing unit agrees with any."""
+        loose = not self.unit or not other.unit or _is_noun(self.unit) or _is_noun(other.unit)
+        if self.unit == other.unit:
+            return _close(self.amount, other.amount)
+        return loose and self.value == other.value
+
+    def comparable(self, other: Quantity) -> bool:
+        """Whether the two could stand for each other: of one kind as far as can be told."""
+        return self.unit == other.unit or not self.unit or not other.unit
+
+
+class _Word:
+    """A word in the form that text2num takes."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def text(self) -> str:
+        return self._text
+
+    def text_lowercase(self) -> str:
+        return self._text
+
+    def nt_separated(self, previous: Any) -> bool:
+        return False
+
+    def not_a_number_part(self) -> bool:
+        return False
+
+
+def quantities(words: Words) -> list[Quantity]:
+    """Return the numbers of a text, in order."""
+    found = [_quantity(words, index, index, float(word.replace(",", ""))) for index, word in _digits(words)]
+    for start, end, value in _spelled(words.lower):
+        found.append(_quantity(words, start, end - 1, value))
+    return sorted(found, key=lambda quantity: quantity.core)
+
+
+def _digits(words: Words) -> list[tuple[int, str]]:
+    return [(i, word) for i, word in enumerate(words.lower) if word[0].isdecimal() and len(word) < 16]
+
+
+def _spelled(lower: list[str]) -> list[tuple[int, int, float]]:
+    marks = [index for index, word in enumerate(lower) if word in _SPELLED]
+    if not marks:
+        return []
+    reader = optional("text_to_num", "Groundedness")
+    found = []
+    done = -1
+    for mark in marks:
+        if mark <= done:
+            continue
+        start = mark - 1 if mark and lower[mark - 1] in {"a", "one"} else mark
+        if start == mark and lower[mark] in _SCALES:
+            continue  # `a few thousand`: no number
+        if mark and lower[mark - 1][0].isdecimal():
+            continue  # `3 million`: a scale of the digits before it
+        end = mark + 1
+        while end < len(lower) and (lower[end] in _SPELLED or (lower[end] in {"and", "one"} and end - start < 8)):
+            end += 1
+        for number in reader.find_numbers([_Word(word) for word in lower[start:end]], "en", 0.0):
+            found.append((start + number.start, start + number.end, float(number.value)))
+        done = end - 1
+    return found
+
+
+def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
+    lower, core = words.lower, first
+    count = len(lower)
+    if last + 1 < count and lower[last + 1] in _SCALES and lower[first][0].isdecimal():
+        value *= _SCALES[lower[last + 1]]
+        last += 1
+    before = lower[first - 1] if first and _gap(words, first) <= 1 else ""
+    after = lower[last + 1] if last + 1 < count and _gap(words, last + 1) <= 1 else ""
+    if before in _SYMBOLS:
+        kind, factor = _UNITS.get(before, (before, 1.0))
+        return Quantity(value, kind, value * factor, first - 1, last, core)
+    if after in _UNITS:
+        kind, factor = _UNITS[after]
+        return Quantity(value, kind, value * factor, first, last + 1, core)
+    if before in _MONTHS or after in _MONTHS:
+        unit = _MONTHS.get(before) or _MONTHS[after]
+        return Quantity(value, unit, value, first, last, core)
+    if before in _LABELS:
+        return Quantity(value, f"label:{before}", value, first, last, core)
+    return Quantity(value, _noun(words, last + 1), value, first, last, core, before in _POINTERS)
+
+
+def _gap(words: Words, index: int) -> int:
+    """How many characters stand before a word."""
+    return words.spans[index][0] - words.spans[index - 1][1]
+
+
+def _noun(words: Words, index: int) -> str:
+    """The stem of the word counted, right after the number; empty where a number, stop word or line end follows."""
+    if index >= len(words.lower) or words.weights[index] == 0 or not words.lower[index][0].isalpha():
+        return ""
+    if _gap(words, index) > 1:  # a comma or the like stands between
+        return ""
+    return f"noun:{words.stems[index]}"
+
+
+def _is_noun(unit: str) -> bool:
+    return unit.startswith("noun:")
+
+
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-9 * max(abs(one), abs(other), 1.0)

@@ -1,0 +1,125 @@
+"""Groundedness and HallucinationScore, embedded: what an answer says and its context does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traceai_vllm.evals import Groundedness, HallucinationScore, MissingInput
+
+PLAN = ["Plan B covers dental claims after 180 days."]
+BOTH = [Groundedness, HallucinationScore]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_wrong_number_is_named(kind):
+    response = "Plan B covers dental claims after 90 days."
+    result = kind().evaluate(response=response, context=PLAN)
+    assert result.score < 0.5
+    assert not result.passed
+    assert "90 days" in result.explanation
+    assert "90 days" in [response[start:end] for start, end in result.unsupported]
+    assert result.counts["unsupported"] == 1
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_right_number_passes(kind):
+    result = kind().evaluate(response="Plan B covers dental claims after 180 days.", context=PLAN)
+    assert result.score > 0.8
+    assert result.passed
+    assert result.unsupported == ()
+
+
+CONTEXT = (
+    "Refunds are issued within 14 days of purchase. Shipping takes 5 days. The annual deductible is $1,000, and the "
+    "copay is 20 percent. John Smith signed the contract in Lisbon on March 23, 2015. Members over 65 pay no fee."
+)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "Refunds are issued within 14 days.",
+        "Shipping takes five days.",
+        "John Smith signed the contract on March 23, 2015.",
+        "The copay is 20%.",
+    ],
+)
+def test_what_the_context_says_passes(claim):
+    assert Groundedness().evaluate(response=claim, context=CONTEXT).passed
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [
+        ("Refunds are issued within 5 days of purchase.", "5 days"),
+        ("Shipping takes 14 days.", "14 days"),
+        ("Shipping takes 5 weeks.", "5 weeks"),
+        ("The annual deductible is $2,000.", "$2,000"),
+        ("The copay is 65 percent.", "65 percent"),
+        ("John Smith signed the contract on March 24, 2015.", "24"),
+    ],
+)
+def test_a_number_that_is_not_the_one_for_this_is_named(claim, named):
+    result = Groundedness().evaluate(response=claim, context=CONTEXT)
+    assert result.score < 0.5, result
+    assert named in [claim[start:end] for start, end in result.unsupported]
+
+
+def test_each_claim_is_judged_by_itself():
+    response = "Shipping takes 5 days. Refunds are issued within 90 days."
+    result = Groundedness().evaluate(response=response, context=CONTEXT)
+    assert result.counts == {"claims": 2, "supported": 1, "unsupported": 1}
+    assert result.label == "partly_grounded"
+    assert [response[start:end] for start, end in result.unsupported] == ["90 days"]
+
+
+def test_several_documents_count_as_one_context():
+    documents = ["Shipping takes 5 days.", "", "Refunds are issued within 14 days."]
+    assert Groundedness().evaluate(response="Refunds are issued within 14 days.", context=documents).passed
+
+
+@pytest.mark.parametrize("context", [[], "", ["  "], None])
+def test_without_context_there_is_no_score(context):
+    with pytest.raises(MissingInput):
+        Groundedness().evaluate(response="Shipping takes 5 days.", context=context)
+
+
+def test_an_answer_that_claims_nothing_is_supported():
+    assert Groundedness().evaluate(response=" \n", context=CONTEXT).score == 1.0
+
+
+def test_a_checker_of_ones_own_takes_the_place_of_the_embedded_one():
+    from traceai_vllm.evals.grounding.checker import ClaimVerdict
+
+    class Doubter:
+        def check(self, response, context, question=None):
+            return [ClaimVerdict(0, len(response), 0.9)]
+
+    result = Groundedness(checker=Doubter()).evaluate(response="Yes.", context="Yes.")
+    assert result.score == pytest.approx(0.1)
+    assert result.unsupported == ((0, 4),)
+
+
+@given(st.text(), st.text(min_size=1))
+def test_any_text_has_a_score_and_ranges_inside_the_answer(response, context):
+    if not context.strip():
+        return
+    result = Groundedness().evaluate(response=response, context=context)
+    assert 0.0 <= result.score <= 1.0
+    end = 0
+    for span in result.unsupported:
+        assert end <= span.start < span.end <= len(response)
+        end = span.end
+
+
+@given(st.text(alphabet="ab 12.%$-\n€½٣", max_size=200), st.text(alphabet="ab 12.%$-\n½٣", min_size=1, max_size=200))
+def test_numbers_of_any_shape_are_read(response, context):
+    if context.strip():
+        Groundedness().evaluate(response=response, context=context)
+
+
+def test_the_same_input_gives_the_same_score():
+    one = Groundedness().evaluate(response="Shipping takes 14 days, or 5.", context=CONTEXT)
+    assert all(
+        Groundedness().evaluate(response="Shipping takes 14 days, or 5.", context=CONTEXT) == one for _ in range(5)
+    )
