@@ -121,15 +121,22 @@ def write(path: Path, content: str) -> None:
     new.replace(path)
 
 
+def decision(**route: Any) -> str:
+    """Return the text of a decision file for the route of these tests."""
+    head = {"action": "promote", "policy_hash": "sha256:0", "made_at": "2026-11-23T12:00:00Z"}
+    return json.dumps({**head, "id": "d1", "routes": {"support": route}})
+
+
 def test_a_decision_is_obeyed_within_a_second_and_a_broken_one_means_baseline(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
 ) -> None:
-    """Missing, then given, then broken, then given, then gone."""
+    """Missing, then given, then broken, then given, then gone; spans name the decision that governed them."""
     path = tmp_path / "decision.json"
-    promoted = json.dumps({"version": 1, "id": "a", "routes": {"support": {"mode": "candidate"}}})
+    promoted = decision(action="promote")
     settings = {**config(baseline, candidate), "decision_file": str(path)}
     steps = [(promoted, "candidate"), ("{", "baseline"), (promoted, "candidate"), ('{"version": 2}', "baseline")]
-    steps += [(promoted, "candidate"), ('{"version": 1, "routes": {"support": {"mode": "x"}}}', "baseline")]
+    steps += [(promoted, "candidate"), (decision(action="ship it"), "baseline")]
+    steps += [(promoted, "candidate"), (decision(action="fallback"), "baseline")]
     with GatewayUnderTest(settings) as gateway:
         assert served_by(gateway.url) == "baseline"
         for content, expected in steps:
@@ -139,6 +146,32 @@ def test_a_decision_is_obeyed_within_a_second_and_a_broken_one_means_baseline(
         wait_until(lambda: served_by(gateway.url) == "candidate", "it is obeyed", 1.0)
         path.unlink()
         wait_until(lambda: served_by(gateway.url) == "baseline", "it is gone", 1.0)
+        servers = [span.attributes for span in gateway.spans(at_least=20) if span.kind.name == "SERVER"]
+    decided = {s["traceai.gateway.served_by"] for s in servers if s.get("traceai.decision.id") == "d1"}
+    undecided = {s["traceai.gateway.served_by"] for s in servers if "traceai.decision.id" not in s}
+    assert (decided, undecided) == ({"bf16", "int4"}, {"bf16"})
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ({"slices": [{"intent": "billing", "traffic_cohort": "us"}, {"traffic_cohort": "eu"}]}, "candidate"),
+        ({"slices": [{"intent": "billing", "traffic_cohort": "us"}, {"risk": "high"}]}, "baseline"),
+        ({"slices": []}, "baseline"),
+        ({"slices": [{"agent_step": "plan", "max_prompt_tokens": 1000}]}, "candidate"),
+        ({"max_prompt_tokens": 1000}, "candidate"),
+        ({"max_prompt_tokens": 10}, "baseline"),
+    ],
+)
+def test_a_restriction_holds_by_slice_and_by_length(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, only: dict[str, Any], expected: str
+) -> None:
+    """Of the requests of a restricted route the candidate gets those in an allowed slice, and no others."""
+    path = tmp_path / "decision.json"
+    path.write_text(decision(action="restrict_route", only=only))
+    settings = {**config(baseline, candidate, intent="billing"), "decision_file": str(path)}
+    with GatewayUnderTest(settings) as gateway:
+        assert served_by(gateway.url, **{"x-traffic-cohort": "eu", "x-agent-step": "plan"}) == expected
 
 
 def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(

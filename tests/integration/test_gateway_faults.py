@@ -145,7 +145,7 @@ def test_a_candidate_killed_under_load_and_back_again(baseline: StubUpstream) ->
     expected = asyncio.run(ask(baseline.url, range(20)))
     first = StubUpstream(keep=False).__enter__()
     port = int(first.url.rpartition(":")[2])
-    with GatewayUnderTest(config(baseline, first.url)) as gateway:
+    with GatewayUnderTest(config(baseline, first.url, timeout_s=20, queue_timeout_s=20)) as gateway:
         answers = asyncio.run(ask(gateway.url, range(40)))
         gateway.settled()
         first.stop()

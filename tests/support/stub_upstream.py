@@ -52,6 +52,7 @@ class Behaviour:
     slow_s: float = 30.0
     variant: str = ""
     keep: bool = True
+    paused: bool = False
     seen: list[Seen] = field(default_factory=list)
 
 
@@ -75,6 +76,11 @@ class StubUpstream:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def paused(self) -> bool:
+        """Whether a client has been slow enough to fill its socket."""
+        return self.behaviour.paused
 
     @property
     def seen(self) -> list[Seen]:
@@ -114,6 +120,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self._connections.add(self)
+
+    def pause_writing(self) -> None:
+        self._behaviour.paused = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -157,7 +166,8 @@ class _Connection(asyncio.Protocol):
             self._whole(b"\x00\xff<html>{]", 200)
             return
         path = seen.path.partition("?")[0]
-        body = json.loads(seen.body) if seen.body else {}
+        # An OTLP receiver too, for benchmarks: what is sent elsewhere is taken and forgotten.
+        body = json.loads(seen.body) if seen.body and path != "/v1/traces" else {}
         if body.get("stream"):
             await self._stream(list(stream_of(path, body, behaviour)))
         else:

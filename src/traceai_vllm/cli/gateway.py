@@ -18,6 +18,7 @@ _EXAMPLES = """\
 examples:
   traceai-vllm gateway --config gateway.yaml --check    can this file be used? if not: line and fix
   traceai-vllm gateway --config gateway.yaml            serve; a change of the file is obeyed at once
+  traceai-vllm gateway --decision-schema                the JSON schema of the decision file
 
 a gateway.yaml:
   servers:
@@ -33,13 +34,20 @@ exit code: 0 after a signal, or when --check finds nothing; 2 when the file, the
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = _EXAMPLES
-    parser.add_argument("--config", required=True, metavar="FILE", help="gateway.yaml; a change is obeyed at once")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--config", metavar="FILE", help="gateway.yaml; a change is obeyed at once")
+    wanted.add_argument("--decision-schema", action="store_true", help="print the JSON schema of the decision file")
     parser.add_argument("--check", action="store_true", help="only say whether the file can be used")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it; 2 when it cannot start."""
     try:
+        if arguments.decision_schema:
+            from traceai_vllm.gateway.decision import decision_schema
+
+            print(decision_schema(), end="")
+            return 0
         from traceai_vllm.gateway import BooksError, ConfigError, create_app, load_config
     except ImportError as error:
         return _refuse(error)

@@ -98,7 +98,7 @@ def create_admin_app(runtime: Runtime) -> Starlette:
 def _status(runtime: Runtime) -> dict[str, Any]:
     return {
         "config_error": runtime.config_error,
-        "decision": None if runtime.decision is None else runtime.decision.id,
+        "decision": None if runtime.decision is None else runtime.decision.model_dump(mode="json", exclude_none=True),
         "decision_error": runtime.decision_error,
         "routes": {route.name: runtime.serving(route).mode.value for route in runtime.config.routes},
         "mirror": {

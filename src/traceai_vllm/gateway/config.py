@@ -99,6 +99,26 @@ class Match(_Strict):
         return {name.lower(): value for name, value in header.items()}
 
 
+class Slice(_Strict):
+    """A part of a route's traffic: the requests for which all that is given holds.
+
+    Attributes:
+        intent: intent of the route.
+        risk: risk level of the route.
+        prompt_version: version of the prompt.
+        traffic_cohort: the cohort.
+        agent_step: step of an agent.
+        max_prompt_tokens: the longest prompt, in tokens.
+    """
+
+    intent: str | None = None
+    risk: Risk | None = None
+    prompt_version: str | None = None
+    traffic_cohort: str | None = None
+    agent_step: str | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
+
+
 class Restriction(_Strict):
     """Which requests of a restricted route the candidate may answer: all that is given has to hold.
 
@@ -106,13 +126,23 @@ class Restriction(_Strict):
         intents: intents of the route that are allowed.
         prompt_versions: prompt versions that are allowed.
         traffic_cohorts: values of the cohort that are allowed.
+        slices: slices that are allowed; a request has to be in one of them.
+        max_prompt_tokens: the longest prompt, in tokens; estimated from its bytes, see
+            :class:`~traceai_vllm.gateway.tokens.TokenEstimate`.
         max_prompt_bytes: the longest prompt, in bytes of its JSON.
     """
 
     intents: frozenset[str] | None = None
     prompt_versions: frozenset[str] | None = None
     traffic_cohorts: frozenset[str] | None = None
+    slices: tuple[Slice, ...] | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def limits_length(self) -> bool:
+        """Whether it limits the length of prompts."""
+        return self.max_prompt_tokens is not None or self.max_prompt_bytes is not None
 
 
 class Serving(_Strict):

@@ -18,6 +18,7 @@ from traceai_vllm.gateway.config import (
     Restriction,
     Route,
     Server,
+    Slice,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Location = tuple[str | int, ...]
 
-_MODELS = (GatewayConfig, Server, Route, Match, Restriction, MirrorLimits, Limits)
+_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, Limits)
 
 
 class ConfigError(ValueError):

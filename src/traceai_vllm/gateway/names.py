@@ -16,6 +16,7 @@ REQUEST_ID: Final = "traceai.request.id"
 MODE: Final = "traceai.gateway.mode"
 SERVED_BY: Final = "traceai.gateway.served_by"
 FALLBACK: Final = "traceai.gateway.fallback"
+DECISION: Final = "traceai.decision.id"
 INTENT: Final = "traceai.route.intent"
 RISK: Final = "traceai.route.risk"
 

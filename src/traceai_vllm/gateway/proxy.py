@@ -38,6 +38,7 @@ BACKGROUND = "background"
 UNREADABLE = "unreadable_body"
 PROMPT_TOO_LONG = "prompt_too_long"
 CIRCUIT_OPEN = "circuit_open"
+OK = 200
 
 _MIRROR = Guard("offering a request to the mirror")
 _SPAN = Guard("the spans of a request")
@@ -114,6 +115,7 @@ class _Request:
         self._runtime = runtime
         self._config = runtime.config
         self._serving: Serving = runtime.serving(call.route)
+        self._decision_id = None if runtime.decision is None else runtime.decision.id
         self._call = call
         self._user = user
         self._start_ns = start_ns
@@ -125,7 +127,8 @@ class _Request:
 
     async def serve(self) -> None:
         """Answer the user; whatever becomes of that, spans end and the mirror hears of it."""
-        candidate_serves = candidate_answers(self._serving, self._call, self._config.mirror.salt)
+        tokens = self._runtime.tokens(self._call.route.name)
+        candidate_serves = candidate_answers(self._serving, self._call, self._config.mirror.salt, tokens)
         with _MIRROR:
             self._sample(candidate_serves)
         self._span = self._runtime.spans.start_call(self._call, self._start_ns)
@@ -213,10 +216,14 @@ class _Request:
         with _SPAN:
             if arm is not None:
                 self._runtime.spans.end_arm(arm, {})
+                self._learn(arm)
             if self._span is not None:
-                more = {names.MODE: self._serving.mode.value, names.SERVED_BY: self._served_by}
-                if self._fallback is not None:
-                    more[names.FALLBACK] = self._fallback
+                more = {
+                    names.MODE: self._serving.mode.value,
+                    names.SERVED_BY: self._served_by,
+                    names.DECISION: self._decision_id,
+                    names.FALLBACK: self._fallback,
+                }
                 error = CANCELLED if self._user.gone else error
                 self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
         if self._pair is not None:
@@ -224,6 +231,11 @@ class _Request:
                 self._runtime.mirror.primary_ended(self._pair, arm, DISCONNECTED if self._user.gone else None)
         elif arm is not None:
             arm.release()
+
+    def _learn(self, arm: Arm) -> None:
+        record = arm.record
+        if record is not None and record.captured and record.status == OK:
+            self._runtime.tokens(self._call.route.name).learn(arm.body.prompt_bytes, record.answer().input_tokens)
 
 
 def _cannot_be_copied(call: Call) -> str | None:

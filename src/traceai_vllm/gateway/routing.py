@@ -10,11 +10,11 @@ from traceai_vllm.gateway.sampling import chosen
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from traceai_vllm.gateway.body import Body
     from traceai_vllm.gateway.call import Call, Headers
-    from traceai_vllm.gateway.config import Match, Restriction, Route, Serving
+    from traceai_vllm.gateway.config import Match, Restriction, Route, Serving, Slice
 
 
 def find_route(routes: Iterable[Route], path: str, headers: Headers, body: Body) -> Route | None:
@@ -41,14 +41,21 @@ def fits_candidate(call: Call) -> bool:
     return call.route.candidate is not None and (limit is None or call.body.prompt_bytes <= limit)
 
 
-def candidate_answers(serving: Serving, call: Call, salt: str) -> bool:
-    """Return whether the candidate is to answer this user."""
+def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[[int], float]) -> bool:
+    """Return whether the candidate is to answer this user.
+
+    Args:
+        serving: what is in force for the route.
+        call: the request.
+        salt: goes into the hash that chooses sessions.
+        tokens: estimates the tokens of a prompt from its bytes.
+    """
     if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call):
         return False
     if serving.mode is Mode.CANARY:
         return chosen(session_of(call), serving.share, salt + ":canary")
     if serving.mode is Mode.RESTRICTED:
-        return _allowed(serving.only, call)
+        return _allowed(serving.only, call, tokens)
     return True
 
 
@@ -65,7 +72,13 @@ def session_of(call: Call) -> str:
     return call.id
 
 
-def _allowed(only: Restriction, call: Call) -> bool:
+def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> bool:
+    length = call.body.prompt_bytes
+    if only.max_prompt_bytes is not None and length > only.max_prompt_bytes:
+        return False
+    estimate = tokens(length)
+    if only.max_prompt_tokens is not None and estimate > only.max_prompt_tokens:
+        return False
     for allowed, value in (
         (only.intents, call.route.intent),
         (only.prompt_versions, call.tags.get(semconv.PROMPT_VERSION)),
@@ -73,4 +86,17 @@ def _allowed(only: Restriction, call: Call) -> bool:
     ):
         if allowed is not None and value not in allowed:
             return False
-    return only.max_prompt_bytes is None or call.body.prompt_bytes <= only.max_prompt_bytes
+    return only.slices is None or any(_in_slice(part, call, estimate) for part in only.slices)
+
+
+def _in_slice(part: Slice, call: Call, estimate: float) -> bool:
+    if part.max_prompt_tokens is not None and estimate > part.max_prompt_tokens:
+        return False
+    pairs = (
+        (part.intent, call.route.intent),
+        (part.risk, call.route.risk),
+        (part.prompt_version, call.tags.get(semconv.PROMPT_VERSION)),
+        (part.traffic_cohort, call.tags.get(semconv.TRAFFIC_COHORT)),
+        (part.agent_step, call.tags.get(semconv.AGENT_STEP)),
+    )
+    return all(wanted is None or wanted == value for wanted, value in pairs)

@@ -14,11 +14,12 @@ from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
 from traceai_vllm.gateway.config_file import ConfigError, load_config
 from traceai_vllm.gateway.deciles import Deciles
-from traceai_vllm.gateway.decision import Decision, DecisionError, read_decision
+from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Decision, DecisionError, read_decision
 from traceai_vllm.gateway.exchange import new_session
 from traceai_vllm.gateway.measures import observe
 from traceai_vllm.gateway.mirror import Mirror
 from traceai_vllm.gateway.spans import Spans
+from traceai_vllm.gateway.tokens import TokenEstimate
 from traceai_vllm.gateway.watch import watch
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Runtime:
         self._path = None if path is None else Path(path)
         self._breakers: dict[str, Breaker] = {}
         self._deciles: dict[str, Deciles] = {}
+        self._tokens: dict[str, TokenEstimate] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._mirror: Mirror | None = None
@@ -119,9 +121,8 @@ class Runtime:
 
     def serving(self, route: Route) -> Serving:
         """Return who answers the users of a route now."""
-        if self.decision is None:
-            return route
-        return self.decision.routes.get(route.name, route)
+        decided = None if self.decision is None else self.decision.serving(route.name)
+        return route if decided is None else decided
 
     def breaker(self, server: str) -> Breaker:
         """Return the circuit breaker of a server."""
@@ -130,6 +131,10 @@ class Runtime:
     def deciles(self, route: str, length: int) -> str:
         """Return the decile of a prompt's length among the route's recent ones."""
         return self._deciles.setdefault(route, Deciles())(length)
+
+    def tokens(self, route: str) -> TokenEstimate:
+        """Return what is known of the tokens in a route's prompts."""
+        return self._tokens.setdefault(route, TokenEstimate())
 
     def reload(self) -> None:
         """Take the configuration file into force, all of it or nothing."""
@@ -156,8 +161,9 @@ class Runtime:
             self.decision, self.decision_error = None, str(error)
             _log.error("There is no decision to obey, so the baseline answers on every route: %s", error)
             return
-        _log.info("Decision %r of %s is in force", self.decision.id, path)
-        for name in self.decision.routes.keys() - {route.name for route in self.config.routes}:
+        _log.info("Decision %r of %s is in force: %s", self.decision.id, path, self.decision.action.value)
+        known = {EVERY_OTHER_ROUTE, *(route.name for route in self.config.routes)}
+        for name in sorted(self.decision.routes.keys() - known):
             _log.warning("%s names the route %r, which is not in the configuration", path, name)
 
     def _mirror_limits(self) -> MirrorLimits:
