@@ -1,0 +1,102 @@
+"""From pairs to units of evidence: one value for each cluster (session or agent task), in order of arrival.
+
+Pairs of one session share a user, a document and a mood: fifty of them are not fifty independent observations. The mean
+of a cluster is one observation, and every cluster counts the same however long it is, so that one long session cannot
+decide a release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which cluster each pair belongs to, with clusters numbered in order of arrival.
+
+    Attributes:
+        of_pair: the cluster of each pair, shape (pairs,).
+        sizes: pairs in each cluster, shape (clusters,).
+    """
+
+    of_pair: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+
+    @property
+    def single(self) -> bool:
+        """Whether every pair is a cluster of its own."""
+        return len(self.sizes) == len(self.of_pair)
+
+    def means(self, values: Floats) -> Floats:
+        """Return the mean of each cluster, shape (clusters,), from one value for each pair, shape (pairs,)."""
+        sums = np.bincount(self.of_pair, weights=values, minlength=len(self.sizes))
+        return np.asarray(sums / self.sizes, dtype=np.float64)
+
+    def pairs_by(self, cluster: int) -> int:
+        """Return how many pairs had arrived with the first ``cluster`` clusters."""
+        return int(self.sizes[:cluster].sum())
+
+
+def clusters_of(pairs: int, ids: ArrayLike | None = None, order: ArrayLike | None = None) -> Clusters:
+    """Number the clusters in order of arrival.
+
+    A cluster arrives with its last pair: until then its mean is not known. Leave out sessions that still go on.
+
+    Args:
+        pairs: how many pairs there are.
+        ids: the cluster of each pair, any sortable values, shape (pairs,); None when each pair is its own.
+        order: when each pair arrived, any sortable values, shape (pairs,); None when they stand in order of arrival.
+
+    Raises:
+        ValueError: ``ids`` or ``order`` has another length.
+    """
+    position = np.arange(pairs) if order is None else _places(np.asarray(order), pairs, "order")
+    if ids is None:
+        return Clusters(position, np.ones(pairs, dtype=np.intp))
+    inverse = _codes(np.asarray(ids), pairs, "clusters")
+    last = np.full(inverse.max(initial=-1) + 1, -1, dtype=np.intp)
+    np.maximum.at(last, inverse, position)
+    rank = np.empty_like(last)
+    rank[np.argsort(last)] = np.arange(len(last))
+    of_pair = rank[inverse]
+    return Clusters(of_pair, np.bincount(of_pair, minlength=len(last)).astype(np.intp))
+
+
+def _places(order: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
+    _same_length(order, pairs, name)
+    places = np.empty(pairs, dtype=np.intp)
+    places[np.argsort(order, kind="stable")] = np.arange(pairs)
+    return places
+
+
+def _codes(ids: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
+    _same_length(ids, pairs, name)
+    return np.asarray(np.unique(ids, return_inverse=True)[1], dtype=np.intp)
+
+
+def _same_length(array: NDArray[Any], pairs: int, name: str) -> None:
+    if array.shape != (pairs,):
+        raise ValueError(f"{name} has shape {array.shape}; it needs one value for each of the {pairs} pairs")
+
+
+def paired(baseline: ArrayLike, candidate: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both arms as arrays of floats.
+
+    Raises:
+        ValueError: they differ in length, or a value is missing (NaN): leave such pairs out, count them, and compare
+            what is left with :func:`~traceai_vllm.release.statistics.unpaired_rates`.
+    """
+    first, second = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"baseline {first.shape} and candidate {second.shape} must be two lists of the same length")
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise ValueError("a value is missing (NaN): leave such pairs out, and count them")
+    return first, second
