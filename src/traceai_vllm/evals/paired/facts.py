@@ -1,0 +1,150 @@
+"""Were identifiers, amounts or rare names changed?"""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from traceai_vllm.evals.errors import MissingExtra
+from traceai_vllm.evals.paired.answer import pairs
+from traceai_vllm.evals.paired.missing import say_once
+from traceai_vllm.evals.rare_names import rare_names
+from traceai_vllm.evals.result import EvaluationResult, TextRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from traceai_vllm.evals.paired.answer import Answer
+    from traceai_vllm.evals.paired.settings import PairedSettings
+
+NAME = "IdentifierAgreement"
+
+_MOST = 300
+_COMPARED = 20
+_SHOWN = 5
+_ALIKE = 0.6
+# An address; or a word of letters and digits, with what may stand inside: AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
+_FACT = re.compile(
+    r"(?P<address>https?://[^\s<>\"')\]]{1,500}|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"
+    r"|[^\W_](?:(?:[\w./:-]|,(?=\d{3}(?!\d))){0,100}[^\W_])?"
+)
+_DIGIT = re.compile(r"\d")
+# With what is written right behind it, as in 20mg and 3rd.
+_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)[a-z]{0,3}", re.I)
+# The number of a list's item is its form and no amount.
+_LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
+_SPELLED = {
+    **{word: str(value) for value, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven"])},
+    **{word: str(value) for value, word in enumerate(["eight", "nine", "ten", "eleven", "twelve"], 8)},
+    **{word: f"{tens}0" for tens, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty"], 2)},
+    **{word: f"{tens}0" for tens, word in enumerate(["seventy", "eighty", "ninety"], 7)},
+}
+_SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b", re.I)
+
+
+class Fact(NamedTuple):
+    """Something that must not change: its kind, its value in one spelling, and where it stands."""
+
+    kind: str
+    value: str
+    where: TextRange
+
+
+def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
+    """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
+
+    Thousands separators, trailing zeros and short spelled numbers make no difference. What the candidate adds
+    is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has
+    nothing of the kind. Without the extra ``evals`` names are not compared.
+
+    Labels: ``kept``; ``altered`` (something became something alike, as 1,299 and 1,229); ``lost``.
+    """
+    del route
+    if baseline.bare or candidate.bare:
+        return None
+    before, after = facts_in(baseline.text, settings), facts_in(candidate.text, settings)
+    if not before:
+        return None
+    known = {fact.value for fact in after} | _spelled(candidate.text)
+    lost = [fact for fact in before if fact.value not in known]
+    added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
+    altered = _altered(lost, added)
+    counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
+    if not lost:
+        said = f"all {len(before)} identifiers, amounts and rare names of the baseline are kept"
+        return EvaluationResult(NAME, 1.0, "kept", 1.0, said, counts)
+    return EvaluationResult(
+        NAME,
+        round(1 - len(lost) / len(before), 4),
+        "altered" if altered else "lost",
+        1.0,
+        _explained(baseline.text, candidate.text, lost, altered),
+        counts,
+        tuple(sorted(new.where for _, new in altered)),
+        {"baseline_ranges": pairs([fact.where for fact in lost]), "added_ranges": pairs([f.where for f in added])},
+    )
+
+
+def facts_in(text: str, settings: PairedSettings) -> list[Fact]:
+    """Return the identifiers, amounts and rare names of a text, each value once, at most a few hundred."""
+    found: dict[str, Fact] = {}
+    for fact in islice(_all(text, settings), _MOST):
+        found.setdefault(fact.value, fact)
+    return list(found.values())
+
+
+def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
+    plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text)
+    for found in _FACT.finditer(plain):
+        number = _NUMBER.fullmatch(found[0])
+        if number:
+            yield Fact("amount", _plain_number(number[1]), TextRange(*found.span()))
+        elif found["address"] or _DIGIT.search(found[0]):
+            said = found[0].rstrip(".,;:!?")
+            kind = "address" if found["address"] else "identifier"
+            yield Fact(kind, said.casefold(), TextRange(found.start(), found.start() + len(said)))
+    try:
+        for where in rare_names(text, below=settings.rare_zipf):
+            yield Fact("name", text[where.start : where.end].casefold(), where)
+    except MissingExtra as error:
+        say_once("the paired check of identifiers leaves rare names out", error)
+
+
+def _plain_number(number: str) -> str:
+    plain = number.replace(",", "")
+    whole, _, fraction = plain.partition(".")
+    fraction = fraction.rstrip("0")
+    whole = whole.lstrip("0") or "0"
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def _spelled(text: str) -> set[str]:
+    return {_SPELLED[word.lower()] for word in _SPELLED_WORD.findall(text)}
+
+
+def _altered(lost: list[Fact], added: list[Fact]) -> list[tuple[Fact, Fact]]:
+    """Pairs of what was lost and what stands for it now, by likeness; each of the few that are compared once."""
+    changed, free = [], added[:_COMPARED]
+    for old in lost[:_COMPARED]:
+        alike = [(_likeness(old, new), index) for index, new in enumerate(free) if new.kind == old.kind]
+        best, index = max(alike, default=(0.0, -1))
+        if best >= _ALIKE:
+            changed.append((old, free.pop(index)))
+    return changed
+
+
+def _likeness(one: Fact, other: Fact) -> float:
+    return SequenceMatcher(None, one.value[:64], other.value[:64], autojunk=False).ratio()
+
+
+def _explained(baseline: str, candidate: str, lost: list[Fact], altered: list[tuple[Fact, Fact]]) -> str:
+    def shown(text: str, fact: Fact) -> str:
+        return text[fact.where.start : fact.where.end][:80]
+
+    said = [f'"{shown(baseline, old)}" became "{shown(candidate, new)}"' for old, new in altered[:_SHOWN]]
+    gone = [fact for fact in lost if fact not in {old for old, _ in altered}]
+    said += [f'"{shown(baseline, fact)}" is lost' for fact in gone[: max(0, _SHOWN - len(said))]]
+    more = len(lost) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more > 0 else "")

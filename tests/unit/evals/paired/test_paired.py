@@ -1,0 +1,232 @@
+"""What the paired checks say of two answers to one request."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traceai_vllm.evals import MissingInput, run_evaluator
+from traceai_vllm.evals.paired import CHECKS, Answer, PairedCheck, PairedSettings, run_paired_checks
+
+DISCLAIMER = "This is not legal advice."
+SETTINGS = PairedSettings(required_wording={"claims": [DISCLAIMER], "*": ["Yours, Acme"]})
+
+
+def result(name, baseline, candidate, settings=SETTINGS, route="claims"):
+    found = {r.name: r for r in run_paired_checks(baseline, candidate, settings, route=route)}
+    return found.get(name)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "label"),
+    [
+        ("After 90 days.", "I'm sorry, but I can't help with that.", "appeared"),
+        ("After 90 days.", "I\u2019m sorry, I cannot provide this information.", "appeared"),
+        ("After 90 days.", "As an AI language model, I do not have access to plans.", "appeared"),
+        ("After 90 days.", "The waiting period is not mentioned in the context.", "appeared"),
+        ("Nach 90 Tagen.", "Das kann ich leider nicht sagen; ich kann Ihnen dabei nicht helfen.", "appeared"),
+        ("90天后。", "抱歉。我无法提供这些信息。", "appeared"),
+        ("I can't help with that.", "Mix the two and wait.", "vanished"),
+        ("I can't help with that.", "I am unable to assist with this request.", "both"),
+        ("After 90 days.", "After 180 days; you can't claim before that.", "neither"),
+        ("After 90 days.", {"content": "I cannot tell, I look it up.", "tool_calls": [{"name": "look"}]}, "neither"),
+        ("After 90 days.", "This goes " + "on and " * 60 + "then I can't help.", "neither"),
+    ],
+)
+def test_refusals(baseline, candidate, label):
+    found = result("RefusalAgreement", baseline, candidate)
+    assert found.label == label, found.explanation
+    assert found.passed is (label in {"both", "neither"})
+    if label == "appeared":
+        assert candidate[slice(*found.unsupported[0])] in found.explanation
+
+
+def test_a_refusal_in_the_models_own_words():
+    own = PairedSettings(refusal_phrases=["let us talk about something else"])
+    assert result("RefusalAgreement", "90 days.", "Let us talk about something else!", own).label == "appeared"
+
+
+def test_required_wording_is_the_routes():
+    kept = result("RequiredWording", f"Yes. {DISCLAIMER}", "Yes.\n\n*This is* **not** legal\nadvice!")
+    assert (kept.score, kept.label) == (1.0, "kept")
+    lost = result("RequiredWording", f"Yes. {DISCLAIMER} Yours, Acme", "Yes. This is legal advice. Yours, Acme")
+    assert (lost.score, lost.label, lost.passed) == (0.5, "lost", False)
+    assert DISCLAIMER in lost.explanation
+    assert result("RequiredWording", f"Yes. {DISCLAIMER}", "Yes.", route="other") is None
+    assert result("RequiredWording", "Yes.", "No.") is None  # what the baseline lacks was not lost
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "label", "named"),
+    [
+        ("Claim AB-1293 is open.", "Claim AB-1239 is open.", "altered", '"AB-1293" became "AB-1239"'),
+        ("You owe $1,299.00.", "You owe $1,229.00.", "altered", '"1,299.00" became "1,229.00"'),
+        ("You owe $1,299.00.", "You owe 1299 dollars.", "kept", ""),
+        ("Wait 90 days.", "Wait ninety days.", "kept", ""),
+        ("Take 20mg twice.", "Take 20 mg twice.", "kept", ""),
+        ("Take 20mg twice.", "Take it twice.", "lost", '"20mg" is lost'),
+        ("Write to help@acme.com.", "Write to helpme@acme.org.", "altered", "help@acme.com"),
+        ("See https://acme.com/a?b=1 there.", "See the page.", "lost", "https://acme.com/a?b=1"),
+        ("Ask for Dr Okonkwo there.", "Ask for Dr Okonkwa there.", "altered", '"Okonkwo" became "Okonkwa"'),
+        ("Ask for Dr Smith there.", "Ask for someone there.", None, ""),
+        ("1. Wait\n2. Ask 5 people", "Wait, then ask 5 people, or 6", "kept", ""),
+        ("Wait.", "Wait 90 days.", None, ""),
+    ],
+)
+def test_identifiers_amounts_and_rare_names(baseline, candidate, label, named):
+    found = result("IdentifierAgreement", baseline, candidate)
+    assert (found and found.label) == label, found and found.explanation
+    assert found is None or named in found.explanation
+
+
+def test_what_changed_is_shown_in_both_answers():
+    baseline, candidate = "Claim AB-1293 pays in 30 days.", "In 30 days, claim AB-1239 pays."
+    found = result("IdentifierAgreement", baseline, candidate)
+    assert found.score == 0.5
+    assert [candidate[start:end] for start, end in found.unsupported] == ["AB-1239"]
+    assert [baseline[start:end] for start, end in found.details["baseline_ranges"]] == ["AB-1293"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "label"),
+    [
+        ("The refund is on its way to your bank.", "Die Rückerstattung ist unterwegs zu Ihrer Bank.", "switched"),
+        ("The refund is on its way to your bank.", "退款正在汇往您的银行账户。请稍候。", "switched"),
+        ("The refund is on its way to your bank.", "The refund 退款 is on its way to your bank.", "script_mixed"),
+        ("The refund is on its way to your bank.", "Your bank will have the refund soon enough.", "same"),
+        ("The refund is on its way: 退款 is its name.", "The refund is on its way, which is 退款.", "same"),
+        ("Yes", "Ja", "unknown"),
+    ],
+)
+def test_languages(baseline, candidate, label):
+    found = result("LanguageAgreement", baseline, candidate)
+    assert found.label == label, found.explanation
+    assert found.passed is (label in {"same", "unknown"})
+
+
+LIST = "Do this:\n- one\n- two"
+CODE = "Run:\n```sh\n# not a heading\nls\n```"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "label"),
+    [
+        ('{"a": 1}', '{"a": 2}', "kept"),
+        ('{"a": 1}', '```json\n{"a": 1}\n```', "kept"),
+        ('{"a": 1}', '{"a": 1', "json_broken"),
+        ('{"a": 1}', "a is 1", "json_broken"),
+        ('{"a": 1}', "[1]", "json_broken"),
+        ('{"a": 1, "b": 2}', '{"a": 1}', "json_keys_lost"),
+        (LIST, "Do one and two.", "lost"),
+        (LIST, "1. one\n2. two", "kept"),
+        (CODE, "Run:\n```sh\nls", "fence_unclosed"),
+        (CODE, "Run ls.", "lost"),
+        (CODE, CODE + "\n" + CODE, "kept"),
+        ("# Plan\ntext", "Plan\ntext", "lost"),
+        ("|a|b|\n|---|---|\n|1|2|", "a is 1, b is 2", "lost"),
+        ("Plain words.", "- a\n- b", None),
+    ],
+)
+def test_formats(baseline, candidate, label):
+    found = result("FormatAgreement", baseline, candidate)
+    assert (found and found.label) == label, found and found.explanation
+
+
+@pytest.mark.parametrize(
+    ("ending", "label"),
+    [
+        ("Please contact us again. " * 8, "looping"),
+        ("Please contact us again. " * 8 + "Please con", "looping"),
+        ("!" * 300, "looping"),
+        ("\n" * 400, "looping"),
+        ("0" * 60, "looping"),
+        ("}\n}\n}\n}\n}", "none"),
+        ("-" * 60, "none"),
+        ("It is very, very, very nice.", "none"),
+        (
+            "one, two and three. " + "We do what we can and more. Fine by me. " * 10 + "And so it ends well.",
+            "repetitive",
+        ),
+    ],
+)
+def test_looping(ending, label):
+    baseline = "Thank you for writing. We have your claim and will answer it in three days."
+    found = result("NoLooping", baseline, baseline + " " + ending)
+    assert found.label == label, found.explanation
+    assert found.passed is (label == "none")
+    if label == "looping":
+        assert result("NoLooping", baseline + ending, baseline + ending).label == "both"
+
+
+def test_tool_calls_without_text_are_left_to_other_evaluators():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    assert run_paired_checks(call, call) == []
+    assert {r.name for r in run_paired_checks(Answer("Yes, after 90 days."), call)} <= {"RefusalAgreement"}
+
+
+def test_what_is_no_answer_is_refused():
+    with pytest.raises(MissingInput, match="int"):
+        run_paired_checks("yes", 7)
+    with pytest.raises(ValueError, match="list of texts"):
+        PairedSettings(required_wording={"claims": "one text"})
+
+
+def test_a_check_is_an_evaluator():
+    check = PairedCheck("RequiredWording", SETTINGS)
+    found = run_evaluator(check, {"response": "Yes.", "baseline": DISCLAIMER, "route": "claims", "tools": None})
+    assert (found.name, found.label, found.passed) == ("RequiredWording", "lost", False)
+    with pytest.raises(MissingInput, match="nothing to compare"):
+        check.evaluate(response="Yes.", baseline="Yes.")
+    with pytest.raises(ValueError, match="there are RefusalAgreement"):
+        PairedCheck("Tone")
+
+
+PIECES = st.sampled_from(
+    ["AB-1293", " 1,299.00", "```", "\n", "- a", "|---|", "{", '"a":', "退款", "I can't help", "!" * 30, "Okonkwo "]
+)
+TEXTS = st.one_of(st.text(max_size=400), st.lists(PIECES, max_size=40).map("".join))
+
+
+@given(TEXTS)
+def test_identical_answers_always_pass(text):
+    for found in run_paired_checks(text, text, SETTINGS, route="claims"):
+        assert found.passed, found
+
+
+@given(TEXTS, TEXTS)
+def test_any_two_texts_have_results_in_order_and_in_range(baseline, candidate):
+    results = run_paired_checks(baseline, candidate, SETTINGS, route="claims")
+    assert results == run_paired_checks(baseline, candidate, SETTINGS, route="claims")
+    names = [r.name for r in results]
+    assert names == [name for name in CHECKS if name in names]
+    for found in results:
+        assert found.explanation
+        assert all(0 <= start < end <= len(candidate) for start, end in found.unsupported)
+        assert all(0 <= start < end <= len(baseline) for start, end in found.details.get("baseline_ranges", ()))
+
+
+HUGE = 3_000_000
+HOSTILE = [
+    "a" * HUGE,
+    "1" * HUGE,
+    "1," * (HUGE // 2),
+    "a1-" * (HUGE // 3),
+    "[" * HUGE,
+    "```\n" * (HUGE // 4),
+    "I can " * (HUGE // 6),
+    "as an AI " * (HUGE // 9),
+    "a@" * (HUGE // 2),
+    "a.b@" * (HUGE // 4),
+    " |-" * (HUGE // 3),
+    "\n" * HUGE,
+    "Ab " * (HUGE // 3),
+    "退" * HUGE,
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: re.sub(r"\s", "_", text[:8]))
+def test_hostile_and_huge_texts_are_bounded(text):
+    assert run_paired_checks("Yes, AB-1293.", text, SETTINGS, route="claims")
+    assert all(found.passed for found in run_paired_checks(text, text, SETTINGS, route="claims"))
