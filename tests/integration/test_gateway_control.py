@@ -174,6 +174,45 @@ def test_a_restriction_holds_by_slice_and_by_length(
         assert served_by(gateway.url, **{"x-traffic-cohort": "eu", "x-agent-step": "plan"}) == expected
 
 
+def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """By itself, with the next request: users never see it; a decision with newer evidence promotes again."""
+    path = tmp_path / "decision.json"
+    path.write_text(decision(action="promote"))
+    guard = {"min_answers": 10, "max_errors": 0.1, "file": str(tmp_path / "rollbacks.json")}
+    settings = {**config(baseline, candidate), "decision_file": str(path), "guard": guard}
+    with GatewayUnderTest(settings) as gateway:
+        assert [served_by(gateway.url) for _ in range(10)] == ["candidate"] * 10
+        candidate.behaviour.fault = "500"
+        while not gateway.runtime.rollout.rollbacks:
+            assert served_by(gateway.url) == "baseline"
+        candidate.behaviour.fault = None
+        assert served_by(gateway.url) == "baseline"
+    with GatewayUnderTest(settings) as restarted:
+        assert served_by(restarted.url) == "baseline"
+        [server] = [span for span in restarted.spans(at_least=2) if span.kind.name == "SERVER"]
+        assert server.attributes["traceai.gateway.rolled_back"] is True
+        later = json.loads(decision(action="promote"))
+        later["made_at"] = "2099-01-01T00:00:00Z"
+        write(path, json.dumps(later))
+        wait_until(lambda: served_by(restarted.url) == "candidate", "the newer decision is obeyed", 1.0)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_request_that_both_refuse_is_not_the_candidates_fault(
+    baseline: StubUpstream, candidate: StubUpstream, both: bool
+) -> None:
+    """A user's bad requests neither open the circuit nor take the route back; what only the candidate refuses does."""
+    candidate.behaviour.fault = "400"
+    baseline.behaviour.fault = "400" if both else None
+    settings = {**config(baseline, candidate, mode="candidate"), "guard": {"min_answers": 10}}
+    with GatewayUnderTest(settings) as gateway:
+        statuses = [httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).status_code for _ in range(12)]
+        assert bool(gateway.runtime.rollout.rollbacks) is not both
+    assert statuses == [400 if both else 200] * 12
+
+
 def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

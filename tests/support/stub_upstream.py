@@ -22,7 +22,7 @@ import httptools
 import uvloop
 
 HANG = "hang"
-FAULTS = ("500", "slow", HANG, "hang_mid_stream", "garbage", "killed", "truncated", "error_event")
+FAULTS = ("400", "500", "slow", HANG, "hang_mid_stream", "garbage", "killed", "truncated", "error_event")
 
 
 @dataclass
@@ -159,8 +159,8 @@ class _Connection(asyncio.Protocol):
             await asyncio.sleep(behaviour.slow_s)
         elif behaviour.fault == HANG:
             await asyncio.Event().wait()
-        elif behaviour.fault == "500":
-            self._whole(b'{"error":{"message":"broken","type":"internal_error"}}', 500)
+        elif behaviour.fault in ("400", "500"):
+            self._whole(b'{"error":{"message":"broken","type":"internal_error"}}', int(behaviour.fault))
             return
         elif behaviour.fault == "garbage":
             self._whole(b"\x00\xff<html>{]", 200)

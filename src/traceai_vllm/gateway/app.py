@@ -15,12 +15,14 @@ from traceai_vllm.gateway.config import GatewayConfig
 from traceai_vllm.gateway.config_file import load_config
 from traceai_vllm.gateway.measures import prometheus
 from traceai_vllm.gateway.proxy import Proxy
+from traceai_vllm.gateway.rollback import when
 from traceai_vllm.gateway.runtime import Runtime
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
 
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
     from starlette.requests import Request
@@ -33,6 +35,7 @@ def create_app(
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
 ) -> Starlette:
     """Return the gateway as an ASGI application, to serve or to mount.
 
@@ -43,6 +46,7 @@ def create_app(
         config: the configuration, or the path of its file, which is then watched.
         tracer_provider: where spans go; the global provider when None.
         meter_provider: where metrics go; the global provider when None.
+        logger_provider: where events go; the global provider when None.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -50,7 +54,13 @@ def create_app(
     """
     path = None if isinstance(config, GatewayConfig) else config
     loaded = config if isinstance(config, GatewayConfig) else load_config(config)
-    runtime = Runtime(loaded, path, tracer_provider=tracer_provider, meter_provider=meter_provider)
+    runtime = Runtime(
+        loaded,
+        path,
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+        logger_provider=logger_provider,
+    )
     proxy = Proxy(runtime)
 
     @asynccontextmanager
@@ -101,6 +111,7 @@ def _status(runtime: Runtime) -> dict[str, Any]:
         "decision": None if runtime.decision is None else runtime.decision.model_dump(mode="json", exclude_none=True),
         "decision_error": runtime.decision_error,
         "routes": {route.name: runtime.serving(route).mode.value for route in runtime.config.routes},
+        "rollbacks": [{**rollback._asdict(), "at": when(rollback)} for rollback in runtime.rollout.rollbacks.values()],
         "mirror": {
             "running": runtime.mirror.running if runtime.started else 0,
             "queued": runtime.mirror.queued if runtime.started else 0,

@@ -213,6 +213,42 @@ class MirrorLimits(_Strict):
     strip_headers: tuple[str, ...] = ("cookie",)
 
 
+class GuardLimits(_Strict):
+    """When a candidate that answers users is taken back.
+
+    Each ``max_…`` is a budget: the share of the candidate's answers on a route that may be bad in that way. Where users
+    used it up ``burn_rate`` times as fast as allowed, both over ``short_s`` and over ``long_s`` (Beyer and others, *The
+    Site Reliability Workbook*, chapter 5), the baseline answers again.
+
+    Attributes:
+        enabled: whether the guard acts.
+        short_s: the short window, in seconds; a problem that is over no longer counts.
+        long_s: the long window, in seconds; a moment's trouble does not count.
+        burn_rate: how many times the budget.
+        min_answers: how many answers of the candidate there have to be in the long window.
+        max_errors: budget of errors, broken answers, and answers that the baseline had to give instead.
+        max_timeouts: budget of time-outs.
+        slow_first_byte_s: an answer whose first byte takes longer is slow; None: none is.
+        max_slow: budget of slow answers.
+        max_failed_evaluations: budget of evaluations that do not reach the evaluator's threshold.
+        max_negative_feedback: budget of answers with negative feedback of a user.
+        file: keeps what was taken back through restarts; None: memory alone.
+    """
+
+    enabled: bool = True
+    short_s: Seconds = 60.0
+    long_s: Seconds = 600.0
+    burn_rate: Annotated[float, Field(gt=0.0)] = 2.0
+    min_answers: Annotated[int, Field(ge=1)] = 20
+    max_errors: Share = 0.02
+    max_timeouts: Share = 0.01
+    slow_first_byte_s: Seconds | None = None
+    max_slow: Share = 0.05
+    max_failed_evaluations: Share = 0.1
+    max_negative_feedback: Share = 0.05
+    file: str | None = None
+
+
 class Limits(_Strict):
     """What a caller may ask of the gateway.
 
@@ -235,6 +271,7 @@ class GatewayConfig(_Strict):
         routes: the routes, the first match counts.
         mirror: what the mirror may use.
         limits: what a caller may ask.
+        guard: when a candidate that answers users is taken back.
         keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
             which are passed on to them.
         trust_callers: whether a caller's trace context and tags are used.
@@ -248,6 +285,7 @@ class GatewayConfig(_Strict):
     routes: tuple[Route, ...]
     mirror: MirrorLimits = MirrorLimits()
     limits: Limits = Limits()
+    guard: GuardLimits = GuardLimits()
     keys_env: str | None = None
     trust_callers: bool = True
     books: str | None = None

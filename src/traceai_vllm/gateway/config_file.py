@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from traceai_vllm.gateway.config import (
     ConfigConflict,
     GatewayConfig,
+    GuardLimits,
     Limits,
     Match,
     MirrorLimits,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     Location = tuple[str | int, ...]
 
-_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, Limits)
+_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, GuardLimits, Limits)
 
 
 class ConfigError(ValueError):

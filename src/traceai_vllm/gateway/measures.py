@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REQUESTS = "traceai.mirror.requests"
 IN_FLIGHT = "traceai.mirror.in_flight"
 HELD = "traceai.gateway.held"
+ROLLBACKS = "traceai.gateway.rollbacks"
 
 
 def observe(runtime: Runtime, meter_provider: MeterProvider | None) -> None:
@@ -42,6 +43,20 @@ def observe(runtime: Runtime, meter_provider: MeterProvider | None) -> None:
         unit="By",
         description="Bytes of requests and answers that are kept for pairs and spans.",
     )
+    meter.create_observable_counter(
+        ROLLBACKS,
+        [_rollbacks(runtime)],
+        unit="{rollback}",
+        description="Routes that the guard gave back to the baseline, by what it saw.",
+    )
+
+
+def _rollbacks(runtime: Runtime) -> Observe:
+    def read(options: CallbackOptions) -> Iterable[Observation]:
+        for (route, signal), count in runtime.rollout.counts.items():
+            yield Observation(count, {"route": route, "signal": signal})
+
+    return read
 
 
 def _requests(runtime: Runtime) -> Observe:
@@ -83,6 +98,9 @@ def prometheus(runtime: Runtime) -> str:
     lines.append("# TYPE traceai_mirror_in_flight gauge")
     for (route, target), count in runtime.books.in_flight().items():
         lines.append(_line("traceai_mirror_in_flight", {"route": route, "target": target}, count))
+    lines.append("# TYPE traceai_gateway_rollbacks_total counter")
+    for (route, signal), count in runtime.rollout.counts.items():
+        lines.append(_line("traceai_gateway_rollbacks_total", {"route": route, "signal": signal}, count))
     lines += ["# TYPE traceai_gateway_held_bytes gauge", _line("traceai_gateway_held_bytes", {}, runtime.budget.used)]
     return "\n".join(lines) + "\n"
 

@@ -16,6 +16,7 @@ from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
 from traceai_vllm.gateway.headers import header, visible
 from traceai_vllm.gateway.mirror import DISCONNECTED, Copy, Pair
+from traceai_vllm.gateway.recent import Answered
 from traceai_vllm.gateway.routing import candidate_answers, find_route, fits_candidate
 from traceai_vllm.gateway.sampling import chosen
 from traceai_vllm.gateway.user import Rejected, User, read_body
@@ -24,7 +25,7 @@ from traceai_vllm.guard import Guard
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, SpanContext
 
     from traceai_vllm.gateway.config import Serving
     from traceai_vllm.gateway.exchange import Exchange
@@ -42,6 +43,7 @@ OK = 200
 
 _MIRROR = Guard("offering a request to the mirror")
 _SPAN = Guard("the spans of a request")
+_GUARD = Guard("the guard over a candidate's answers")
 
 
 class Proxy:
@@ -124,6 +126,9 @@ class _Request:
         self._span: Span | None = None
         self._served_by = call.route.baseline
         self._fallback: str | None = None
+        self._shift = runtime.shift(call.route)
+        self._shifted = self._serving.mode not in (Mode.BASELINE, Mode.MIRROR)
+        self._refused = False
 
     async def serve(self) -> None:
         """Answer the user; whatever becomes of that, spans end and the mirror hears of it."""
@@ -149,22 +154,41 @@ class _Request:
             record = await self._ask_candidate()
             if record is not None:
                 return record
-        return await self._run(BASELINE, self._call.route.baseline)
+        record = await self._run(BASELINE, self._call.route.baseline)
+        if self._refused and record.error is None:
+            self._note_candidate(failed=True, timed_out=False, first_byte_s=None)
+        return record
 
     async def _ask_candidate(self) -> Exchange | None:
         """Return the candidate's exchange; None when the baseline is to answer, because nothing has been sent yet."""
         name = self._call.route.candidate or ""
-        breaker = self._runtime.breaker(name)
-        if not breaker.allows():
+        if not self._runtime.breaker(name).allows():
             self._fallback = CIRCUIT_OPEN
+            self._guard(failed=True, timed_out=False, first_byte_s=None)
             return None
         record = await self._run(books.CANDIDATE, name, self._config.servers[name].first_byte_timeout_s)
-        breaker.note(record.error is not None)
+        # A request that is refused may be the user's fault: then the baseline refuses it too.
+        self._refused = record.error is not None and 400 <= record.status < 500 and not self._user.status
+        if not self._refused:
+            first = None if record.first_byte is None else record.first_byte - record.started
+            failure = record.failure()
+            self._note_candidate(failed=failure is not None, timed_out=failure == TIMEOUT, first_byte_s=first)
         if record.error is None or self._user.status:
             return record
         self._fallback = record.error
         self._end_arm()
         return None
+
+    def _note_candidate(self, *, failed: bool, timed_out: bool, first_byte_s: float | None) -> None:
+        self._runtime.breaker(self._call.route.candidate or "").note(failed)
+        self._guard(failed=failed, timed_out=timed_out, first_byte_s=first_byte_s)
+
+    def _guard(self, *, failed: bool, timed_out: bool, first_byte_s: float | None) -> None:
+        if self._shift is not None:
+            with _GUARD:
+                self._runtime.rollout.answered(
+                    self._shift, failed=failed, timed_out=timed_out, first_byte_s=first_byte_s
+                )
 
     async def _run(self, arm_name: str, server: str, first_byte_timeout_s: float | None = None) -> Exchange:
         runtime, call = self._runtime, self._call
@@ -215,14 +239,16 @@ class _Request:
         error = arm.record.error if arm is not None and arm.record is not None else None
         with _SPAN:
             if arm is not None:
+                span_context = None if arm.span is None else arm.span.get_span_context()
                 self._runtime.spans.end_arm(arm, {})
-                self._learn(arm)
+                self._remember(arm, span_context)
             if self._span is not None:
                 more = {
                     names.MODE: self._serving.mode.value,
                     names.SERVED_BY: self._served_by,
                     names.DECISION: self._decision_id,
                     names.FALLBACK: self._fallback,
+                    names.ROLLED_BACK: True if self._shift is not None and not self._shifted else None,
                 }
                 error = CANCELLED if self._user.gone else error
                 self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
@@ -232,10 +258,18 @@ class _Request:
         elif arm is not None:
             arm.release()
 
-    def _learn(self, arm: Arm) -> None:
-        record = arm.record
-        if record is not None and record.captured and record.status == OK:
-            self._runtime.tokens(self._call.route.name).learn(arm.body.prompt_bytes, record.answer().input_tokens)
+    def _remember(self, arm: Arm, context: SpanContext | None) -> None:
+        """Keep what feedback and evaluations that come later need, and learn from the answer's counts."""
+        record, call = arm.record, self._call
+        if record is None or record.status != OK:
+            return
+        answer = record.answer() if record.captured else None
+        if answer is not None:
+            self._runtime.tokens(call.route.name).learn(arm.body.prompt_bytes, answer.input_tokens)
+        if context is not None and context.is_valid:
+            shift = self._shift if arm.name == books.CANDIDATE else None
+            response_id = None if answer is None else answer.id
+            self._runtime.recent.add(Answered(context, response_id, call.tags, arm.server, call.pair_id, shift))
 
 
 def _cannot_be_copied(call: Call) -> str | None:

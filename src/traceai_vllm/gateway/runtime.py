@@ -12,12 +12,16 @@ from opentelemetry.trace import NoOpTracerProvider
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
+from traceai_vllm.gateway.config import Mode, Serving
 from traceai_vllm.gateway.config_file import ConfigError, load_config
 from traceai_vllm.gateway.deciles import Deciles
 from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Decision, DecisionError, read_decision
+from traceai_vllm.gateway.events import RollbackEvents
 from traceai_vllm.gateway.exchange import new_session
 from traceai_vllm.gateway.measures import observe
 from traceai_vllm.gateway.mirror import Mirror
+from traceai_vllm.gateway.recent import Recent
+from traceai_vllm.gateway.rollback import RolloutGuard, Shift
 from traceai_vllm.gateway.spans import Spans
 from traceai_vllm.gateway.tokens import TokenEstimate
 from traceai_vllm.gateway.watch import watch
@@ -26,15 +30,18 @@ if TYPE_CHECKING:
     import os
 
     import aiohttp
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from traceai_vllm.gateway.config import GatewayConfig, MirrorLimits, Route, Serving
+    from traceai_vllm.gateway.config import GatewayConfig, MirrorLimits, Route
 
 _log = logging.getLogger("traceai_vllm.gateway")
 
 # Read when the process starts; a change of these needs a restart.
 _FIXED = ("listen", "admin", "books", "trust_callers", "decision_file")
+# The candidate still gets copies, which show when it is well again.
+_ROLLED_BACK = Serving(mode=Mode.MIRROR)
 
 
 class Runtime:
@@ -45,6 +52,7 @@ class Runtime:
         path: the file that it came from, to be watched; None: it stays as it is.
         tracer_provider: where spans go; the global provider when None.
         meter_provider: where the books are reported as metrics; the global provider when None.
+        logger_provider: where rollbacks are reported as events; the global provider when None.
 
     Attributes:
         config: the configuration in force; requests under way keep the one that they began with.
@@ -60,6 +68,7 @@ class Runtime:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
     ) -> None:
         self.config = config
         self.config_error: str | None = None
@@ -76,6 +85,9 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._mirror: Mirror | None = None
+        self.recent = Recent()
+        self.rollout = RolloutGuard(lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider))
+        self._shifts: dict[str, Shift | None] = {}
         observe(self, meter_provider)
 
     @property
@@ -121,8 +133,31 @@ class Runtime:
 
     def serving(self, route: Route) -> Serving:
         """Return who answers the users of a route now."""
+        serving = self._asked_for(route)
+        shift = self.shift(route)
+        if shift is not None and self.rollout.undone(shift) is not None:
+            return _ROLLED_BACK
+        return serving
+
+    def shift(self, route: Route) -> Shift | None:
+        """Return what moves users of a route to the candidate; None when nothing does."""
+        if route.name not in self._shifts:
+            self._shifts[route.name] = self._new_shift(route)
+        return self._shifts[route.name]
+
+    def _asked_for(self, route: Route) -> Serving:
         decided = None if self.decision is None else self.decision.serving(route.name)
         return route if decided is None else decided
+
+    def _new_shift(self, route: Route) -> Shift | None:
+        serving, decision = self._asked_for(route), self.decision
+        if serving.mode in (Mode.BASELINE, Mode.MIRROR):
+            return None
+        text = serving.model_dump_json(include=set(Serving.model_fields))
+        if serving is route or decision is None:
+            return Shift(route.name, "gateway.yaml", text, None)
+        newest = decision.made_at if decision.evidence is None else decision.evidence.end
+        return Shift(route.name, f"decision {decision.id!r}", text, newest.timestamp())
 
     def breaker(self, server: str) -> Breaker:
         """Return the circuit breaker of a server."""
@@ -149,12 +184,14 @@ class Runtime:
         if changed:
             _log.warning("%s: restart the gateway for the new %s", self._path, ", ".join(changed))
         self.config, self.config_error = config, None
+        self._shifts.clear()
         self.budget.limit = config.mirror.max_bytes
         _log.info("%s is in force", self._path)
 
     def decide(self) -> None:
         """Take the decision file into force; without a good one, the baseline answers."""
         path = Path(self.config.decision_file or "")
+        self._shifts.clear()
         try:
             self.decision, self.decision_error = read_decision(path), None
         except DecisionError as error:
