@@ -70,7 +70,8 @@ def result(release: Release, cache: Path, *, keep: bool) -> dict[str, Any]:
 def environment(release: Release, cache: Path, folder: Path) -> Path:
     """Make a virtual environment with this version of vLLM, its torch, and this project; return its Python."""
     python = folder / "bin" / "python"
-    if (folder / "ready").exists():
+    if (folder / "ready").exists():  # kept from an earlier run
+        _pip(python, "install", "--no-deps", "--force-reinstall", str(ROOT))
         return python
     free = shutil.disk_usage(cache).free / 1e9
     if free < NEEDED_GB:
