@@ -31,6 +31,16 @@ class Clusters:
     sizes: NDArray[np.intp]
 
     @property
+    def pairs(self) -> int:
+        """How many pairs there are."""
+        return len(self.of_pair)
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return len(self.sizes)
+
+    @property
     def single(self) -> bool:
         """Whether every pair is a cluster of its own."""
         return len(self.sizes) == len(self.of_pair)
@@ -40,9 +50,25 @@ class Clusters:
         sums = np.bincount(self.of_pair, weights=values, minlength=len(self.sizes))
         return np.asarray(sums / self.sizes, dtype=np.float64)
 
-    def pairs_by(self, cluster: int) -> int:
-        """Return how many pairs had arrived with the first ``cluster`` clusters."""
-        return int(self.sizes[:cluster].sum())
+    def pairs_in(self, clusters: int) -> int:
+        """Return how many pairs the first ``clusters`` clusters have."""
+        return int(self.sizes[:clusters].sum())
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Clusters of one pair each, of which only the number is known."""
+
+    pairs: int
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return self.pairs
+
+    def pairs_in(self, clusters: int) -> int:
+        """Return how many pairs the first ``clusters`` clusters have."""
+        return clusters
 
 
 def clusters_of(pairs: int, ids: ArrayLike | None = None, order: ArrayLike | None = None) -> Clusters:

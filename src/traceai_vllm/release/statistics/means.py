@@ -15,12 +15,9 @@ from traceai_vllm.release.statistics.evidence import Evidence, verdict
 from traceai_vllm.release.statistics.planning import pairs_needed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from traceai_vllm.release.statistics.clusters import Clusters
+    from traceai_vllm.release.statistics.clusters import Clusters, Singles
     from traceai_vllm.release.statistics.evidence import Mode
-
-    Floats = NDArray[np.float64]
+    from traceai_vllm.release.statistics.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -47,73 +44,73 @@ class Claims:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Evidence against one claim: its log now, the highest log there was, and after how many clusters it was enough."""
+    """Evidence against a claim: its log now, the highest log, and after how many clusters it was enough (0: never)."""
 
     now: float
     most: float
-    first: int | None
+    first: int
 
 
-def anytime(differences: Floats, claims: Claims, clusters: Clusters, method: str) -> Evidence:
+def anytime(stream: Stream, opposite: Stream, units: Clusters | Singles, claims: Claims, method: str) -> Evidence:
     """Return the evidence that holds however often one looks.
 
     Args:
-        differences: in [-1, 1], one for each cluster, in order of arrival.
+        stream: the differences, positive where the candidate is worse.
+        opposite: the same with the other sign.
+        units: the clusters behind them.
         claims: what is tested.
-        clusters: of the pairs behind them.
-        method: the name of the measure, for the report.
+        method: its name, for the report.
     """
-    worse = _above(differences, claims.alarm_above, _enough(differences, claims))
-    within = _above(-differences, -claims.margin, 1 / claims.alpha)
-    beyond = worse if claims.alarm_above == claims.margin else _above(differences, claims.margin, 1 / claims.alpha)
-    found = verdict(
-        worse=worse.first is not None, within_margin=within.first is not None, beyond_margin=beyond.first is not None
-    )
-    low = 2 * betting.lower_bound((1 + differences) / 2, claims.alpha) - 1
-    high = 1 - 2 * betting.lower_bound((1 - differences) / 2, claims.alpha)
-    decided = {"healthy": within, "regressed": worse}.get(found)
+    enough = 1 / claims.alpha
+    exact = stream.signs_only and claims.alarm_above == 0
+    worse = _above(stream, claims.alarm_above, sign_walk.threshold(claims.alpha) if exact else enough)
+    within = _above(opposite, -claims.margin, enough)
+    beyond = worse if claims.alarm_above == claims.margin else _above(stream, claims.margin, enough)
+    decision = verdict(worse=worse.first > 0, within_margin=within.first > 0, beyond_margin=beyond.first > 0)
+    decided = {"healthy": within.first, "regressed": worse.first}.get(decision)
+    low, high = betting.lower_bound(stream, claims.alpha), -betting.lower_bound(opposite, claims.alpha)
     return Evidence(
-        estimate=float(np.mean(differences)) if len(differences) else float("nan"),
-        low=max(low, claims.alarm_above) if worse.first is not None else low,
-        high=min(high, claims.margin) if within.first is not None and found == "healthy" else high,
+        estimate=stream.mean,
+        low=max(low, claims.alarm_above) if worse.first else low,
+        high=min(high, claims.margin) if decision == "healthy" else high,
         e_value=float(np.exp(min(worse.now, 700.0))),
-        p_value=min(1.0, float(np.exp(-worse.most)), claims.alpha if worse.first is not None else 1.0),
-        verdict=found,
-        pairs=len(clusters.of_pair),
-        clusters=len(clusters.sizes),
-        pairs_needed=still_needed(differences, claims, clusters, "anytime") if decided is None else None,
-        decided_at=clusters.pairs_by(decided.first) if decided and decided.first is not None else None,
+        p_value=min(1.0, float(np.exp(-worse.most)), claims.alpha if worse.first else 1.0),
+        verdict=decision,
+        pairs=units.pairs,
+        clusters=units.count,
+        pairs_needed=still_needed(stream.square, units, claims, "anytime") if decided is None else None,
+        decided_at=units.pairs_in(decided) if decided else None,
         method=method,
     )
 
 
-def still_needed(differences: Floats, claims: Claims, clusters: Clusters, mode: Mode) -> int | None:
+def still_needed(square: float, units: Clusters | Singles, claims: Claims, mode: Mode) -> int | None:
     """Return about how many pairs are missing for ``healthy``, if the candidate is as good as the baseline.
 
     The spread is taken from the pairs so far, as if one disagreement in five had come before them: none in ten pairs
     does not mean none ever.
+
+    Args:
+        square: the sum of the squared differences.
+        units: the clusters.
+        claims: what is tested.
+        mode: with how many looks.
     """
     if claims.margin <= 0:
         return None
-    spread = (float(np.sum(differences**2)) + 1) / (len(differences) + 5)
-    needed = pairs_needed(spread, claims.margin, alpha=claims.alpha, mode=mode)
+    needed = pairs_needed((square + 1) / (units.count + 5), claims.margin, alpha=claims.alpha, mode=mode)
     if needed is None:
         return None
-    pairs_each = len(clusters.of_pair) / len(clusters.sizes) if len(clusters.sizes) else 1.0
-    return max(1, round((needed - len(differences)) * pairs_each))
+    # When that many are there already it is a matter of luck; a tenth more is as good a guess as any.
+    return round(max(needed - units.count, 0.1 * units.count, 1.0) * units.pairs / max(units.count, 1)) or needed
 
 
-def _enough(differences: Floats, claims: Claims) -> float:
-    signs_only = claims.alarm_above == 0 and bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
-    return sign_walk.threshold(claims.alpha) if signs_only else 1 / claims.alpha
-
-
-def _above(differences: Floats, level: float, enough: float) -> Crossing:
-    if not len(differences):
-        return Crossing(0.0, 0.0, None)
-    looks, path = betting.log_wealth_path((1 + differences) / 2, (1 + level) / 2)
+def _above(stream: Stream, level: float, enough: float) -> Crossing:
+    if not len(stream.looks):
+        return Crossing(0.0, 0.0, 0)
+    path = betting.log_wealth_path(stream, level)
     reached = path >= np.log(enough)
-    first = int(looks[np.argmax(reached)]) if reached.any() else None
+    first = int(stream.looks[np.argmax(reached)]) if reached.any() else 0
     return Crossing(float(path[-1]), float(path.max()), first)
 
 

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from traceai_vllm.release.statistics import fixed, means
-from traceai_vllm.release.statistics.clusters import clusters_of, paired
+from traceai_vllm.release.statistics.clusters import Singles, clusters_of, paired
 from traceai_vllm.release.statistics.evidence import Evidence, verdict
+from traceai_vllm.release.statistics.stream import stream_of, stream_of_counts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from traceai_vllm.release.statistics.clusters import Clusters
     from traceai_vllm.release.statistics.evidence import Mode
+    from traceai_vllm.release.statistics.stream import Stream
 
     Floats = NDArray[np.float64]
+
+_BETTING_RATES = "paired fail rates, betting confidence sequence"
 
 
 def paired_rates(
@@ -56,18 +60,48 @@ def paired_rates(
     claims = means.Claims(margin, alarm_above, alpha)
     differences = units.means(second - first)
     if mode == "anytime":
-        return means.anytime(differences, claims, units, "paired fail rates, betting confidence sequence")
+        streams = stream_of(differences), stream_of(-differences)
+        return means.anytime(*streams, units, claims, _BETTING_RATES)
     if not units.single:
-        return _student(differences, claims, units)
-    up, down = int((differences > 0).sum()), int((differences < 0).sum())
-    return _one_look(
-        differences,
-        fixed.tango_interval(up, down, len(differences), alpha),
-        _mcnemar(up, down) if alarm_above == 0 else fixed.tango_p(up, down, len(differences), alarm_above),
-        claims=claims,
-        units=units,
-        method="paired fail rates, Tango score interval, McNemar exact test",
+        return _student(differences, units, claims)
+    return _tango(stream_of(differences), units, claims)
+
+
+def paired_rate_counts(
+    only_candidate: ArrayLike,
+    only_baseline: ArrayLike,
+    pairs: ArrayLike,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    mode: Mode = "anytime",
+    alarm_above: float = 0.0,
+) -> Evidence:
+    """Do the same as :func:`paired_rates` from counts, as a database gives them; for pairs that stand alone.
+
+    Args:
+        only_candidate: pairs in which only the candidate failed, a number, or one for each look in order of arrival
+            (since the look before), shape (looks,).
+        only_baseline: pairs in which only the baseline failed, likewise.
+        pairs: all pairs, those that agree too, likewise.
+        margin: see :func:`paired_rates`.
+        alpha: see :func:`paired_rates`.
+        mode: see :func:`paired_rates`.
+        alarm_above: see :func:`paired_rates`.
+
+    Raises:
+        ValueError: counts do not fit together, or a level is out of range.
+    """
+    ups, downs, all_ = (
+        np.atleast_1d(np.asarray(count, np.float64)) for count in (only_candidate, only_baseline, pairs)
     )
+    if not ups.shape == downs.shape == all_.shape or (ups < 0).any() or (downs < 0).any() or (ups + downs > all_).any():
+        raise ValueError("needed: as many counts of each kind, none below 0, and no more disagreements than pairs")
+    claims, units = means.Claims(margin, alarm_above, alpha), Singles(int(all_.sum()))
+    stream = stream_of_counts(ups, downs, all_)
+    if mode == "anytime":
+        return means.anytime(stream, stream_of_counts(downs, ups, all_), units, claims, _BETTING_RATES)
+    return _tango(stream, units, claims)
 
 
 def paired_scores(
@@ -112,43 +146,61 @@ def paired_scores(
     claims = means.Claims(margin / span, alarm_above / span, alpha)
     differences = units.means((first - second) / span)
     if mode == "anytime":
-        found = means.anytime(differences, claims, units, "paired mean scores, betting confidence sequence")
+        streams = stream_of(differences), stream_of(-differences)
+        found = means.anytime(*streams, units, claims, "paired mean scores, betting confidence sequence")
     else:
-        found = _student(differences, claims, units)
+        found = _student(differences, units, claims)
     return means.scaled(found, span)
 
 
-def _student(differences: Floats, claims: means.Claims, units: Clusters) -> Evidence:
-    interval = fixed.mean_interval(differences, claims.alpha)
-    p_value = fixed.mean_p(differences, claims.alarm_above)
-    kind = "pair differences" if units.single else "cluster means"
-    return _one_look(differences, interval, p_value, claims=claims, units=units, method=f"Student interval of {kind}")
+def _tango(stream: Stream, units: Clusters | Singles, claims: means.Claims) -> Evidence:
+    up, down = int(stream.totals[stream.levels > 0].sum()), int(stream.totals[stream.levels < 0].sum())
+    exact = claims.alarm_above == 0
+    return _one_look(
+        stream,
+        fixed.tango_interval(up, down, units.count, claims.alpha),
+        _mcnemar(up, down) if exact else fixed.tango_p(up, down, units.count, claims.alarm_above),
+        units=units,
+        claims=claims,
+        method="paired fail rates, Tango score interval, McNemar exact test",
+    )
+
+
+def _student(differences: Floats, units: Clusters, claims: means.Claims) -> Evidence:
+    return _one_look(
+        stream_of(differences),
+        fixed.mean_interval(differences, claims.alpha),
+        fixed.mean_p(differences, claims.alarm_above),
+        units=units,
+        claims=claims,
+        method=f"Student interval of {'pair differences' if units.single else 'cluster means'}",
+    )
 
 
 def _one_look(
-    differences: Floats,
+    stream: Stream,
     interval: tuple[float, float],
     p_value: float,
     *,
+    units: Clusters | Singles,
     claims: means.Claims,
-    units: Clusters,
     method: str,
 ) -> Evidence:
     low, high = max(interval[0], -1.0), min(interval[1], 1.0)
-    found = verdict(
+    decision = verdict(
         worse=p_value <= claims.alpha, within_margin=high < claims.margin, beyond_margin=low > claims.margin
     )
-    undecided = found == "not_enough_evidence"
+    undecided = decision == "not_enough_evidence"
     return Evidence(
-        estimate=float(np.mean(differences)) if len(differences) else float("nan"),
+        estimate=stream.mean,
         low=low,
         high=high,
         e_value=float("nan"),
         p_value=p_value,
-        verdict=found,
-        pairs=len(units.of_pair),
-        clusters=len(units.sizes),
-        pairs_needed=means.still_needed(differences, claims, units, "fixed") if undecided else None,
+        verdict=decision,
+        pairs=units.pairs,
+        clusters=units.count,
+        pairs_needed=means.still_needed(stream.square, units, claims, "fixed") if undecided else None,
         decided_at=None,
         method=method,
     )

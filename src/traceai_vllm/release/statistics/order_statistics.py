@@ -1,0 +1,133 @@
+"""Intervals for the difference of two quantiles, for a number of pairs that was fixed beforehand.
+
+Each arm's interval runs between two of its order statistics (Woodruff, JASA 47, 1952), with the spread of cluster means
+in place of the binomial one; the two are joined by squaring and adding with their correlation, as Newcombe joins two
+rates (Zou and Donner, Statistics in Medicine 27, 2008: "MOVER").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import norm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from traceai_vllm.release.statistics.clusters import Clusters
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, sorted.
+
+    Attributes:
+        values: sorted, shape (pairs,).
+        shares: the share of the weight up to and with each value, shape (pairs,).
+    """
+
+    values: Floats
+    shares: Floats
+
+    def quantile(self, share: float) -> float:
+        """Return the smallest value with at least this share of the weight at or below it; infinite outside 0 to 1."""
+        if share <= 0 or share > 1:
+            return -inf if share <= 0 else inf
+        place = int(np.searchsorted(self.shares, share - 1e-12))
+        return float(self.values[min(place, len(self.values) - 1)])
+
+    def share(self, value: float) -> float:
+        """Return the share of the weight at or below a value."""
+        place = int(np.searchsorted(self.values, value, side="right"))
+        return float(self.shares[place - 1]) if place else 0.0
+
+
+def arm(values: Floats, weights: Floats) -> Arm:
+    """Sort an arm; ``weights`` has one weight for each value."""
+    order = np.argsort(values, kind="stable")
+    shares = np.cumsum(weights[order])
+    return Arm(values[order], shares / shares[-1])
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Both arms at one quantile.
+
+    Attributes:
+        baseline: the baseline, sorted.
+        candidate: the candidate, sorted.
+        at: the quantile, in (0, 1).
+        spreads: standard error of each arm's share below its own quantile.
+        correlation: of these shares, between the arms.
+    """
+
+    baseline: Arm
+    candidate: Arm
+    at: float
+    spreads: tuple[float, float]
+    correlation: float
+
+    @property
+    def difference(self) -> float:
+        """The candidate's quantile minus the baseline's."""
+        return self.candidate.quantile(self.at) - self.baseline.quantile(self.at)
+
+    @property
+    def spread(self) -> float:
+        """Standard error of the difference of the two shares."""
+        first, second = self.spreads
+        return sqrt(max(first**2 + second**2 - 2 * self.correlation * first * second, 0.0))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Return the interval for the difference; each end is wrong with a chance of ``alpha``."""
+        z = float(norm.isf(alpha))
+        first, second = self.baseline.quantile(self.at), self.candidate.quantile(self.at)
+        both = list(zip((self.baseline, self.candidate), self.spreads, strict=True))
+        below = [side.quantile(self.at - z * spread) for side, spread in both]
+        above = [side.quantile(self.at + z * spread) for side, spread in both]
+        down = self._joined(second - below[1], above[0] - first)
+        up = self._joined(above[1] - second, first - below[0])
+        return second - first - down, second - first + up
+
+    def p_value(self, level: float) -> float:
+        """Return the one-sided p-value of "the difference is at most ``level``"."""
+        low, high = 1e-12, 0.5
+        if self.interval(high)[0] <= level:
+            return 1.0 if self.difference <= level else 0.5
+        for _ in range(40):
+            middle = sqrt(low * high)
+            low, high = (low, middle) if self.interval(middle)[0] > level else (middle, high)
+        return high
+
+    def _joined(self, one: float, other: float) -> float:
+        if inf in (one, other):
+            return inf
+        return sqrt(max(one**2 + other**2 - 2 * self.correlation * one * other, 0.0))
+
+
+def arms(baseline: Floats, candidate: Floats, units: Clusters, quantile: float) -> Arms:
+    """Return both arms at a quantile.
+
+    Args:
+        baseline: values, shape (pairs,), at least one.
+        candidate: values, shape (pairs,).
+        units: their clusters.
+        quantile: in (0, 1).
+    """
+    weights = 1.0 / units.sizes[units.of_pair]
+    first, second = arm(baseline, weights), arm(candidate, weights)
+    below = [
+        units.means((values <= sorted_.quantile(quantile)).astype(np.float64))
+        for values, sorted_ in ((baseline, first), (candidate, second))
+    ]
+    count = len(units.sizes)
+    least = sqrt(quantile * (1 - quantile) / count)  # far out all of a few values lie below: that is not certainty
+    spreads = [max(float(np.std(shares)) / sqrt(max(count - 1, 1)), least if units.single else 0.0) for shares in below]
+    moves = min(np.std(below[0]), np.std(below[1])) > 0
+    correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if moves else 0.0
+    return Arms(first, second, quantile, (spreads[0], spreads[1]), correlation)

@@ -1,0 +1,237 @@
+"""Quantiles of latency in pairs: is the candidate's p50 or p99 higher than the baseline's, and by how much?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import exp, inf, log, nan
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from traceai_vllm.release.statistics import order_statistics
+from traceai_vllm.release.statistics.clusters import clusters_of, paired
+from traceai_vllm.release.statistics.evidence import Evidence, verdict
+from traceai_vllm.release.statistics.planning import pairs_needed
+from traceai_vllm.release.statistics.quantile_betting import Sample, log_evidence, plausible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from traceai_vllm.release.statistics.clusters import Clusters
+    from traceai_vllm.release.statistics.evidence import Mode
+    from traceai_vllm.release.statistics.order_statistics import Arms
+
+    Floats = NDArray[np.float64]
+
+Scale = Literal["ratio", "difference"]
+_MOST_CLUSTERS = 50_000  # every second, third, ... of more: enough for a narrow interval, and done in a second
+_FIRST_LOOK = 8
+_BETWEEN_LOOKS = 1.1  # looks after 8 clusters, and after each tenth more
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """What is tested, in units of the values or of their logs."""
+
+    quantile: float
+    margin: float
+    alarm_above: float
+    alpha: float
+
+
+def paired_quantiles(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    quantile: float,
+    margin: float,
+    alpha: float = 0.05,
+    scale: Scale = "ratio",
+    clusters: ArrayLike | None = None,
+    order: ArrayLike | None = None,
+    mode: Mode = "anytime",
+    alarm_above: float | None = None,
+) -> Evidence:
+    """Compare a quantile of a measure where lower is better, such as latency or time to first token, in pairs.
+
+    The estimate is the candidate's quantile divided by the baseline's, or minus it, with each cluster of the same
+    weight. Values should be continuous: a single value that holds a share of the pairs just at the quantile voids the
+    guarantee. Of more than 50,000 clusters every second, third, ... is used.
+
+    Args:
+        baseline: the baseline's values, e.g. seconds, shape (pairs,); above 0 for a ratio.
+        candidate: the candidate's, shape (pairs,).
+        quantile: 0.5 for the median, 0.99 for p99.
+        margin: the largest ratio (1.1 for a tenth slower) or difference that is allowed, stated beforehand.
+        alpha: see :func:`~traceai_vllm.release.statistics.paired_rates`.
+        scale: ``ratio`` or ``difference``.
+        clusters: see :func:`~traceai_vllm.release.statistics.paired_rates`.
+        order: see :func:`~traceai_vllm.release.statistics.paired_rates`.
+        mode: see :func:`~traceai_vllm.release.statistics.paired_rates`.
+        alarm_above: ``regressed`` means more than this; by default a ratio of 1, a difference of 0.
+
+    Raises:
+        ValueError: shapes differ, a value is missing or cannot be in a ratio, or a level is out of range.
+    """
+    first, second = paired(baseline, candidate)
+    alarm = alarm_above if alarm_above is not None else float(scale == "ratio")
+    if not (0 < quantile < 1 and 0 < alpha < 0.5 and alarm <= margin and (alarm > 0 or scale == "difference")):
+        raise ValueError("needed: 0 < quantile < 1, 0 < alpha < 0.5, alarm_above <= margin, both above 0 in a ratio")
+    if scale == "ratio" and len(first) and min(first.min(), second.min()) <= 0:
+        raise ValueError("a value is 0 or less, and cannot be in a ratio: leave such pairs out, or take the difference")
+    units = clusters_of(len(first), clusters, order)
+    if scale == "difference":
+        return _compared(first, second, units, _Claims(quantile, margin, alarm, alpha), mode)
+    # A ratio of quantiles is a difference of the quantiles of the logs.
+    claims = _Claims(quantile, log(margin), log(alarm), alpha)
+    return _exponentiated(_compared(np.log(first), np.log(second), units, claims, mode))
+
+
+def _compared(first: Floats, second: Floats, units: Clusters, claims: _Claims, mode: Mode) -> Evidence:
+    if not len(first):
+        return _nothing(mode)
+    arms = order_statistics.arms(first, second, units, claims.quantile)
+    if mode == "anytime":
+        return _anytime(_sample(first, second, units), units, claims, arms)
+    return _fixed(units, claims, arms)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The highest log of the evidence for each question, and after how many pairs it was first enough (0: never)."""
+
+    now: float
+    worse: float
+    first: dict[str, int]
+
+
+def _anytime(sample: Sample, units: Clusters, claims: _Claims, arms: Arms) -> Evidence:
+    path = _path(sample, claims)
+    first = path.first
+    decision = verdict(worse=first["worse"] > 0, within_margin=first["within"] > 0, beyond_margin=first["beyond"] > 0)
+    low, high = _bounds(sample, claims)
+    decided = {"healthy": first["within"], "regressed": first["worse"]}.get(decision)
+    return Evidence(
+        estimate=arms.difference,
+        low=max(low, claims.alarm_above) if first["worse"] else low,
+        high=min(high, claims.margin) if decision == "healthy" else high,
+        e_value=exp(min(path.now, 700.0)),
+        p_value=min(1.0, exp(-path.worse)),
+        verdict=decision,
+        pairs=len(units.of_pair),
+        clusters=len(units.sizes),
+        pairs_needed=_still_needed(arms, units, claims, "anytime") if decided is None else None,
+        decided_at=round(decided * len(units.of_pair) / len(sample.baseline)) if decided else None,
+        method=f"paired p{100 * claims.quantile:g}, betting confidence sequence",
+    )
+
+
+def _fixed(units: Clusters, claims: _Claims, arms: Arms) -> Evidence:
+    low, high = arms.interval(claims.alpha)
+    decision = verdict(
+        worse=low > claims.alarm_above, within_margin=high < claims.margin, beyond_margin=low > claims.margin
+    )
+    return Evidence(
+        estimate=arms.difference,
+        low=low,
+        high=high,
+        e_value=nan,
+        p_value=arms.p_value(claims.alarm_above),
+        verdict=decision,
+        pairs=len(units.of_pair),
+        clusters=len(units.sizes),
+        pairs_needed=_still_needed(arms, units, claims, "fixed") if decision == "not_enough_evidence" else None,
+        decided_at=None,
+        method=f"paired p{100 * claims.quantile:g}, order statistics (Woodruff, MOVER)",
+    )
+
+
+def _nothing(mode: Mode) -> Evidence:
+    return Evidence(
+        estimate=nan,
+        low=-inf,
+        high=inf,
+        e_value=1.0 if mode == "anytime" else nan,
+        p_value=1.0,
+        verdict="not_enough_evidence",
+        pairs=0,
+        clusters=0,
+        pairs_needed=None,
+        decided_at=None,
+        method="no pairs",
+    )
+
+
+def _exponentiated(found: Evidence) -> Evidence:
+    return replace(found, estimate=exp(found.estimate), low=exp(found.low), high=exp(found.high))
+
+
+def _sample(first: Floats, second: Floats, units: Clusters) -> Sample:
+    every = -(-len(units.sizes) // _MOST_CLUSTERS)
+    chosen = np.flatnonzero(units.of_pair % every == 0)
+    chosen = chosen[np.argsort(units.of_pair[chosen], kind="stable")]
+    cluster = units.of_pair[chosen]
+    return Sample(first[chosen], second[chosen], 1.0 / units.sizes[cluster], cluster // every)
+
+
+def _path(sample: Sample, claims: _Claims) -> _Path:
+    first, enough = {"worse": 0, "within": 0, "beyond": 0}, -log(claims.alpha)
+    now = most = 0.0
+    for pairs in _looks(sample):
+        part = sample.first(pairs)
+        known = plausible(part, claims.quantile, claims.alpha)
+        now = log_evidence(part, known, claims.alarm_above, higher=True)
+        most = max(most, now)
+        found = {
+            "worse": now,
+            "within": log_evidence(part, known, claims.margin, higher=False),
+            "beyond": log_evidence(part, known, claims.margin, higher=True),
+        }
+        for name, evidence in found.items():
+            if evidence >= enough and not first[name]:
+                first[name] = pairs
+    return _Path(now, most, first)
+
+
+def _looks(sample: Sample) -> Iterator[int]:
+    last = sample.clusters[-1] + 1
+    clusters = float(_FIRST_LOOK)
+    while clusters < last:
+        yield int(np.searchsorted(sample.clusters, int(clusters)))
+        clusters = max(clusters + 1, clusters * _BETWEEN_LOOKS)
+    yield len(sample.clusters)
+
+
+def _bounds(sample: Sample, claims: _Claims) -> tuple[float, float]:
+    """The lowest and the highest difference that are not disproved."""
+    known = plausible(sample, claims.quantile, claims.alpha)
+    least = float(sample.candidate.min() - sample.baseline.max()) - 1e-9
+    greatest = float(sample.candidate.max() - sample.baseline.min()) + 1e-9
+
+    def last_disproved(outside: float, inside: float, *, higher: bool) -> float:
+        found = -inf if higher else inf
+        for _ in range(30):
+            middle = (outside + inside) / 2
+            if log_evidence(sample, known, middle, higher=higher) >= -log(claims.alpha):
+                found = outside = middle
+            else:
+                inside = middle
+        return found
+
+    return last_disproved(least, greatest, higher=True), last_disproved(greatest, least, higher=False)
+
+
+def _still_needed(arms: Arms, units: Clusters, claims: _Claims, mode: Mode) -> int | None:
+    """About how many pairs are missing for ``healthy``, if the candidate is as fast as the baseline.
+
+    What there is to see is the share of the baseline's values between its quantile and the margin above it.
+    """
+    have = len(units.sizes)
+    gap = arms.baseline.share(arms.baseline.quantile(claims.quantile) + claims.margin) - claims.quantile
+    if gap <= 0 or not np.isfinite(arms.spread):
+        return None
+    needed = pairs_needed(min(1.0, arms.spread**2 * have + gap**2), gap, alpha=claims.alpha, mode=mode)
+    pairs_each = len(units.of_pair) / have
+    return None if needed is None else round(max(needed - have, 0.1 * have) * pairs_each)
