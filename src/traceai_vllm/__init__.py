@@ -19,9 +19,10 @@ from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
     from traceai_vllm.instrumentor import VLLMInstrumentor, instrument, uninstrument
+    from traceai_vllm.telemetry.feedback import feedback
     from traceai_vllm.telemetry.tags import tags
 
-__all__ = ["VLLMInstrumentor", "__version__", "instrument", "tags", "uninstrument"]
+__all__ = ["VLLMInstrumentor", "__version__", "feedback", "instrument", "tags", "uninstrument"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +31,8 @@ def __getattr__(name: str) -> Any:
         from traceai_vllm import instrumentor as home
     elif name == "tags":
         from traceai_vllm.telemetry import tags as home  # type: ignore[no-redef]
+    elif name == "feedback":
+        from traceai_vllm.telemetry import feedback as home  # type: ignore[no-redef]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value = getattr(home, name)

@@ -48,4 +48,11 @@ def test_the_changelog_has_this_version() -> None:
 def test_the_public_names_are_few_and_sorted() -> None:
     """Each public name is a promise; the list is what `from traceai_vllm import *` gives."""
     assert traceai_vllm.__all__ == sorted(traceai_vllm.__all__)
-    assert set(traceai_vllm.__all__) == {"VLLMInstrumentor", "__version__", "instrument", "tags", "uninstrument"}
+    assert set(traceai_vllm.__all__) == {
+        "VLLMInstrumentor",
+        "__version__",
+        "feedback",
+        "instrument",
+        "tags",
+        "uninstrument",
+    }

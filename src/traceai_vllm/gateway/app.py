@@ -13,10 +13,12 @@ from starlette.routing import Route
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.config import GatewayConfig
 from traceai_vllm.gateway.config_file import load_config
+from traceai_vllm.gateway.feedback import FeedbackEndpoint
 from traceai_vllm.gateway.measures import prometheus
 from traceai_vllm.gateway.proxy import Proxy
 from traceai_vllm.gateway.rollback import when
 from traceai_vllm.gateway.runtime import Runtime
+from traceai_vllm.telemetry.feedback import FeedbackSpans
 
 if TYPE_CHECKING:
     import os
@@ -70,6 +72,8 @@ def create_app(
         await runtime.close()
 
     routes = [Route(path, proxy, methods=["POST"]) for path in DIALECTS]
+    feedback = FeedbackEndpoint(runtime, FeedbackSpans(tracer_provider, meter_provider))
+    routes.append(Route("/v1/feedback", feedback, methods=["POST"]))
     routes += [Route(path, proxy, methods=["GET"]) for path in _PLAIN_PATHS]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.runtime = runtime

@@ -21,10 +21,15 @@ def admitted(headers: Headers, config: GatewayConfig) -> bool:
 
     The keys are compared in constant time, all of them, so that the time taken says nothing of them.
     """
-    if config.keys_env is None:
+    return admitted_by(headers, config.keys_env)
+
+
+def admitted_by(headers: Headers, keys_env: str | None) -> bool:
+    """Return whether a caller has one of the keys in an environment variable; None: there are none to have."""
+    if keys_env is None:
         return True
-    given = _key(headers).encode()
-    matches = [hmac.compare_digest(given, key.encode()) for key in keys(config.keys_env)]
+    given = key_of(headers).encode()
+    matches = [hmac.compare_digest(given, key.encode()) for key in keys(keys_env)]
     return any(matches)
 
 
@@ -33,7 +38,8 @@ def keys(variable: str) -> list[str]:
     return [key for part in os.environ.get(variable, "").split(",") if (key := part.strip())]
 
 
-def _key(headers: Headers) -> str:
+def key_of(headers: Headers) -> str:
+    """Return the key that a caller sent, as ``Authorization: Bearer`` or ``x-api-key``; empty when none."""
     value = header(headers, b"authorization") or ""
     if value[: len(_SCHEME)].lower() == _SCHEME:
         return value[len(_SCHEME) :].strip()

@@ -249,6 +249,20 @@ class GuardLimits(_Strict):
     file: str | None = None
 
 
+class FeedbackOptions(_Strict):
+    """Who may send feedback, and how much.
+
+    Attributes:
+        keys_env: environment variable with the keys, separated by commas; the gateway's ``keys_env`` when None.
+        without_keys: take feedback from anybody, where there are no keys at all.
+        per_second: how often each key may send some, over time.
+    """
+
+    keys_env: str | None = None
+    without_keys: bool = False
+    per_second: Annotated[float, Field(gt=0.0)] = 10.0
+
+
 class Limits(_Strict):
     """What a caller may ask of the gateway.
 
@@ -272,6 +286,7 @@ class GatewayConfig(_Strict):
         mirror: what the mirror may use.
         limits: what a caller may ask.
         guard: when a candidate that answers users is taken back.
+        feedback: who may send feedback.
         keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
             which are passed on to them.
         trust_callers: whether a caller's trace context and tags are used.
@@ -286,6 +301,7 @@ class GatewayConfig(_Strict):
     mirror: MirrorLimits = MirrorLimits()
     limits: Limits = Limits()
     guard: GuardLimits = GuardLimits()
+    feedback: FeedbackOptions = FeedbackOptions()
     keys_env: str | None = None
     trust_callers: bool = True
     books: str | None = None

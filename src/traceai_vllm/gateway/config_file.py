@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from traceai_vllm.gateway.config import (
     ConfigConflict,
+    FeedbackOptions,
     GatewayConfig,
     GuardLimits,
     Limits,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Location = tuple[str | int, ...]
 
-_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, GuardLimits, Limits)
+_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, GuardLimits, FeedbackOptions, Limits)
 
 
 class ConfigError(ValueError):

@@ -124,7 +124,14 @@ EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 EVALUATION_NAME: Final = "gen_ai.evaluation.name"
 EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"
 EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
+SLICES: Final = "traceai.slices"
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+
+# --- Feedback ----------------------------------------------------------------------------------------------------
+FEEDBACK_KIND: Final = "traceai.feedback.kind"
+FEEDBACK_ID: Final = "traceai.feedback.id"
+FEEDBACK_TRACE_ID: Final = "traceai.feedback.trace_id"
+FEEDBACK_TEXT: Final = "traceai.feedback.text"
 
 # --- Offline batches ---------------------------------------------------------------------------------------------
 BATCH_ENTRY_POINT: Final = "traceai.batch.entry_point"
@@ -235,10 +242,26 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         _OURS,
     ),
     Attribute(EVALUATION_FAILURES, "string[]", "The evaluators without a score, as `<Name>:<status>`.", _OURS),
+    Attribute(
+        SLICES,
+        "string[]",
+        "Cohort slices of an evaluated request: `long_context`, `code`, `multilingual`, `tool_calling`, `regulated`, "
+        "`rare_entity`, and those of the tag `slices`. Absent when it is in none.",
+        _OURS,
+    ),
     Attribute(EVALUATION_NAME, "string", "On the event `gen_ai.evaluation.result`: the evaluator.", _GENAI),
     Attribute(EVALUATION_SCORE_VALUE, "double", "On that event: the score.", _GENAI),
     Attribute(EVALUATION_SCORE_LABEL, "string", "On that event: the evaluator's word for the outcome.", _GENAI),
     Attribute(EVALUATION_EXPLANATION, "string", "On that event: why, where events carry content.", _GENAI),
+    Attribute(
+        FEEDBACK_KIND,
+        "string",
+        "On a span `feedback`: `thumbs_up`, `thumbs_down`, `correction`, `escalation` or `abandoned`.",
+        _OURS,
+    ),
+    Attribute(FEEDBACK_ID, "string", "On that span: the same for the same feedback, however often it came.", _OURS),
+    Attribute(FEEDBACK_TRACE_ID, "string", "On that span: the trace of the answer that it is about.", _OURS),
+    Attribute(FEEDBACK_TEXT, "string", "On that span: a correction; only when content is captured.", _OURS),
     Attribute(BATCH_ENTRY_POINT, "string", "On a batch span: the method called, e.g. `LLM.chat`.", _OURS),
     Attribute(BATCH_SIZE, "int", "On a batch span: how many results it returned.", _OURS),
     Attribute(BEAM_WIDTH, "int", "On a beam search request: how many beams were kept.", _OURS),
@@ -372,6 +395,9 @@ EVALUATIONS: Final = Metric(
 EVALUATED_REQUESTS: Final = Metric(
     "traceai.evaluation.requests", "counter", "{request}", "Requests that were to be evaluated, by status."
 )
+FEEDBACK_COUNT: Final = Metric(
+    "traceai.feedback.count", "counter", "{feedback}", "What users said of answers, by kind, variant, route and cohort."
+)
 
 METRICS: Final = (
     REQUEST_DURATION,
@@ -384,4 +410,5 @@ METRICS: Final = (
     EVALUATION_SCORE,
     EVALUATIONS,
     EVALUATED_REQUESTS,
+    FEEDBACK_COUNT,
 )
