@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.base import Evaluator
     from traceai_vllm.evals.pipeline.attach import Attached
     from traceai_vllm.evals.pipeline.selection import Selection
+    from traceai_vllm.evals.slices import SliceSettings
     from traceai_vllm.server.options import ServerOptions
     from traceai_vllm.store.processor import StoreProcessor
 
@@ -89,6 +90,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         )
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
         evaluators, selection = kwargs.pop("evaluators", None), kwargs.pop("evaluate", None)
+        slices = kwargs.pop("slices", None)
         if evaluators and content is None:
             content = ContentOptions(mode=ContentMode.SCORE_ONLY)
         self._store = _store_processor(tracer_provider, _option(kwargs, "store"))
@@ -100,6 +102,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 tracer_provider,
                 self._store,
                 selection=selection,
+                slices=slices,
                 explain=content is not None and content.mode.on_span,
                 meter_provider=given_meter_provider,
                 logger_provider=logger_provider,
@@ -166,6 +169,7 @@ def instrument(
     capture_content: bool | str | ContentMode | ContentOptions | None = None,
     evaluators: Sequence[Evaluator] | None = None,
     evaluate: Selection | None = None,
+    slices: SliceSettings | None = None,
 ) -> None:
     """Make every vLLM request of this process an OpenTelemetry span, with metrics.
 
@@ -199,6 +203,7 @@ def instrument(
             for exporters that are set up here and for ``store``; with a tracer provider of the application's own, a
             warning says what to do.
         evaluate: which requests are evaluated; all when None.
+        slices: the thresholds of the cohort slices that evaluated requests get; the defaults when None.
 
     What is None is also looked for in the environment, for programs without a line of ours:
     ``TRACEAI_VLLM_MODEL_VARIANT``, ``_QUANTIZATION_FORMAT``, ``_STORE``, ``_PHASE_SPANS``, ``_SERVER`` and
@@ -217,6 +222,7 @@ def instrument(
         capture_content=capture_content,
         evaluators=evaluators,
         evaluate=evaluate,
+        slices=slices,
     )
 
 

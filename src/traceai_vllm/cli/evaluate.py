@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import argparse
 
     from traceai_vllm.evals.pipeline.stored import Summary
+    from traceai_vllm.evals.slices import SliceSettings
 
 _DESCRIPTION = """\
 Score the answers in a store of spans, and keep the scores there (evaluations-*.jsonl, and the view `evaluations` of
@@ -26,6 +28,8 @@ exit code:
 examples:
   traceai-vllm evaluate spans/
   traceai-vllm evaluate spans/ --evaluators JSONValidation ToolSelectionAccuracy
+  echo '{"regulated_routes": ["claims"], "languages": ["en", "es"]}' > slices.json
+  traceai-vllm evaluate spans/ --slices slices.json
 """
 
 
@@ -37,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluators", nargs="+", metavar="NAME", help="which ones (default: all that are installed)")
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="give one evaluation S seconds (default: 30)"
+    )
+    parser.add_argument(
+        "--slices", type=Path, metavar="FILE", help="thresholds of the cohort slices: a JSON object, see SliceSettings"
     )
     parser.add_argument("--no-explanations", action="store_true", help="keep scores and labels only")
 
@@ -57,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             summary = evaluate_store(
                 arguments.store,
                 registry.evaluators(arguments.evaluators or registry.names()),
+                slices=_slices(arguments.slices),
                 timeout_s=arguments.timeout,
                 explain=not arguments.no_explanations,
                 progress=progress,
@@ -70,6 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(_text(summary))
     failed = {"error", "timeout", "circuit_open"}
     return 1 if any(failed & {*statuses} for statuses in summary.counts.values()) else 0
+
+
+def _slices(file: Path | None) -> SliceSettings | None:
+    if file is None:
+        return None
+    from traceai_vllm.evals.slices import SliceSettings
+
+    try:
+        return SliceSettings(**json.loads(file.read_text("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} has no thresholds of slices: {error}") from error
 
 
 def _text(summary: Summary) -> str:

@@ -40,7 +40,7 @@ class EvaluationWriter:
 
         Args:
             evaluations: each with ``trace_id``, ``span_id``, ``evaluator`` and ``status``, and, where it has a result,
-                ``score``, ``label``, ``passed``, ``threshold``, ``explanation``.
+                ``score``, ``label``, ``passed``, ``threshold``, ``explanation``; and the request's ``slices``.
 
         Raises:
             OSError: they could not be written; none of them is in the file then.

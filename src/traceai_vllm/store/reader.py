@@ -43,6 +43,7 @@ _EVALUATION_FIELDS = {
     "passed": "BOOLEAN",
     "threshold": "DOUBLE",
     "explanation": "VARCHAR",
+    "slices": "VARCHAR[]",
 }
 _PREFIX = semconv.EVALUATION_PREFIX
 _SCORE_KEY = _PREFIX.replace(".", r"\.") + r"([^,]+)\.score(?:,|$)"
@@ -75,7 +76,7 @@ def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
     ``batch_size``. Any other attribute is ``attributes->>'$."the.name"'``.
 
     ``evaluations`` has a row for each evaluator and span: ``trace_id``, ``span_id``, ``evaluator``, ``status`` (``ok``,
-    or why there is no score), ``score``, ``label``, ``passed``, ``threshold``, ``explanation``.
+    or why there is no score), ``score``, ``label``, ``passed``, ``threshold``, ``explanation``, ``slices`` (a list).
 
     Each query reads the files as they are then, so spans written later appear; only a store that has no
     segment yet stays empty until the next ``connect``. Lines that cannot be read are left out:
@@ -125,14 +126,15 @@ def _evaluations_view(path: Path) -> str:
     source = _files(path, evaluations.PATTERN, _EVALUATION_FIELDS) if found else _no_files(_EVALUATION_FIELDS)
     # A span that was evaluated on its way carries its scores; each is a row here, like those that came later.
     return f"""CREATE VIEW evaluations AS
-    SELECT trace_id, span_id, evaluator, status, score, label, passed, threshold, explanation FROM {source}
+    SELECT trace_id, span_id, evaluator, status, score, label, passed, threshold, explanation, slices FROM {source}
     WHERE length(trace_id) = 32 AND length(span_id) = 16 AND evaluator IS NOT NULL
     UNION ALL
     SELECT trace_id, span_id, evaluator, 'ok',
         TRY_CAST(attributes->>('$."{_PREFIX}' || evaluator || '.score"') AS DOUBLE),
         attributes->>('$."{_PREFIX}' || evaluator || '.label"'),
         TRY_CAST(attributes->>('$."{_PREFIX}' || evaluator || '.passed"') AS BOOLEAN), NULL,
-        attributes->>('$."{_PREFIX}' || evaluator || '.explanation"')
+        attributes->>('$."{_PREFIX}' || evaluator || '.explanation"'),
+        TRY_CAST(attributes->'$."{semconv.SLICES}"' AS VARCHAR[])
     FROM (
         SELECT trace_id, span_id, attributes,
             unnest(regexp_extract_all(array_to_string(json_keys(attributes), ','), '{_SCORE_KEY}', 1)) AS evaluator

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.errors import MissingExtra
+from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.paired.answer import pairs
-from traceai_vllm.evals.paired.missing import say_once
 from traceai_vllm.evals.rare_names import rare_names
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.errors import MissingExtra
 from traceai_vllm.evals.languages import Language, language_of
+from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.paired.answer import quoted
-from traceai_vllm.evals.paired.missing import say_once
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:

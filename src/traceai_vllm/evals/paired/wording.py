@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.paired.answer import pairs, quoted
+from traceai_vllm.evals.phrases import phrase
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.paired.settings import PairedSettings
 
 NAME = "RequiredWording"
-
-# Between two words stands anything that is no word: spaces, line breaks, Markdown, other quotation marks.
-_BETWEEN = r"[\W_]{1,20}?"
-_WORD = re.compile(r"[^\W_]+")
 
 
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
@@ -31,7 +26,7 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     ranges: list[TextRange] = []
     had = 0
     for wording in settings.wordings(route):
-        pattern = _pattern(wording)
+        pattern = phrase(wording)
         found = pattern.search(baseline.text) if pattern else None
         if pattern is None or found is None:
             continue
@@ -47,9 +42,3 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     said = f"the candidate lost {', '.join(map(quoted, lost))}"
     details = {"baseline_ranges": pairs(ranges)}
     return EvaluationResult(NAME, round(1 - len(lost) / had, 4), "lost", 1.0, said, counts, details=details)
-
-
-@functools.lru_cache(maxsize=1024)
-def _pattern(wording: str) -> re.Pattern[str] | None:
-    words = [re.escape(word) for word in _WORD.findall(wording)]
-    return re.compile(rf"(?<![^\W_]){_BETWEEN.join(words)}(?![^\W_])", re.I) if words else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from traceai_vllm.evals.base import Evaluator
     from traceai_vllm.evals.pipeline.selection import Selection
+    from traceai_vllm.evals.slices import SliceSettings
     from traceai_vllm.telemetry.relay import Relay
 
 _log = logging.getLogger("traceai_vllm")
@@ -54,6 +55,7 @@ def attach(
     store: SpanProcessor | None,
     *,
     selection: Selection | None,
+    slices: SliceSettings | None,
     explain: bool,
     meter_provider: MeterProvider | None,
     logger_provider: LoggerProvider | None,
@@ -65,6 +67,7 @@ def attach(
         tracer_provider: the one in force.
         store: the processor of the local store, not added to the provider yet; None when there is none.
         selection: which requests; all when None.
+        slices: the thresholds of their slices; the defaults when None.
         explain: whether explanations may be exported.
         meter_provider: where measurements go.
         logger_provider: where events go.
@@ -85,8 +88,8 @@ def attach(
         *exporting,
         evaluators=evaluators,
         selection=selection,
-        # Off this process's GIL where that is possible: it serves.
-        processes=1 if importlib.util.find_spec("loky") else 0,
+        slices=slices,
+        processes=_processes(evaluators),
         explain=explain,
         meter_provider=meter_provider,
         logger_provider=logger_provider,
@@ -96,3 +99,17 @@ def attach(
     else:
         add_span_processor(tracer_provider, processor)
     return Attached(processor, relay)
+
+
+def _processes(evaluators: Sequence[Evaluator]) -> int:
+    # Off this process's GIL where that is possible: it serves.
+    if importlib.util.find_spec("loky") is None:
+        return 0
+    here = [evaluator.name for evaluator in evaluators if not sendable(evaluator)]
+    if here:
+        _log.warning(
+            "%s cannot be pickled, so all evaluators run in threads of this process and take time from it. Let them "
+            "load what they use in `evaluate`, or when they are unpickled.",
+            ", ".join(here),
+        )
+    return 0 if here else 1

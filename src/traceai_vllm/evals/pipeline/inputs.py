@@ -6,8 +6,10 @@ Messages have the JSON form of OpenTelemetry's GenAI conventions.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.evals.slices import SlicedRequest
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -17,6 +19,60 @@ if TYPE_CHECKING:
 
     Inputs = dict[str, Any]
 
+_SLICES_TAG = semconv.TAG_PREFIX + "slices"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said in one request: messages, tool definitions and context in their JSON form."""
+
+    input: list[Any] = field(default_factory=list)
+    output: list[Any] = field(default_factory=list)
+    tools: list[Any] = field(default_factory=list)
+    context: list[Any] = field(default_factory=list)
+    schema: Any = None
+
+
+NOTHING = Said()
+
+
+def said_in_record(record: RequestRecord) -> Said:
+    """Return what was said in a request that ended in this process; nothing when its content was not captured."""
+    content = None if record.content is None else record.content.read()
+    if content is None:
+        return NOTHING
+    return Said(
+        content.input_messages,
+        content.output_messages,
+        content.tool_definitions,
+        content.context,
+        content.output_schema,
+    )
+
+
+def said_in_attributes(attributes: Mapping[str, Any]) -> Said:
+    """Return what was said in the request of a span that carries its content as JSON; nothing that cannot be read."""
+    return Said(
+        _json_list(attributes.get(semconv.INPUT_MESSAGES)),
+        _json_list(attributes.get(semconv.OUTPUT_MESSAGES)),
+        _json_list(attributes.get(semconv.TOOL_DEFINITIONS)),
+        _json_list(attributes.get(semconv.RETRIEVED_CONTEXT)),
+    )
+
+
+def sliced_request(said: Said, attributes: Mapping[str, Any]) -> SlicedRequest:
+    """Return what the slices of a request are told from: what its users wrote, and its span's attributes."""
+    written = [_text(message) for message in reversed(said.input) if message.get("role") == "user"]
+    tokens = attributes.get(semconv.USAGE_INPUT_TOKENS)
+    tag = attributes.get(_SLICES_TAG)
+    return SlicedRequest(
+        text="\n\n".join(written) or None,
+        input_tokens=tokens if isinstance(tokens, int) else None,
+        offers_tools=bool(said.tools),
+        route=attributes.get(semconv.ROUTE),
+        overrides=tag if isinstance(tag, str) else None,
+    )
+
 
 def inputs_of_record(record: RequestRecord, attributes: Mapping[str, Any]) -> Inputs:
     """Return the inputs of a request that ended in this process; empty when its content was not captured.
@@ -25,51 +81,37 @@ def inputs_of_record(record: RequestRecord, attributes: Mapping[str, Any]) -> In
         record: the request.
         attributes: those of its span.
     """
-    content = None if record.content is None else record.content.read()
-    if content is None:
-        return {}
-    return _inputs(
-        attributes,
-        {
-            "input": content.input_messages,
-            "output": content.output_messages,
-            "tools": content.tool_definitions,
-            "context": content.context,
-        },
-        content.output_schema,
-    )
+    return evaluator_inputs(said_in_record(record), attributes)
 
 
 def inputs_of_attributes(attributes: Mapping[str, Any]) -> Inputs:
     """Return the inputs of a span that carries its content as JSON; empty when it has none that can be read."""
-    return _inputs(
-        attributes,
-        {
-            "input": _json_list(attributes.get(semconv.INPUT_MESSAGES)),
-            "output": _json_list(attributes.get(semconv.OUTPUT_MESSAGES)),
-            "tools": _json_list(attributes.get(semconv.TOOL_DEFINITIONS)),
-            "context": _json_list(attributes.get(semconv.RETRIEVED_CONTEXT)),
-        },
-    )
+    return evaluator_inputs(said_in_attributes(attributes), attributes)
 
 
-def _inputs(attributes: Mapping[str, Any], content: dict[str, list[Any]], schema: Any = None) -> Inputs:
-    if not content["output"]:
+def evaluator_inputs(said: Said, attributes: Mapping[str, Any]) -> Inputs:
+    """Return the inputs of evaluators; empty without an answer.
+
+    Args:
+        said: what was said in the request.
+        attributes: those of its span.
+    """
+    if not said.output:
         return {}
-    answer = content["output"][0]  # of several answers (n > 1) the first is evaluated
+    answer = said.output[0]  # of several answers (n > 1) the first is evaluated
     text, calls = _text(answer), _tool_calls(answer)
     inputs: Inputs = {
         # What calls a tool says nothing that could be grounded.
         "response": None if calls and not text else text,
         "message": {"role": "assistant", "content": text, "tool_calls": calls},
-        "context": [_document(entry) for entry in content["context"]] or None,
-        "question": next((_text(m) for m in reversed(content["input"]) if m.get("role") == "user"), None),
-        "tools": content["tools"] or None,
+        "context": [_document(entry) for entry in said.context] or None,
+        "question": next((_text(m) for m in reversed(said.input) if m.get("role") == "user"), None),
+        "tools": said.tools or None,
         "finish_reason": answer.get("finish_reason"),
         "route": attributes.get(semconv.ROUTE),
     }
     if attributes.get(semconv.OUTPUT_TYPE) == "json" and not calls:
-        inputs["schema"] = _schema(schema)
+        inputs["schema"] = _schema(said.schema)
     return inputs
 
 

@@ -7,8 +7,10 @@ take evaluators that are defined there all the same, and can be killed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from traceai_vllm.evals.errors import optional
 from traceai_vllm.evals.pipeline.runner import ERROR, TIMEOUT, Outcome, Runner, inputs_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from traceai_vllm.evals.base import Evaluator
 
+_log = logging.getLogger("traceai_vllm")
 _GRACE_S = 10.0
+_START_S = 30.0
 _NICENESS = 10
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TRACEAI_VLLM_ENABLED": "0"}
 
@@ -38,17 +42,21 @@ class ProcessRunner:
 
     Raises:
         MissingExtra: loky is not installed.
+        TypeError: an evaluator cannot be pickled.
         ValueError: two evaluators have one name.
     """
 
     def __init__(self, evaluators: Sequence[Evaluator], *, processes: int, timeout_s: float) -> None:
         Runner(evaluators)  # refuses here what it would refuse there
         self._loky = optional("loky", "evaluation in processes of their own")
+        if unsendable := [evaluator.name for evaluator in evaluators if not sendable(evaluator)]:
+            raise TypeError(f"{', '.join(unsendable)} cannot be pickled for another process; use processes=0")
         self._evaluators = list(evaluators)
         self._processes = processes
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._pool: Any = None
+        self._told = False
 
     def run(self, inputs: Mapping[str, Any]) -> list[Outcome]:
         """Return an outcome for each evaluator that this request has the inputs for."""
@@ -60,9 +68,18 @@ class ProcessRunner:
             self._give_up(pool)
             return self._failed(inputs, TIMEOUT, None)
         except Exception as error:  # the process died, or the pool was closed meanwhile
+            self._tell(error)
             self._give_up(pool)
             return self._failed(inputs, ERROR, type(error).__name__)
         return outcomes
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of ours in one of the processes.
+
+        Raises:
+            Exception: what it raises; or the process died, or took too long.
+        """
+        return self._running().submit(function, *arguments).result(timeout=_START_S)
 
     def close(self) -> None:
         """End the processes, also those that hang."""
@@ -81,6 +98,14 @@ class ProcessRunner:
                 )
             return self._pool
 
+    def _tell(self, error: Exception) -> None:
+        # What broke the pool (an import that fails, a signal) says nothing of the answer; other errors might.
+        if isinstance(error, BrokenExecutor) and not self._told:
+            self._told = True
+            _log.warning(
+                "A process for evaluators ended; its request has no scores. Next time only counted.", exc_info=error
+            )
+
     def _give_up(self, pool: Any) -> None:
         with self._lock:
             if self._pool is pool:
@@ -90,6 +115,15 @@ class ProcessRunner:
     def _failed(self, inputs: Mapping[str, Any], status: str, error: str | None) -> list[Outcome]:
         asked = [evaluator for evaluator in self._evaluators if inputs_for(evaluator, inputs) is not None]
         return [Outcome(evaluator.name, status, error=error) for evaluator in asked]
+
+
+def sendable(evaluator: Evaluator) -> bool:
+    """Return whether an evaluator can be sent to another process."""
+    try:
+        optional("cloudpickle", "evaluation in processes of their own").dumps(evaluator)
+    except Exception:  # whatever the evaluator's own objects raise
+        return False
+    return True
 
 
 def _kill(pool: Any) -> None:

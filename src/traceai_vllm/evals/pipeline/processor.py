@@ -15,10 +15,18 @@ from opentelemetry._logs import get_logger
 from opentelemetry.sdk.trace import SpanProcessor
 
 from traceai_vllm.evals.pipeline import reporting
-from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes, inputs_of_record
+from traceai_vllm.evals.pipeline.inputs import (
+    NOTHING,
+    Said,
+    evaluator_inputs,
+    said_in_attributes,
+    said_in_record,
+    sliced_request,
+)
 from traceai_vllm.evals.pipeline.processes import ProcessRunner
 from traceai_vllm.evals.pipeline.runner import ERROR, OK, Runner
 from traceai_vllm.evals.pipeline.selection import Selection
+from traceai_vllm.evals.slices import SliceSettings, slices_of
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.handover import ending
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("traceai_vllm")
 _TAKE = Guard("taking a request for evaluation")
 _SCORE = Guard("the evaluation of a request")
+_SLICE = Guard("the slices of a request")
 _REPORT = Guard("reporting an evaluation")
 _FORWARD = Guard("a span processor behind the evaluators")
 
@@ -75,6 +84,8 @@ class EvaluatorSpanProcessor(SpanProcessor):
             with this one.
         evaluators: anything with a name and ``evaluate``.
         selection: which requests are evaluated; all when None.
+        slices: the thresholds of cohort slices; the defaults when None. Evaluated requests get their slices with their
+            scores, as ``traceai.slices``.
         workers: how many requests are evaluated at a time.
         processes: evaluate in this many processes of their own (extra ``evals``), so that scoring takes neither the GIL
             nor the priority of a server; 0: in threads of this process.
@@ -96,6 +107,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
         *processors: SpanProcessor,
         evaluators: Sequence[Evaluator],
         selection: Selection | None = None,
+        slices: SliceSettings | None = None,
         workers: int = 1,
         processes: int = 0,
         queue_size: int = 2048,
@@ -116,6 +128,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
             else Runner(evaluators, timeout_s=timeout_s)
         )
         self._selection = selection or Selection()
+        self._slices = slices or SliceSettings()
         self._workers = workers
         self._queue_size = queue_size
         self._shutdown_timeout_s = shutdown_timeout_s
@@ -184,35 +197,44 @@ class EvaluatorSpanProcessor(SpanProcessor):
             if item is None:
                 return
             outcomes: list[Outcome] | None = None
+            said: Said = NOTHING
+            attributes = item.span.attributes or {}
+            slices: tuple[str, ...] = ()
+            with _SLICE:
+                said = _said(item)
+                slices = self._runner.call(slices_of, sliced_request(said, attributes), self._slices)
             with _SCORE:
-                outcomes = self._runner.run(_inputs(item))
-            self._finish(item, outcomes)
+                outcomes = self._runner.run(evaluator_inputs(said, attributes))
+            self._finish(item, outcomes, slices)
 
-    def _finish(self, item: _Item, outcomes: list[Outcome] | None) -> None:
+    def _finish(self, item: _Item, outcomes: list[Outcome] | None, slices: tuple[str, ...]) -> None:
         if not item.take():
             return
+        added: dict[str, Any] = {semconv.SLICES: slices} if slices else {}
         if outcomes is None:
-            self._forward_unscored(item.span, ERROR)
+            self._forward_unscored(item.span, ERROR, added)
         else:
-            self._forward_scored(item.span, outcomes)
+            self._forward_scored(item.span, outcomes, added)
         with self._changed:
             self._waiting.discard(item)
             self._changed.notify_all()
 
-    def _forward_scored(self, span: ReadableSpan, outcomes: list[Outcome]) -> None:
+    def _forward_scored(self, span: ReadableSpan, outcomes: list[Outcome], added: dict[str, Any]) -> None:
         enriched = span
         with _SCORE:
             if outcomes:  # none: this request has no inputs for any evaluator
-                enriched = reporting.with_attributes(span, reporting.span_attributes(outcomes, explain=self._explain))
+                added = {**added, **reporting.span_attributes(outcomes, explain=self._explain)}
+            if added:
+                enriched = reporting.with_attributes(span, added)
         self._forward(enriched)
         with _REPORT:
             if outcomes:
                 self._reporter.report(span, outcomes, reporting.status_of(outcomes))
 
-    def _forward_unscored(self, span: ReadableSpan, status: str) -> None:
+    def _forward_unscored(self, span: ReadableSpan, status: str, added: dict[str, Any] | None = None) -> None:
         marked = span
         with _SCORE:
-            marked = reporting.with_attributes(span, {semconv.EVALUATION_STATUS: status})
+            marked = reporting.with_attributes(span, {**(added or {}), semconv.EVALUATION_STATUS: status})
         self._forward(marked)
         with _REPORT:
             self._reporter.report(span, (), status)
@@ -263,11 +285,10 @@ class EvaluatorSpanProcessor(SpanProcessor):
                 processor.shutdown()
 
 
-def _inputs(item: _Item) -> dict[str, Any]:
-    attributes = item.span.attributes or {}
+def _said(item: _Item) -> Said:
     if item.record is not None and item.record.content is not None:
-        return inputs_of_record(item.record, attributes)
-    return inputs_of_attributes(attributes)
+        return said_in_record(item.record)
+    return said_in_attributes(item.span.attributes or {})
 
 
 def _restart(this: weakref.ref[EvaluatorSpanProcessor]) -> None:

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes
+from traceai_vllm.evals.pipeline.inputs import evaluator_inputs, said_in_attributes, sliced_request
 from traceai_vllm.evals.pipeline.runner import Runner
+from traceai_vllm.evals.slices import SliceSettings, slices_of
 from traceai_vllm.store import connect
 from traceai_vllm.store.evaluations import EvaluationWriter
 from traceai_vllm.telemetry import semconv
@@ -55,6 +56,7 @@ def evaluate_store(
     directory: str | os.PathLike[str],
     evaluators: Sequence[Evaluator],
     *,
+    slices: SliceSettings | None = None,
     timeout_s: float = 30.0,
     explain: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -67,6 +69,7 @@ def evaluate_store(
     Args:
         directory: the store.
         evaluators: what scores.
+        slices: the thresholds of cohort slices, which are kept with the scores; the defaults when None.
         timeout_s: how long one evaluation may take, in seconds.
         explain: keep explanations; they quote the answer, which the store has anyway.
         progress: is told how many spans are done, and of how many, after each batch.
@@ -76,6 +79,7 @@ def evaluate_store(
         ImportError: DuckDB is not installed.
         OSError: the scores could not be written.
     """
+    thresholds = slices or SliceSettings()
     names = [evaluator.name for evaluator in evaluators]
     runner = Runner(evaluators, timeout_s=timeout_s)
     connection = connect(directory)
@@ -84,7 +88,7 @@ def evaluate_store(
     due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
     with EvaluationWriter(directory) as writer:
         while rows := due.fetchmany(_BATCH):
-            lines = [line for row in rows for line in _evaluated(runner, names, row, explain)]
+            lines = [line for row in rows for line in _evaluated(runner, names, row, explain, thresholds)]
             writer.write(lines)
             for line in lines:
                 summary.add(line)
@@ -111,13 +115,19 @@ def _count(connection: Any, source: str, parameters: list[Any]) -> int:
     return int(count)
 
 
-def _evaluated(runner: Runner, names: Sequence[str], row: Any, explain: bool) -> Iterator[dict[str, Any]]:
-    trace_id, span_id, attributes, done = row
+def _evaluated(
+    runner: Runner, names: Sequence[str], row: Any, explain: bool, thresholds: SliceSettings
+) -> Iterator[dict[str, Any]]:
+    trace_id, span_id, text, done = row
+    attributes = json.loads(text)
     wanted = [name for name in names if name not in (done or ())]
-    inputs = inputs_of_attributes(json.loads(attributes))
+    said = said_in_attributes(attributes)
+    inputs = evaluator_inputs(said, attributes)
+    slices = attributes.get(semconv.SLICES) or slices_of(sliced_request(said, attributes), thresholds)
     outcomes = {outcome.name: outcome for outcome in runner.run(inputs, wanted)} if inputs else {}
     for name in wanted:
-        yield {"trace_id": trace_id, "span_id": span_id, "evaluator": name, **_fields(outcomes.get(name), explain)}
+        line = {"trace_id": trace_id, "span_id": span_id, "evaluator": name, "slices": [*slices]}
+        yield line | _fields(outcomes.get(name), explain)
 
 
 def _fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:

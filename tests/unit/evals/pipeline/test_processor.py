@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.context import get_current
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,6 +20,7 @@ from traceai_vllm import tags
 from traceai_vllm.content import Content
 from traceai_vllm.evals import EvaluationResult, JSONValidation
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
+from traceai_vllm.evals.slices import SliceSettings
 from traceai_vllm.telemetry.spans import SpanBuilder
 
 if TYPE_CHECKING:
@@ -344,3 +346,33 @@ def test_a_cut_answer_is_not_evaluated() -> None:
 
     (attributes,) = setting.exported()
     assert not any(key.startswith("gen_ai.evaluation") for key in attributes)
+
+
+def test_slices_travel_with_the_span() -> None:
+    """Each evaluated request has its slices, from its words, its tokens and its tag; others have none."""
+    setting = Setting(Length(), slices=SliceSettings(regulated_routes=["claims"]))
+    asked = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Ask Dr Okonkwo about it, please."}]}])
+    setting.request(
+        **{"gen_ai.input.messages": asked, "gen_ai.usage.input_tokens": 9_000, "route": "claims"},
+        **{"traceai.tag.slices": "-regulated,vip"},
+    )
+    setting.request()
+
+    with_slices, without = setting.exported()
+
+    assert with_slices["traceai.slices"] == ("long_context", "rare_entity", "vip")
+    assert "gen_ai.evaluation.Length.score" in with_slices
+    assert "traceai.slices" not in without
+
+
+def test_slices_need_no_content() -> None:
+    """A request of which only the record's numbers are known has the slices that they tell, and no status."""
+    setting = Setting(Length())
+    with tags(extra={"slices": "vip"}):
+        record = finished_record(input_tokens=5_000, context=get_current())
+    SpanBuilder(setting.tracer, hand_over=True).emit(record)
+
+    (exported,) = setting.exported()
+
+    assert exported["traceai.slices"] == ("long_context", "vip")
+    assert "traceai.evaluation.status" not in exported

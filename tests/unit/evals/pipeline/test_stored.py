@@ -126,9 +126,36 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 scored, mean 0.500, 1 passed" in printed
 
 
+def test_slices_are_kept_with_the_scores(tmp_path: Path) -> None:
+    """By the thresholds in a file; a span that has slices already keeps its own."""
+    store, thresholds = tmp_path / "spans", tmp_path / "slices.json"
+    thresholds.write_text('{"regulated_words": ["legal advice"]}')
+    stored(store, ["on the way"], wrap=lambda behind: EvaluatorSpanProcessor(behind, evaluators=[Words()]))
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(store)))
+    said = {"parts": [{"type": "text", "content": "Give me legal advice."}]}
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": json.dumps([{"role": "user", **said}]),
+        "gen_ai.output.messages": json.dumps([{"role": "assistant", **said}]),
+    }
+    for slices in ({}, {"traceai.slices": ["vip"]}):
+        provider.get_tracer("test").start_span("chat m", attributes={**attributes, **slices}).end()
+    provider.shutdown()
+
+    assert main(["evaluate", str(store), "--evaluators", "JSONValidation", "--slices", str(thresholds)]) == 0
+
+    query = "SELECT slices FROM evaluations WHERE len(slices) > 0 ORDER BY slices"
+    assert connect(store).execute(query).fetchall() == [(["regulated"],), (["vip"],)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["no/such/store"], "no/such/store"), ([".", "--evaluators", "Grounded"], "there is no evaluator 'Grounded'")],
+    [
+        (["no/such/store"], "no/such/store"),
+        ([".", "--evaluators", "Grounded"], "there is no evaluator 'Grounded'"),
+        ([".", "--slices", "pyproject.toml"], "pyproject.toml has no thresholds of slices"),
+    ],
 )
 def test_what_cannot_be_used_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing store and an unknown evaluator end with code 2 and one line."""
