@@ -25,7 +25,7 @@ class Evidence:
             NaN for fixed n. For :func:`~traceai_vllm.release.statistics.e_bh`.
         p_value: the same as a p-value; in anytime mode it holds however often one looks. For
             :func:`~traceai_vllm.release.statistics.holm`.
-        verdict: ``healthy`` when the candidate was shown to be less than the margin worse, ``regressed`` when it was
+        verdict: ``healthy`` when the candidate was shown to be worse by less than the margin, ``regressed`` when it was
             shown to be worse than ``alarm_above`` and not shown to be within the margin.
         pairs: how many pairs were used.
         clusters: in how many clusters; as many units of evidence.
@@ -48,17 +48,25 @@ class Evidence:
     method: str
 
 
-def verdict(*, worse: bool, within_margin: bool, beyond_margin: bool) -> Verdict:
+def verdict(*, worse: bool, within_margin: bool, beyond_margin: bool, still_within: bool) -> Verdict:
     """Return the verdict on a cell.
 
-    A loss that is real, and smaller than what was allowed beforehand, is healthy. When the pairs showed both sides of
-    the margin the candidate changed on the way, and the safe answer is the bad one.
+    A loss that is real, and smaller than what was allowed beforehand, is healthy. What was once shown stands, as long
+    as what came since agrees: a candidate that was good for a week and then broke is not healthy.
 
     Args:
-        worse: it was shown that the candidate is worse than the alarm level.
-        within_margin: it was shown that it is worse by less than the margin.
-        beyond_margin: it was shown that it is worse by more than the margin.
+        worse: at some look it was shown that the candidate is worse than the alarm level.
+        within_margin: at some look it was shown that it is worse by less than the margin.
+        beyond_margin: at some look it was shown that it is worse by more than the margin.
+        still_within: at the last look this is so: shown again when it was also shown to be worse, else not contradicted
+            by the estimate.
     """
-    if beyond_margin or (worse and not within_margin):
+    if beyond_margin or (worse and not (within_margin and still_within)):
         return "regressed"
-    return "healthy" if within_margin else "not_enough_evidence"
+    return "healthy" if within_margin and still_within else "not_enough_evidence"
+
+
+def one_look_verdict(worse: bool, low: float, high: float, margin: float) -> Verdict:
+    """Return the verdict on a cell that is looked at once, from its interval and whether it was shown to be worse."""
+    within = high < margin
+    return verdict(worse=worse, within_margin=within, beyond_margin=low > margin, still_within=within)

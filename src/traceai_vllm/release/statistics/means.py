@@ -66,7 +66,12 @@ def anytime(stream: Stream, opposite: Stream, units: Clusters | Singles, claims:
     worse = _above(stream, claims.alarm_above, sign_walk.threshold(claims.alpha) if exact else enough)
     within = _above(opposite, -claims.margin, enough)
     beyond = worse if claims.alarm_above == claims.margin else _above(stream, claims.margin, enough)
-    decision = verdict(worse=worse.first > 0, within_margin=within.first > 0, beyond_margin=beyond.first > 0)
+    decision = verdict(
+        worse=worse.first > 0,
+        within_margin=within.first > 0,
+        beyond_margin=beyond.first > 0,
+        still_within=within.now >= np.log(enough) if worse.first else stream.mean < claims.margin,
+    )
     decided = {"healthy": within.first, "regressed": worse.first}.get(decision)
     low, high = betting.lower_bound(stream, claims.alpha), -betting.lower_bound(opposite, claims.alpha)
     return Evidence(

@@ -10,7 +10,7 @@ import numpy as np
 
 from traceai_vllm.release.statistics import order_statistics
 from traceai_vllm.release.statistics.clusters import clusters_of, paired
-from traceai_vllm.release.statistics.evidence import Evidence, verdict
+from traceai_vllm.release.statistics.evidence import Evidence, one_look_verdict, verdict
 from traceai_vllm.release.statistics.planning import pairs_needed
 from traceai_vllm.release.statistics.quantile_betting import Sample, log_evidence, plausible
 
@@ -100,17 +100,30 @@ def _compared(first: Floats, second: Floats, units: Clusters, claims: _Claims, m
 
 @dataclass(frozen=True)
 class _Path:
-    """The highest log of the evidence for each question, and after how many pairs it was first enough (0: never)."""
+    """The log of the evidence over all looks.
+
+    Attributes:
+        now: that it is worse, at the last look.
+        worse: the same, the highest there was.
+        within: that it is within the margin, at the last look.
+        first: after how many pairs there first was enough, by question (0: never).
+    """
 
     now: float
     worse: float
+    within: float
     first: dict[str, int]
 
 
 def _anytime(sample: Sample, units: Clusters, claims: _Claims, arms: Arms) -> Evidence:
     path = _path(sample, claims)
     first = path.first
-    decision = verdict(worse=first["worse"] > 0, within_margin=first["within"] > 0, beyond_margin=first["beyond"] > 0)
+    decision = verdict(
+        worse=first["worse"] > 0,
+        within_margin=first["within"] > 0,
+        beyond_margin=first["beyond"] > 0,
+        still_within=path.within >= -log(claims.alpha) if first["worse"] else arms.difference < claims.margin,
+    )
     low, high = _bounds(sample, claims)
     decided = {"healthy": first["within"], "regressed": first["worse"]}.get(decision)
     return Evidence(
@@ -130,9 +143,7 @@ def _anytime(sample: Sample, units: Clusters, claims: _Claims, arms: Arms) -> Ev
 
 def _fixed(units: Clusters, claims: _Claims, arms: Arms) -> Evidence:
     low, high = arms.interval(claims.alpha)
-    decision = verdict(
-        worse=low > claims.alarm_above, within_margin=high < claims.margin, beyond_margin=low > claims.margin
-    )
+    decision = one_look_verdict(low > claims.alarm_above, low, high, claims.margin)
     return Evidence(
         estimate=arms.difference,
         low=low,
@@ -178,21 +189,20 @@ def _sample(first: Floats, second: Floats, units: Clusters) -> Sample:
 
 def _path(sample: Sample, claims: _Claims) -> _Path:
     first, enough = {"worse": 0, "within": 0, "beyond": 0}, -log(claims.alpha)
-    now = most = 0.0
+    found, most = {"worse": 0.0, "within": 0.0}, 0.0
     for pairs in _looks(sample):
         part = sample.first(pairs)
         known = plausible(part, claims.quantile, claims.alpha)
-        now = log_evidence(part, known, claims.alarm_above, higher=True)
-        most = max(most, now)
         found = {
-            "worse": now,
+            "worse": log_evidence(part, known, claims.alarm_above, higher=True),
             "within": log_evidence(part, known, claims.margin, higher=False),
             "beyond": log_evidence(part, known, claims.margin, higher=True),
         }
+        most = max(most, found["worse"])
         for name, evidence in found.items():
             if evidence >= enough and not first[name]:
                 first[name] = pairs
-    return _Path(now, most, first)
+    return _Path(found["worse"], most, found["within"], first)
 
 
 def _looks(sample: Sample) -> Iterator[int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from traceai_vllm.release.statistics import fixed, means
 from traceai_vllm.release.statistics.clusters import Singles, clusters_of, paired
-from traceai_vllm.release.statistics.evidence import Evidence, verdict
+from traceai_vllm.release.statistics.evidence import Evidence, one_look_verdict
 from traceai_vllm.release.statistics.stream import stream_of, stream_of_counts
 
 if TYPE_CHECKING:
@@ -187,9 +187,7 @@ def _one_look(
     method: str,
 ) -> Evidence:
     low, high = max(interval[0], -1.0), min(interval[1], 1.0)
-    decision = verdict(
-        worse=p_value <= claims.alpha, within_margin=high < claims.margin, beyond_margin=low > claims.margin
-    )
+    decision = one_look_verdict(p_value <= claims.alpha, low, high, claims.margin)
     undecided = decision == "not_enough_evidence"
     return Evidence(
         estimate=stream.mean,

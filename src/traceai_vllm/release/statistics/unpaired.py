@@ -8,7 +8,7 @@ import numpy as np
 
 from traceai_vllm.release.statistics import means
 from traceai_vllm.release.statistics.clusters import Clusters
-from traceai_vllm.release.statistics.evidence import Evidence, verdict
+from traceai_vllm.release.statistics.evidence import Evidence, one_look_verdict
 from traceai_vllm.release.statistics.stream import stream_of
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def _full_blocks(block: NDArray[np.intp], arm: NDArray[np.intp]) -> int:
 
 def _fixed(first: Floats, second: Floats, claims: means.Claims) -> Evidence:
     low, high, p_value = _newcombe(first, second, claims) if len(first) and len(second) else (-1.0, 1.0, 1.0)
-    decision = verdict(
-        worse=p_value <= claims.alpha, within_margin=high < claims.margin, beyond_margin=low > claims.margin
-    )
+    decision = one_look_verdict(p_value <= claims.alpha, low, high, claims.margin)
     return Evidence(
         estimate=float(second.mean() - first.mean()) if len(first) and len(second) else float("nan"),
         low=low,

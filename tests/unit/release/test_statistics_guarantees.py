@@ -1,0 +1,172 @@
+"""What the statistics promise, by simulation with fixed seeds; `make bench-release` does the same at full size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from traceai_vllm.release.statistics import (
+    all_healthy,
+    e_bh,
+    holm,
+    paired_quantiles,
+    paired_rates,
+    pairs_needed,
+    sign_walk,
+    unpaired_rates,
+)
+from traceai_vllm.release.statistics.clusters import clusters_of
+from traceai_vllm.release.statistics.fixed import mean_interval
+from traceai_vllm.release.statistics.quantile_betting import Sample, log_evidence, plausible
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20261123)
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "difference", "published"),
+    [(0.1, 0.03, 687), (0.05, 0.03, 344), (0.1, 0.05, 248), (0.15, 0.1, 93)],
+)
+def test_pairs_for_one_look(disagreement, difference, published) -> None:
+    """Section D of the project's targets names these numbers (247.3 pairs are 248 whole ones)."""
+    assert pairs_needed(disagreement, difference, mode="fixed") == published
+
+
+def test_looking_at_any_time_costs_less_than_twice_the_pairs() -> None:
+    """The plan for looking after every pair: dearer than one look, and not by much."""
+    for disagreement, difference in ((0.1, 0.03), (0.05, 0.03), (0.15, 0.1)):
+        once = pairs_needed(disagreement, difference, mode="fixed")
+        always = pairs_needed(disagreement, difference)
+
+        assert once is not None
+        assert always is not None
+        assert once < always < 2 * once
+
+
+def test_what_cannot_be_planned_has_no_number() -> None:
+    """A difference too small for any amount of traffic gives None, and nonsense an error."""
+    assert pairs_needed(1.0, 1e-6) is None
+    with pytest.raises(ValueError, match="difference"):
+        pairs_needed(0.1, 0)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_the_threshold_is_reached_by_chance_as_often_as_stated(alpha) -> None:
+    """20,000 walks of 300 disagreements at even odds: the share that is ever named is at most alpha, and near it."""
+    needed = sign_walk.ups_needed(sign_walk.threshold(alpha), 300)
+    ups = np.cumsum(rng().integers(0, 2, size=(20_000, 300), dtype=np.int16), axis=1)
+    named = float((ups >= needed[1:]).any(axis=1).mean())
+
+    assert 0.7 * alpha < named < alpha + 3 * np.sqrt(alpha / 20_000)
+
+
+def test_the_walk_is_the_verdict() -> None:
+    """The boundary that benchmarks use is the one by which paired_rates decides."""
+    needed = sign_walk.ups_needed(sign_walk.threshold(0.05), 60)
+    for steps in (6, 20, 60):
+        for ups in range(steps + 1):
+            signs = np.array([False] * (steps - ups) + [True] * ups)
+            reached = bool((np.cumsum(signs) >= needed[1 : steps + 1]).any())
+            found = paired_rates(~signs, signs, margin=0.99)
+
+            assert (found.p_value <= 0.05) == reached
+
+
+def test_evidence_on_quantiles_averages_at_most_one() -> None:
+    """Equal arms: the e-value at a fixed look has a mean of at most 1, at the median and far out, in clusters."""
+    random = rng()
+    for quantile, size in ((0.5, 60), (0.95, 120)):
+        values = []
+        for _ in range(400):
+            shared = np.repeat(random.normal(size=size // 2), 2)
+            first, second = (shared + random.normal(size=size) for _ in range(2))
+            sample = Sample(first, second, np.full(size, 0.5), np.repeat(np.arange(size // 2), 2))
+            values.append(log_evidence(sample, plausible(sample, quantile, 0.05), 0.0, higher=True))
+
+        assert np.mean(np.exp(values)) < 1
+
+
+def test_quantile_intervals_cover() -> None:
+    """A candidate that is a fifth slower: the interval of the ratio has 1.2 in it nearly always, in both modes."""
+    random = rng()
+    for mode, least in (("anytime", 0.95), ("fixed", 0.82)):
+        inside = []
+        for _ in range(40):
+            shared = random.lognormal(0, 0.5, 150)
+            first, second = shared * random.lognormal(0, 0.2, 150), 1.2 * shared * random.lognormal(0, 0.2, 150)
+            found = paired_quantiles(first, second, quantile=0.5, margin=1.5, mode=mode)
+            inside.append(found.low <= 1.2 <= found.high)
+
+        assert np.mean(inside) >= least
+
+
+def test_a_slow_candidate_is_named_and_an_equal_one_is_not() -> None:
+    """Twice the latency is named within 100 pairs; the same latency is healthy within a margin of a tenth."""
+    random = rng()
+    shared = random.lognormal(0, 0.5, 3000)
+    first, second = shared * random.lognormal(0, 0.1, 3000), shared * random.lognormal(0, 0.1, 3000)
+    slow = paired_quantiles(first[:100], 2 * second[:100], quantile=0.5, margin=1.1)
+    equal = paired_quantiles(first, second, quantile=0.5, margin=1.1)
+
+    assert slow.verdict == "regressed"
+    assert slow.low > 1
+    assert (slow.decided_at or 0) < 100
+    assert equal.verdict == "healthy"
+
+
+@pytest.mark.parametrize("mode", ["anytime", "fixed"])
+def test_a_tail_needs_more_than_a_few_values(mode) -> None:
+    """p99 of 40 pairs: no verdict, and no upper end."""
+    values = np.linspace(1, 2, 40)
+    found = paired_quantiles(values, values[::-1], quantile=0.99, margin=1.5, mode=mode)
+
+    assert found.verdict == "not_enough_evidence"
+    assert found.high == np.inf
+
+
+def test_clusters_widen_the_interval_until_it_covers() -> None:
+    """50 pairs to a session that shares a mood (intraclass correlation .04): 95 % intervals cover in 93 to 97 %."""
+    random, clusters, size = rng(), 40, 50
+    units = clusters_of(clusters * size, np.repeat(np.arange(clusters), size))
+    inside = []
+    for _ in range(600):
+        mood = np.repeat(random.normal(0, 0.2, clusters), size)
+        low, high = mean_interval(units.means(mood + random.normal(0, 0.98, clusters * size)), 0.025)
+        inside.append(low <= 0 <= high)
+
+    assert 0.93 <= np.mean(inside) <= 0.97
+
+
+def test_missing_pairs_can_be_compared_as_two_groups() -> None:
+    """Ten baseline requests to one of the candidate, in any order of arrival."""
+    random = rng()
+    first, second = random.random(5000) < 0.05, random.random(500) < 0.2
+    times = random.random(5000), random.random(500)
+    for mode in ("anytime", "fixed"):
+        found = unpaired_rates(first, second, margin=0.03, mode=mode)
+
+        assert found.verdict == "regressed"
+        assert found.low <= 0.15 <= found.high
+    arrived = unpaired_rates(first, second, margin=0.03, baseline_order=times[0], candidate_order=times[1])
+    assert arrived.verdict == "regressed"
+    assert unpaired_rates(first, [], margin=0.03).verdict == "not_enough_evidence"
+    assert unpaired_rates([0] * 50, [0] * 50, margin=0.03, mode="fixed").p_value == 1
+
+
+def test_alarms_over_many_cells() -> None:
+    """By hand: of 5 at .1, the third largest must reach 5 / (3 * .1) = 16.7; for Holm .01 <= .05 / 5, .02 > .05 / 4."""
+    assert e_bh([100.0, 17.0, 30.0, 1.0, 0.2], 0.1).tolist() == [True, True, True, False, False]
+    assert e_bh([], 0.1).tolist() == []
+    assert holm([0.01, 0.02, 0.5, 0.6, 0.9], 0.05).tolist() == [True, False, False, False, False]
+    assert holm([], 0.05).tolist() == []
+
+
+def test_everything_must_be_healthy_to_pass() -> None:
+    """One cell without evidence blocks, and so does having none at all."""
+    good = paired_rates([0] * 2000, [0] * 2000, margin=0.03)
+    unknown = paired_rates([0] * 5, [0] * 5, margin=0.03)
+
+    assert all_healthy([good, good])
+    assert not all_healthy([good, unknown])
+    assert not all_healthy([])
