@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from tests.support.gateway import GatewayUnderTest
 from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway.measures import prometheus
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 KEY = {"authorization": "Bearer app"}
@@ -127,3 +132,113 @@ def test_users_who_complain_take_the_candidate_back(gateway: GatewayUnderTest) -
         feedback(gateway, kind="thumbs_down", trace_id=trace_id)
     rollback = gateway.runtime.rollout.rollbacks["support"]
     assert rollback.signal == "negative_feedback"
+
+
+def raw(gateway: GatewayUnderTest, sent: bytes, *, then: bytes = b"") -> bytes:
+    """Send bytes, and return all that comes back until the gateway closes or has been silent for a while."""
+    port = int(gateway.url.rpartition(":")[2])
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(sent)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while piece := connection.recv(65536):
+                received += piece
+                if then and then in received:
+                    break
+    return received
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join(("POST /v1/chat/completions HTTP/1.1", "host: x", *lines, "", "")).encode()
+
+
+BODY = json.dumps(CHAT).encode()
+LENGTH = f"content-length: {len(BODY)}"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head(LENGTH, "transfer-encoding: chunked") + b"0\r\n\r\n" + BODY,
+        head("transfer-encoding: chunked", LENGTH) + b"0\r\n\r\n" + BODY,
+        head(LENGTH, "content-length: 0") + BODY,
+        head("content-length: +2") + BODY,
+        head("content-length: 0x2") + BODY,
+        head("transfer-encoding: xchunked") + b"0\r\n\r\n" + BODY,
+        head("transfer-encoding: chunked") + b"zz\r\n" + BODY,
+        head("transfer-encoding : chunked", LENGTH) + BODY,
+        head(LENGTH, "x-a: 1\n\tcontent-length: 0") + BODY,
+        head(LENGTH, "x-a: b\x00c") + BODY,
+    ],
+)
+def test_a_request_with_two_readings_reaches_no_server(
+    gateway: GatewayUnderTest, baseline: StubUpstream, sent: bytes
+) -> None:
+    """Requests that another program might take for two (smuggling) are refused, and the connection is closed."""
+    answer = raw(gateway, sent)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert baseline.seen == []
+
+
+def test_a_caller_cannot_choose_a_server_or_plant_headers(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """Absolute targets, host headers, and ids and tags with line ends in them change nothing that is sent on."""
+    target = b"POST http://127.0.0.1:9/v1/chat/completions?x=%0d%0ax-evil:1 HTTP/1.1\r\nhost: evil\r\n"
+    headers = b"x-request-id: a b\tc\r\nx-prompt-version: v\xc2\x85x-evil: 1\r\nx-forwarded-host: evil\r\n"
+    length = f"content-length: {len(BODY)}\r\n\r\n".encode()
+    assert raw(gateway, target + headers + length + BODY, then=b"}").startswith(b"HTTP/1.1 200")
+
+    [seen] = baseline.seen
+    assert seen.path == "/v1/chat/completions?x=%0d%0ax-evil:1"
+    assert seen.header("host") == baseline.url.removeprefix("http://")
+    assert seen.header("x-evil") is None
+    assert seen.header("x-request-id").isalnum()
+
+
+@pytest.mark.parametrize("name", ["x-" + "a" * 100_000, "x-a"])
+def test_headers_are_bounded(gateway: GatewayUnderTest, baseline: StubUpstream, name: str) -> None:
+    """Also one that never ends."""
+    answer = raw(gateway, b"POST /v1/chat/completions HTTP/1.1\r\n" + f"{name}: {'b' * 100_000}".encode())
+    assert answer.startswith(b"HTTP/1.1 431")
+    many = head(*(f"x-{i}: {'c' * 100}" for i in range(1000)), LENGTH)
+    assert raw(gateway, many + BODY).startswith(b"HTTP/1.1 431")
+    assert baseline.seen == []
+
+
+def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
+    """One that does not finish its headers, its body, or does not read its answer."""
+    settings["limits"] = {"header_timeout_s": 0.2, "body_timeout_s": 0.2, "write_timeout_s": 0.2}
+    with StubUpstream(tokens=100_000) as endless:
+        settings["servers"]["one"] = settings["servers"]["two"] = {"url": endless.url}
+        with GatewayUnderTest(settings) as gateway:
+            assert raw(gateway, b"").startswith(b"HTTP/1.1 408")
+            assert raw(gateway, b"POST /v1/chat").startswith(b"HTTP/1.1 408")
+            assert raw(gateway, head(LENGTH) + BODY[:5], then=b"}}").startswith(b"HTTP/1.1 408")
+            body = json.dumps({**CHAT, "stream": True}).encode()
+            with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+                connection.sendall(head(f"content-length: {len(body)}") + body)
+                [server] = [span for span in gateway.spans(at_least=2) if span.kind.name == "SERVER"]
+    assert server.attributes["error.type"] == "cancelled"
+
+
+def test_secrets_are_nowhere(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither callers' keys nor servers' in spans, logs, books, metrics, or answers, whatever goes wrong."""
+    monkeypatch.setenv("USERS", "users-canary")
+    monkeypatch.setenv("SERVERS", "servers-canary")
+    settings["keys_env"] = "USERS"
+    settings["servers"] = {name: {"url": "http://127.0.0.1:9", "api_key_env": "SERVERS"} for name in ("one", "two")}
+    answers = []
+    with caplog.at_level(logging.DEBUG), GatewayUnderTest(settings) as gateway:
+        url = gateway.url + "/v1/chat/completions?api_key=query-canary"
+        for key in ("users-canary", "wrong-canary"):
+            headers = {"authorization": f"Bearer {key}", "cookie": "cookie-canary"}
+            answers.append(httpx.post(url, json=CHAT, headers=headers))
+            answers.append(httpx.post(url, content=b"{body-canary", headers=headers))
+            answers.append(httpx.post(gateway.url + "/v1/feedback", content=b"{body-canary", headers=headers))
+        spans = "".join(span.to_json() for span in gateway.spans(at_least=3))
+        recorded = spans + prometheus(gateway.runtime) + str(gateway.runtime.books.balances())
+    logged = "".join(record.getMessage() for record in caplog.records if record.name.startswith("traceai"))
+    assert [answer.status_code for answer in answers] == [502, 502, 401, 401, 401, 401]
+    assert "canary" not in recorded + logged + "".join(answer.text for answer in answers)

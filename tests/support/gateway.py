@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from traceai_vllm.gateway import GatewayConfig, create_app
+from traceai_vllm.gateway.protocol import uvicorn_config
 
 DEADLINE_S = 20.0
 
@@ -34,9 +35,7 @@ class GatewayUnderTest:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(self.app, log_level="critical", server_header=False, date_header=False)
-        )
+        self._server = uvicorn.Server(uvicorn_config(self.app, self.runtime.config.limits, log_level="critical"))
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:

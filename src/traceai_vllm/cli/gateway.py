@@ -82,39 +82,30 @@ def _serve(app: Any, config: Any) -> None:
 async def _serve_both(app: Any, config: Any) -> None:
     from traceai_vllm.gateway import create_admin_app
 
-    users = _server(app, config.listen)
+    users = _server(app, config.listen, config.limits)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, users.handle_exit, number, None)
     if config.admin is None:
         await users.serve()
         return
-    admin = _server(create_admin_app(app.state.runtime), config.admin)
+    admin = _server(create_admin_app(app.state.runtime), config.admin, config.limits)
     serving = asyncio.create_task(admin.serve())
     await users.serve()
     admin.should_exit = True
     await serving
 
 
-def _server(app: Any, listen: str) -> Any:
+def _server(app: Any, listen: str, limits: Any) -> Any:
     import uvicorn
 
     from traceai_vllm.gateway.config import address
+    from traceai_vllm.gateway.protocol import uvicorn_config
 
     host, port = address(listen)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            # The servers' own headers are passed on; ours would stand beside them.
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_STOP_AFTER_S,
-        )
+    config = uvicorn_config(
+        app, limits, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_STOP_AFTER_S
     )
+    server = uvicorn.Server(config)
     # uvicorn would end the process with the signal once more, before telemetry is flushed.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     return server

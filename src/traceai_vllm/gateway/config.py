@@ -269,10 +269,18 @@ class Limits(_Strict):
     Attributes:
         max_body_bytes: the longest body; a longer one is answered with 413.
         body_timeout_s: how long a body may take to arrive; a slower one is answered with 408.
+        max_header_bytes: how long all headers may be together; longer ones are answered with 431.
+        header_timeout_s: how long headers may take to arrive, from the opening of the connection on.
+        write_timeout_s: how long a user may read nothing of an answer while there is more; then the connection ends.
+        max_connections: how many connections of users there may be at once; more are answered with 503.
     """
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
     body_timeout_s: Seconds = 30.0
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+    header_timeout_s: Seconds = 10.0
+    write_timeout_s: Seconds = 60.0
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
 
 
 class GatewayConfig(_Strict):

@@ -1,0 +1,122 @@
+"""How users' connections are served: uvicorn, with the time-outs and bounds that it lacks.
+
+uvicorn bounds how long an idle connection is kept after an answer, and nothing before it: without this a client that
+opens connections and sends a header a minute, or never reads its answer, holds them for ever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from traceai_vllm.gateway.config import Limits
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
+    """Return how a gateway's application is served.
+
+    Args:
+        app: the ASGI application.
+        limits: the bounds; read when a connection opens.
+        options: further options of uvicorn's.
+    """
+    # The servers' own headers are passed on; ours would stand beside them.
+    return uvicorn.Config(
+        app,
+        http=protocol(limits),
+        ws="none",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=limits.max_connections,
+        **options,
+    )
+
+
+def protocol(limits: Limits) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol with bounds."""
+
+    class _Bounded(HttpToolsProtocol):
+        _head = 0
+        _head_complete = False
+        _head_timer: asyncio.TimerHandle | None = None
+        _write_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._expect_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timers()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if not self._head_complete:
+                self._head += len(data)
+            super().data_received(data)
+            if not self._head_complete and self._head > limits.max_header_bytes:
+                self._refuse(_TOO_LARGE)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._head_complete:
+                self._head = 0
+                self._expect_head()
+
+        def on_headers_complete(self) -> None:
+            self._head_complete = True
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+            if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > limits.max_header_bytes:
+                self._refuse(_TOO_LARGE)
+                return
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if self.cycle is not None and not self.transport.is_closing():
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if self.cycle is not None and not self.transport.is_closing():
+                super().on_message_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self._later(limits.write_timeout_s, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+
+        def _expect_head(self) -> None:
+            self._head_complete = False
+            self._head_timer = self._later(limits.header_timeout_s, lambda: self._refuse(_TOO_SLOW))
+
+        def _refuse(self, answer: bytes) -> None:
+            self._stop_timers()
+            if not self.transport.is_closing():
+                self.transport.write(answer)
+                self.transport.close()
+
+        def _stop_timers(self) -> None:
+            for timer in (self._head_timer, self._write_timer):
+                if timer is not None:
+                    timer.cancel()
+
+        def _later(self, seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+            return self.loop.call_later(seconds, action)
+
+    return _Bounded
