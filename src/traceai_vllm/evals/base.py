@@ -34,7 +34,9 @@ INPUTS: Mapping[str, str] = {
 class Evaluator(Protocol):
     """Anything with a name and ``evaluate``."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name of its scores; an attribute of the object or of its class."""
 
     def evaluate(self, *args: Any, **inputs: Any) -> Any:
         """Score one answer."""
