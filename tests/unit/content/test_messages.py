@@ -174,12 +174,17 @@ def test_an_answer_has_reasoning_text_and_calls() -> None:
 def test_the_form_is_the_one_of_opentelemetrys_own_package() -> None:
     """What opentelemetry-util-genai writes for the same parts is the same, but for what is not known."""
     types = pytest.importorskip("opentelemetry.util.genai.types")
+
+    def part(kind_name: str, **fields: Any) -> Any:
+        kind = getattr(types, f"{kind_name}Part", None) or getattr(types, kind_name)  # without "Part" before 1.0
+        return kind(**fields)
+
     theirs = [
-        types.TextPart(content="a"),
-        types.ReasoningPart(content="b"),
-        types.ToolCallRequestPart(arguments={"x": 1}, name="look", id="c1"),
-        types.ToolCallResponsePart(response="r", id="c1"),
-        types.UriPart(mime_type=None, modality="image", uri="https://example.org/a.png"),
+        part("Text", content="a"),
+        part("Reasoning", content="b"),
+        part("ToolCallRequest", arguments={"x": 1}, name="look", id="c1"),
+        part("ToolCallResponse", response="r", id="c1"),
+        part("Uri", mime_type=None, modality="image", uri="https://example.org/a.png"),
     ]
     [made] = messages.input_messages(
         [
