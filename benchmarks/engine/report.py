@@ -18,7 +18,9 @@ _TITLES = {
     "A2": "A2: CPU added per request",
     "A3": "A3: sampled off, uninstrumented",
     "A4": "A4: nothing per token",
+    "A5": "A5: content on the span",
     "A6": "A6: import",
+    "A7": "A7: throughput with every answer evaluated",
 }
 _HEAD = (
     "| what | target | median, 95 % interval | undisturbed | quartiles; extremes | verdict |",

@@ -26,10 +26,12 @@ def rows(parts: Parts) -> list[Row]:
     return sorted(made, key=lambda row: row.target)
 
 
-def _ratio_row(what: str, group: Any, arm: str, limit: float | None = None, base: str = "bare") -> Row:
+def _ratio_row(
+    what: str, group: Any, arm: str, limit: float | None = None, *, base: str = "bare", target: str = "A1"
+) -> Row:
     figure = summary.throughput_ratio(group, arm, base)
     verdict = "" if limit is None else at_least(figure, limit)
-    return figure_row("A1", what, figure, ".4f", limit=_limit("≥", limit), verdict=verdict)
+    return figure_row(target, what, figure, ".4f", limit=_limit("≥", limit), verdict=verdict)
 
 
 def _offline(groups: Any, _: Any) -> list[Row]:
@@ -227,6 +229,15 @@ def _content(groups: Any, facts: Any) -> list[Row]:
     ]
 
 
+def _evaluators(groups: Any, facts: Any) -> list[Row]:
+    group = groups["evaluators"]
+    what = f"throughput, offline, 135 M: with {', '.join(facts['evaluators'])} / without evaluators"
+    return [
+        _ratio_row(what, group, "ours_evaluated", 0.97, base="ours", target="A7"),
+        _ratio_row("— without / without, the noise", group, "ours_again", base="ours", target="A7"),
+    ]
+
+
 def _quotient_row(what: str, above: Added, below: Added, limit: float | None = None, target: str = "A2") -> Row:
     figure = summary.quotient(above, below)
     verdict = "" if limit is None else at_most(figure, limit)
@@ -252,4 +263,5 @@ _BUILDERS: tuple[tuple[str, Callable[[Any, Any], list[Row]]], ...] = (
     ("micro", _micro),
     ("imports", _imports),
     ("content", _content),
+    ("evaluators", _evaluators),
 )

@@ -64,7 +64,7 @@ def show(out: Path, per_route: int | None, console: Console) -> int:
         serve_candidate(place, console)
         findings = Findings(place.store, {arm: place.answers(arm) for arm in ("baseline", "candidate")})
         received = receiver.wait_for(len(findings.stored))
-    for table in (*findings.span_tables(), findings.answer_table()):
+    for table in (*findings.span_tables(), findings.score_table(), findings.answer_table()):
         console.print("", table)
     console.print("The requests of a route are sent as one batch: each waits for the others, on both variants alike.")
     problems = findings.problems(received, prompts)

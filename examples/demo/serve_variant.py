@@ -1,6 +1,7 @@
 """Serves every prompt of the demo on one variant of the model, with tracing on. Started by ``demo.py``.
 
-The part to copy into your own code is :func:`serve`: ``instrument()`` once, ``tags(...)`` around the calls.
+The part to copy into your own code: ``instrument()`` once, with the evaluators that score every answer, then
+``tags(...)`` around the calls, as :func:`serve` has them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import prompt_files
 
 import traceai_vllm
+from traceai_vllm.evals import Groundedness, HallucinationScore, JSONValidation, ToolSelectionAccuracy
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -39,7 +41,8 @@ def main() -> int:
         tell("refused", reason=f"{type(error).__name__}: {error}".splitlines()[0])
         return REFUSED
     tell("ready", seconds=time.monotonic() - started)
-    traceai_vllm.instrument(store=options.store)
+    evaluators = [Groundedness(), HallucinationScore(), JSONValidation(), ToolSelectionAccuracy()]
+    traceai_vllm.instrument(store=options.store, evaluators=evaluators)
     with options.answers.open("w", encoding="utf-8") as file:
         for route, prompts in prompt_files.load(options.per_route).items():
             started = time.monotonic()
@@ -86,12 +89,29 @@ def serve(llm: LLM, route: str, prompts: list[dict[str, Any]]) -> list[dict[str,
         agent_step=first["agent_step"],
     ):
         outputs = llm.chat(
-            [prompt["messages"] for prompt in prompts],
+            [marked(prompt) for prompt in prompts],
             [sampling(prompt) for prompt in prompts],
             tools=first.get("tools"),
             use_tqdm=False,
         )
     return [describe(prompt, output.outputs[0]) for prompt, output in zip(prompts, outputs, strict=True)]
+
+
+def marked(prompt: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages, with the retrieved context as a part of its own that says so: answers are checked against it."""
+    messages = prompt["messages"]
+    for context in prompt.get("context", ()):
+        messages = [{**message, "content": split(message["content"], context)} for message in messages]
+    return messages
+
+
+def split(content: Any, context: str) -> Any:
+    """The text as three parts round the context; as it is where the context is not in it."""
+    before, found, after = content.partition(context) if isinstance(content, str) else (content, "", "")
+    if not found:
+        return content
+    around = [{"type": "text", "text": text.strip()} for text in (before, after)]
+    return [around[0], {"type": "text", "text": context, "traceai": "context"}, around[1]]
 
 
 def sampling(prompt: dict[str, Any]) -> SamplingParams:

@@ -28,6 +28,14 @@ PER_ROUTE = """
     GROUP BY ALL ORDER BY min(start_time)
 """
 
+EVALUATORS = ("Groundedness", "HallucinationScore", "JSONValidation", "ToolSelectionAccuracy")
+SCORES = ", ".join(f"""avg(CAST(attributes->>'$."gen_ai.evaluation.{name}.score"' AS DOUBLE))""" for name in EVALUATORS)
+SCORES_PER_ROUTE = f"""
+    SELECT route, quantization_format, {SCORES}
+    FROM spans WHERE attributes->>'$."traceai.batch.size"' IS NULL
+    GROUP BY ALL ORDER BY route, min(start_time)
+"""
+
 COLUMNS = (
     "route",
     "requests",
@@ -47,6 +55,7 @@ class Findings:
     def __init__(self, store_folder: Path, answers: dict[str, Path]) -> None:
         connection = store.connect(store_folder)
         self.rows: list[tuple[Any, ...]] = connection.sql(PER_ROUTE).fetchall()
+        self.scores: list[tuple[Any, ...]] = connection.sql(SCORES_PER_ROUTE).fetchall()
         self.stored = span_ids(connection)
         self.answers = {arm: read_answers(path) for arm, path in answers.items()}
 
@@ -60,6 +69,21 @@ class Findings:
                 table.add_row(route, *map(str, counts[:3]), *times, str(counts[7]))
             tables.append(table)
         return tables
+
+    def score_table(self) -> Table:
+        """The mean score of every evaluator, for each route and variant; a dash where it had nothing to check."""
+        columns = (
+            "route",
+            "weights",
+            "Grounded-\nness",
+            "Hallucination-\nScore",
+            "JSON-\nValidation",
+            "ToolSelection-\nAccuracy",
+        )
+        table = titled("scores, 1 is best (from the spans)", columns)
+        for route, weights, *scores in self.scores:
+            table.add_row(route, weights, *("-" if score is None else f"{score:.2f}" for score in scores))
+        return table
 
     def answer_table(self) -> Table:
         """How many answers differ, and how many hold what a right one must."""
@@ -90,6 +114,11 @@ class Findings:
         requests, errors = sum(row[3] for row in self.rows), sum(row[10] for row in self.rows)
         if requests != prompts * len(self.answers):
             found.append(f"{requests} request spans for {prompts * len(self.answers)} requests")
+        found += [
+            f"{name} scored no answer"
+            for name, scores in zip(EVALUATORS, zip(*(row[2:] for row in self.scores), strict=True), strict=True)
+            if not any(score is not None for score in scores)
+        ]
         if errors:
             found.append(f"{errors} requests ended in an error")
         if len({row[0] for row in self.rows}) != len(self.answers) or any(None in row[:3] for row in self.rows):

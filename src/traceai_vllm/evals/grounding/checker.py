@@ -53,12 +53,17 @@ class EmbeddedChecker:
 
     def __init__(self, weights: dict[str, Any] | None = None) -> None:
         self._lexicon: Lexicon = lexicon()
+        self._given = weights
         self._weights = weights or packaged_weights()
         numpy = self._lexicon.numpy
         self._numbers = Trees(self._weights["numbers"], numpy)
         self._claims = Trees(self._weights["claims"], numpy)
         self._linear = Linear(self._weights["claims_linear"], numpy)
         self._offset = float(self._weights["offset"])
+
+    def __reduce__(self) -> Any:
+        # The stemmer is C memory: another process loads its own.
+        return (embedded_checker, ()) if self._given is None else (EmbeddedChecker, (self._given,))
 
     @property
     def version(self) -> str:

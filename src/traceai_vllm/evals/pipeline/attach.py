@@ -7,6 +7,7 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING
 
+from traceai_vllm.evals.pipeline.processes import sendable
 from traceai_vllm.evals.pipeline.processor import EvaluatorSpanProcessor
 from traceai_vllm.telemetry.processors import add_span_processor
 from traceai_vllm.telemetry.providers import relay_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from traceai_vllm.evals import JSONValidation
+from traceai_vllm.evals import JSONValidation, registry
 from traceai_vllm.evals.pipeline import processes
 from traceai_vllm.evals.pipeline.processes import ProcessRunner
 from traceai_vllm.evals.pipeline.runner import Runner
@@ -78,14 +79,16 @@ def test_it_runs_elsewhere(runners: Any) -> None:
     assert outcome.result.label != str(os.getpid())
 
 
-def test_a_process_that_dies_is_an_error_and_is_replaced(runners: Any) -> None:
-    """The request that it had has no score; the next one is evaluated."""
+def test_a_process_that_dies_is_an_error_and_is_replaced(runners: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The request that it had has no score, and the log says why, once; the next one is evaluated."""
     runner = runners(Deadly())
 
     (first,) = runner.run({"response": "die"})
     (second,) = runner.run({"response": "live"})
+    runner.run({"response": "die"})
 
     assert (first.status, first.result) == ("error", None)
+    assert caplog.text.count("A process for evaluators ended") == 1
     assert second.status == "ok"
 
 
@@ -110,3 +113,28 @@ def test_a_process_that_never_answers_is_killed(runners: Any, monkeypatch: pytes
 
     assert (outcome.status, outcome.result) == ("timeout", None)
     assert next_one.status == "ok"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_each_evaluator_of_ours_works_there(runners: Any, name: str) -> None:
+    """Also those that hold on to things that cannot be sent as they are."""
+    inputs = {
+        "response": '{"days": 90}',
+        "context": ["The waiting period is 90 days."],
+        "schema": {"type": "object"},
+        "message": {"role": "assistant", "content": '{"days": 90}', "tool_calls": []},
+        "tools": [{"type": "function", "function": {"name": "wait", "parameters": {"type": "object"}}}],
+    }
+
+    (outcome,) = runners(*registry.evaluators([name])).run(inputs)
+
+    assert (outcome.name, outcome.status, outcome.error) == (name, "ok", None)
+
+
+def test_what_cannot_be_sent_is_refused_by_name(runners: Any) -> None:
+    """Here, and not as an error of every request."""
+    evaluator = Deadly()
+    evaluator.lock = threading.Lock()  # type: ignore[attr-defined]
+
+    with pytest.raises(TypeError, match="Deadly cannot be pickled"):
+        runners(evaluator)
