@@ -27,6 +27,8 @@ class Command:
 
 COMMANDS = (
     Command("evaluate", "score the answers in a store that have no scores yet", "traceai_vllm.cli.evaluate"),
+    Command("compare", "show both arms side by side, in tables", "traceai_vllm.cli.compare"),
+    Command("gate", "decide by a policy whether the candidate may serve", "traceai_vllm.cli.gate"),
     Command("gateway", "answer users from a baseline, mirror them to a candidate", "traceai_vllm.cli.gateway"),
     Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
 )

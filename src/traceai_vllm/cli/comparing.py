@@ -1,0 +1,85 @@
+"""What compare, gate, report and watch have in common: their arguments, reading the spans, and errors with a fix."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from traceai_vllm.release import Judgement
+
+CANNOT = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+SOURCES = """\
+STORE is one of
+  a directory of our store                instrument(store=DIR)
+  OTLP JSON lines, a file or a directory  a collector's file exporter
+  Parquet, a file or a directory          a row for each span, a column for each attribute
+  clickhouse://user:password@host:port/database   the collector's table otel_traces
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is compared, and by which policy."""
+    parser.add_argument("store", metavar="STORE", help="where the spans are")
+    parser.add_argument("--policy", required=True, metavar="FILE", help="what is allowed: policy.yaml")
+    parser.add_argument(
+        "--as-of",
+        type=_moment,
+        metavar="TIME",
+        help="how old evidence is, is told at this time, e.g. 2026-11-23T12:00:00Z (default: now where the policy has "
+        "max_age_days, else the time of the newest pair)",
+    )
+
+
+def judge(arguments: argparse.Namespace) -> Judgement:
+    """Read, compare and judge; progress goes to standard error.
+
+    Raises:
+        ImportError: a library is missing.
+        OSError: a file cannot be read.
+        ValueError: the policy or the source cannot be used.
+    """
+    from traceai_vllm.release import Judgement, compare, load_policy, open_source
+
+    policy = load_policy(arguments.policy)
+    with _progress() as tell:
+        tell(f"reading {arguments.store}")
+        source = open_source(arguments.store)
+        comparison = compare(source, policy, tell)
+    for problem in comparison.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    as_of = arguments.as_of
+    if as_of is None and policy.evidence.max_age_days is not None:
+        as_of = int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000
+    return Judgement(comparison, as_of)
+
+
+def refuse(command: str, error: Exception) -> int:
+    """Say why a command cannot do its work, and return its exit code."""
+    print(f"traceai-vllm {command}: {error}", file=sys.stderr)
+    return CANNOT
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    if not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield lambda step: status.update(f"{step} …")
+
+
+def _moment(text: str) -> int:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

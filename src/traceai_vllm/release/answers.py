@@ -1,0 +1,125 @@
+"""From spans to answers: one row for each arm of each pair, whoever recorded which part of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, PASSED, SCORE
+from traceai_vllm.release.measures import FEEDBACK
+
+if TYPE_CHECKING:
+    from traceai_vllm.release.policy import Policy
+    from traceai_vllm.release.sources import Source
+
+# What a server's span below an arm may add: latency is the arm's own, taken at the same point for both.
+_FROM_BELOW = ("quantization_format", "slices", "session", "input_tokens", "output_tokens", "decode_s", "cost_usd")
+
+
+def answers_of(source: Source, policy: Policy) -> Any:
+    """Return an Ibis table of answers, with a row for each span that is an arm of a pair.
+
+    It has the columns of the source, with the scores of servers' spans below an arm and late scores put in, and one
+    column for each measure (:mod:`~traceai_vllm.release.measures`).
+
+    Args:
+        source: the spans.
+        policy: names the variants, for spans that do not say their arm, and holds thresholds and prices.
+    """
+    spans = _with_late_scores(source)
+    arm = spans.arm
+    for name, variant in ((BASELINE, policy.baseline), (CANDIDATE, policy.candidate)):
+        if variant is not None:
+            arm = arm.fill_null((spans.model_variant == variant).ifelse(name, None))
+    spans = spans.mutate(arm=arm)
+    arms = spans.filter(spans.pair_id.notnull(), spans.arm.notnull())
+    return _measured(_with_spans_below(arms, spans, source), source, policy)
+
+
+def _with_late_scores(source: Source) -> Any:
+    spans = source.spans
+    for name in source.evaluators:  # an evaluator may be known from late scores alone
+        if SCORE + name not in spans.columns:
+            import ibis
+
+            spans = spans.mutate(
+                **{SCORE + name: ibis.null("float64"), PASSED + name: ibis.null("boolean")},
+            )
+    if source.late is None:
+        return spans
+    found = {}
+    for name in source.evaluators:
+        of_this = source.late.evaluator == name
+        found["late:" + SCORE + name] = source.late.score.max(where=of_this)
+        found["late:" + PASSED + name] = source.late.passed.all(where=of_this)
+    late = source.late.group_by("trace_id", "span_id").aggregate(**found)
+    joined = spans.left_join(late, ["trace_id", "span_id"])
+    merged = {column: joined[column].fill_null(joined["late:" + column]) for column in _scores(source)}
+    return joined.mutate(**merged).select(*spans.columns)
+
+
+def _scores(source: Source) -> list[str]:
+    return [prefix + name for name in source.evaluators for prefix in (SCORE, PASSED)]
+
+
+def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
+    others = spans.filter(spans.pair_id.isnull(), spans.parent_span_id.notnull())
+    if others.count().to_pyarrow().as_py() == 0:
+        return arms
+    carried = [*_FROM_BELOW, *_scores(source)]
+    edges = arms.select("trace_id", arm_span="span_id", parent="span_id")
+    children = _children(edges, others, carried)
+    grandchildren = _children(children.select("trace_id", "arm_span", parent="span_id"), others, carried)
+    below = children.union(grandchildren)
+    found = below.group_by("trace_id", "arm_span").aggregate(
+        **{"below:" + column: below[column].arbitrary() for column in carried}
+    )
+    joined = arms.left_join(found, [arms.trace_id == found.trace_id, arms.span_id == found.arm_span])
+    merged = {column: joined[column].fill_null(joined["below:" + column]) for column in carried}
+    return joined.mutate(**merged).select(*arms.columns)
+
+
+def _children(edges: Any, others: Any, carried: list[str]) -> Any:
+    joined = edges.join(others, [edges.trace_id == others.trace_id, edges.parent == others.parent_span_id])
+    return joined.select("trace_id", "arm_span", "span_id", *carried)
+
+
+def _measured(answers: Any, source: Source, policy: Policy) -> Any:
+    import ibis
+
+    # The user's own hanging up says nothing about the model.
+    cancelled = (answers.error_type == "cancelled").fill_null(False)
+    error = (answers.failed.fill_null(False) | answers.error_type.notnull()) & ~cancelled
+    latency = answers.latency_s.fill_null((answers.end_ns - answers.start_ns) / 1e9)
+    gaps = (answers.output_tokens - 1).nullif(0)
+    decode = answers.decode_s.fill_null(latency - answers.ttft_s)
+    values: dict[str, Any] = {
+        "error": error,
+        "timeout": (answers.error_type == "timeout").fill_null(False),
+        "latency_s": error.ifelse(ibis.null("float64"), latency),
+        "ttft_s": error.ifelse(ibis.null("float64"), answers.ttft_s),
+        "inter_token_s": error.ifelse(ibis.null("float64"), decode / gaps),
+        "cost_usd": answers.cost_usd.fill_null(_cost(answers, policy)),
+    }
+    for kind in FEEDBACK:
+        values[kind] = (answers.feedback == kind).fill_null(False)
+    for name in source.evaluators:
+        score = answers[SCORE + name]
+        guard = policy.measures.get(name)
+        values[f"{name}:score"] = score
+        if guard is not None and guard.threshold is not None:
+            values[f"{name}:fail"] = score < guard.threshold
+        else:
+            values[f"{name}:fail"] = (~answers[PASSED + name]).fill_null(score < 0.5)
+    kept = [column.name for column in ATTRIBUTES if column.name not in values]
+    fields = ["trace_id", "span_id", "start_ns", "end_ns", *kept]
+    return answers.select(*fields, **values)
+
+
+def _cost(answers: Any, policy: Policy) -> Any:
+    import ibis
+
+    cost = ibis.null("float64")
+    for variant, price in sorted(policy.prices.items()):
+        tokens = answers.input_tokens * price.input_token + answers.output_tokens * price.output_token
+        cost = (answers.model_variant == variant).ifelse(tokens, cost)
+    return cost

@@ -1,0 +1,147 @@
+"""Compares both arms: from a source and a policy to cells, books and the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.release.answers import answers_of
+from traceai_vllm.release.books import Books, books_of
+from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
+from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of
+from traceai_vllm.release.measures import OPERATIONS, Measure, evaluator_measures
+from traceai_vllm.release.pairs import Pairs, kept, pairs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from traceai_vllm.release.frame import Scope
+    from traceai_vllm.release.policy import Policy
+    from traceai_vllm.release.sources import Source
+
+DIVISIONS = ("route", SLICE, "traffic_cohort", PROMPT_TOKENS, "prompt_version")
+# Where in a route it went wrong: looked for only when something did.
+_WITHIN_ROUTES = (SLICE, "traffic_cohort", PROMPT_TOKENS)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both arms, compared.
+
+    Attributes:
+        policy: what was allowed.
+        cells: every measure in every part that was looked at; guarded and shown ones.
+        books: what it rests on.
+        variants: arm to the model variants and number formats seen there.
+        frame: the pairs as arrays.
+        pairs: the pairs as tables, for drawing and for reading single ones.
+        problems: what of the source could not be read.
+    """
+
+    policy: Policy
+    cells: tuple[Cell, ...]
+    books: Books
+    variants: dict[str, list[str]]
+    frame: Frame
+    pairs: Pairs
+    problems: tuple[str, ...]
+
+    def cell(self, scope: Scope, measure: str) -> Cell | None:
+        """Return the cell of a measure in a part of the traffic; None when it was not looked at."""
+        return next((cell for cell in self.cells if cell.scope == scope and cell.measure.name == measure), None)
+
+    @property
+    def start_ns(self) -> int | None:
+        """When the oldest pair was complete; None without pairs."""
+        return int(self.frame.arrived_ns[0]) if len(self.frame) else None
+
+    @property
+    def end_ns(self) -> int | None:
+        """When the newest pair was complete; None without pairs."""
+        return int(self.frame.arrived_ns[-1]) if len(self.frame) else None
+
+
+def compare(source: Source, policy: Policy, progress: Callable[[str], None] = lambda step: None) -> Comparison:
+    """Compare the arms of all pairs in a source.
+
+    Args:
+        source: the spans.
+        policy: what is guarded and how.
+        progress: is told each step before it begins.
+    """
+    measures = measures_of(source, policy)
+    columns = sorted({measure.column for measure in measures} | {"error"})
+    columns += [f"{name}:fail" for name in source.evaluators if f"{name}:fail" not in columns]
+    progress("pairing the answers")
+    answers = answers_of(source, policy)
+    pairs = pairs_of(answers, [name for name in columns if name in answers.columns], policy)
+    pairs = Pairs(kept(pairs.all, "pairs"))
+    progress("reading the pairs")
+    frame = frame_of(pairs.clean, [name for name in columns if name in answers.columns], policy.prompt_token_buckets)
+    _fill_unknown(frame, columns)
+    progress("making up the books")
+    books = books_of(answers, pairs, frame, source.evaluators)
+    progress("weighing the evidence")
+    return Comparison(
+        policy=policy,
+        cells=tuple(_cells(frame, measures, policy)),
+        books=books,
+        variants=_variants(pairs.all),
+        frame=frame,
+        pairs=pairs,
+        problems=source.problems,
+    )
+
+
+def measures_of(source: Source, policy: Policy) -> list[Measure]:
+    """Return what is measured: what the policy guards or wants gains in, and the scores and operations there are."""
+    guarded = {*policy.measures, *(gain.measure for gain in policy.gains)}
+    guarded |= {name for override in policy.overrides for name in override.measures}
+    names = {name.removesuffix(".score") for name in guarded if name not in OPERATIONS} | {*source.evaluators}
+    known = {**evaluator_measures(tuple(sorted(names))), **OPERATIONS}
+    shown = {*source.evaluators, "errors", "timeouts", "output_tokens", "latency.p50", "latency.p99"}
+    shown |= {"time_to_first_token.p50", "time_to_first_token.p99"}
+    return [measure for name, measure in known.items() if name in guarded or name in shown]
+
+
+def _cells(frame: Frame, measures: list[Measure], policy: Policy) -> list[Cell]:
+    cells = cells_of(frame, [()], measures, policy)
+    scopes = [scope for division in DIVISIONS for scope in frame.scopes(division) if len(frame.rows(scope))]
+    # What is critical is judged with no data too: no data is never a pass.
+    scopes += [scope for part in policy.critical if (scope := part.items()) not in scopes]
+    cells += _guarded_cells(frame, scopes, measures, policy)
+    if any(cell.verdict == REGRESSED and cell.margin is not None for cell in with_alarms_controlled(cells, policy)):
+        within = [scope for division in _WITHIN_ROUTES for scope in frame.scopes("route", division)]
+        within = [scope for scope in within if scope not in scopes and len(frame.rows(scope))]
+        cells += _guarded_cells(frame, within, measures, policy)
+    return with_alarms_controlled(cells, policy)
+
+
+def _guarded_cells(frame: Frame, scopes: list[Scope], measures: list[Measure], policy: Policy) -> list[Cell]:
+    found = []
+    for scope in scopes:
+        guarded = [measure for measure in measures if policy.guard_of(measure.name, scope) is not None]
+        found += cells_of(frame, [scope], guarded, policy)
+    return found
+
+
+def _fill_unknown(frame: Frame, columns: Iterable[str]) -> None:
+    # A measure that the policy names and no answer has: there is no evidence, which is not a pass.
+    import numpy as np
+
+    for name in columns:
+        for side in ("b:", "c:"):
+            frame.values.setdefault(side + name, np.full(len(frame), np.nan))
+
+
+def _variants(pairs: Any) -> dict[str, list[str]]:
+    found = {}
+    for arm, side in (("baseline", "b:"), ("candidate", "c:")):
+        kinds = pairs.select(variant=pairs[side + "model_variant"], kind=pairs[side + "quantization_format"]).distinct()
+        rows = kinds.to_pyarrow().to_pylist()
+        found[arm] = sorted(_variant(row["variant"], row["kind"]) for row in rows)
+    return found
+
+
+def _variant(name: str | None, number_format: str | None) -> str:
+    return (name or "unnamed") + (f" ({number_format})" if number_format and number_format != name else "")

@@ -1,0 +1,257 @@
+"""From cells to an action: which parts of the traffic are healthy, which rule of the policy holds, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, Cell, cells_of_rows, scope_name
+from traceai_vllm.release.frame import PROMPT_TOKENS
+from traceai_vllm.release.measures import QUANTILE
+
+if TYPE_CHECKING:
+    from traceai_vllm.gateway.decision import Action
+    from traceai_vllm.release.comparison import Comparison
+    from traceai_vllm.release.frame import Rows, Scope
+    from traceai_vllm.release.policy import Condition, Gain, Rule
+
+DAY_NS = 86_400 * 1_000_000_000
+ROUTE, COHORT = "route", "traffic_cohort"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What of a route the candidate may answer.
+
+    Attributes:
+        route: the route; None for traffic without routes.
+        max_prompt_tokens: the longest prompt; None: any.
+        traffic_cohorts: the cohorts; None: any.
+    """
+
+    route: str | None
+    max_prompt_tokens: int | None = None
+    traffic_cohorts: tuple[str, ...] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole route."""
+        return self.max_prompt_tokens is None and self.traffic_cohorts is None
+
+
+class Judgement:
+    """What a comparison says about each part of the traffic, and which rule follows.
+
+    Args:
+        comparison: the comparison.
+        as_of_ns: the time that evidence is old or new at; None: when its newest pair was complete.
+    """
+
+    def __init__(self, comparison: Comparison, as_of_ns: int | None = None) -> None:
+        self.comparison = comparison
+        self.as_of_ns = comparison.end_ns if as_of_ns is None else as_of_ns
+        self._by_scope: dict[Scope, list[Cell]] = {}
+        for cell in comparison.cells:
+            if cell.margin is not None:
+                self._by_scope.setdefault(cell.scope, []).append(cell)
+
+    def verdict(self, scope: Scope) -> str:
+        """Return the verdict on a part: regressed when one of its cells is, healthy when all are."""
+        verdicts = {cell.verdict for cell in self._by_scope.get(scope, ())}
+        if REGRESSED in verdicts:
+            return REGRESSED
+        return HEALTHY if verdicts == {HEALTHY} else NOT_ENOUGH
+
+    @cached_property
+    def regressed(self) -> list[Cell]:
+        """Guarded cells that regressed, the clearest first."""
+        found = [cell for cells in self._by_scope.values() for cell in cells if cell.verdict == REGRESSED]
+        return sorted(found, key=lambda cell: (cell.evidence.p_value, len(cell.scope), cell.name, cell.measure.name))
+
+    @cached_property
+    def undecided(self) -> list[Cell]:
+        """Guarded cells without enough evidence, in order."""
+        return [cell for cell in self._must_be_healthy if cell.verdict == NOT_ENOUGH]
+
+    @cached_property
+    def books_problems(self) -> list[str]:
+        """What is over its limit in the books."""
+        policy = self.comparison.policy
+        problems = self.comparison.books.over_limit(policy.limits)
+        oldest = policy.evidence.max_age_days
+        newest, now = self.comparison.end_ns, self.as_of_ns
+        if oldest is not None and newest is not None and now is not None and now - newest > oldest * DAY_NS:
+            problems.append(f"the newest pair is {(now - newest) / DAY_NS:.1f} days old (limit {oldest:g})")
+        return problems
+
+    @cached_property
+    def gains(self) -> list[tuple[Gain, Cell | None, bool]]:
+        """Each required gain, its cell over all traffic, and whether it is shown."""
+        found = []
+        for gain in self.comparison.policy.gains:
+            cell = self.comparison.cell((), gain.measure)
+            found.append((gain, cell, cell is not None and _is_shown(gain, cell)))
+        return found
+
+    @cached_property
+    def allowed(self) -> list[Allowed]:
+        """What the candidate may answer, route by route; routes that are not healthy in any part are not in it."""
+        routes: list[str | None] = [*self.comparison.frame.names[ROUTE]] or [None]
+        found = [one for route in routes if (one := self._allowed_of(route)) is not None]
+        for part in self._parts_to_clear():
+            found = self._cleared(found, part)
+        return found
+
+    def holds(self, condition: Condition) -> bool:
+        """Return whether a condition of a rule holds."""
+        return bool(getattr(self, f"_{condition.value}")())
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The first rule of the policy that holds."""
+        rules = self.comparison.policy.rules
+        return next(rule for rule in rules if all(self.holds(condition) for condition in rule.when))
+
+    @property
+    def action(self) -> Action:
+        """What is to be done."""
+        return self.rule.then
+
+    @property
+    def _must_be_healthy(self) -> list[Cell]:
+        # What was looked at only to find where a regression sits is not part of what a promotion needs.
+        policy = self.comparison.policy
+        critical = {part.items() for part in policy.critical}
+        named = {() if division == "all" else (division,) for division in policy.guard}
+        return [
+            cell
+            for scope, cells in self._by_scope.items()
+            if scope in critical or tuple(dimension for dimension, _ in scope) in named
+            for cell in cells
+            if not self._is_empty_bucket(scope)
+        ]
+
+    def _is_empty_bucket(self, scope: Scope) -> bool:
+        # The edges of buckets are the policy's, so that a length that nobody sends is no gap in the evidence.
+        return any(name == PROMPT_TOKENS for name, _ in scope) and not len(self.comparison.frame.rows(scope))
+
+    def _books_over_limit(self) -> bool:
+        return bool(self.books_problems)
+
+    def _critical_regressed(self) -> bool:
+        return any(self.verdict(part.items()) == REGRESSED for part in self.comparison.policy.critical)
+
+    def _regressed(self) -> bool:
+        return bool(self.regressed)
+
+    def _some_healthy(self) -> bool:
+        return bool(self.allowed)
+
+    def _all_healthy(self) -> bool:
+        cells = self._must_be_healthy
+        return bool(cells) and all(cell.verdict == HEALTHY for cell in cells)
+
+    def _gains_shown(self) -> bool:
+        return all(shown for _, _, shown in self.gains)
+
+    def _regressed_everywhere(self) -> bool:
+        if not self.regressed or self.allowed:
+            return False
+        routes = self.comparison.frame.scopes(ROUTE)
+        return self.verdict(()) == REGRESSED or all(self.verdict(route) == REGRESSED for route in routes)
+
+    def _only_long_prompts_regressed(self) -> bool:
+        limited = [part for part in self.allowed if part.max_prompt_tokens is not None]
+        routes = [*self.comparison.frame.scopes(ROUTE)] or [()]
+        explained = {part.route for part in self.allowed}
+        return bool(limited) and all(
+            self.verdict(scope) != REGRESSED or dict(scope).get(ROUTE) in explained for scope in routes
+        )
+
+    def _allowed_of(self, route: str | None) -> Allowed | None:
+        scope: Scope = () if route is None else ((ROUTE, route),)
+        inside = [found for found in self._by_scope if len(found) > len(scope) and found[: len(scope)] == scope]
+        if self.verdict(scope) == HEALTHY and all(self.verdict(part) != REGRESSED for part in inside):
+            return Allowed(route)
+        tokens = self._longest_healthy(scope)
+        if tokens is not None:
+            return Allowed(route, max_prompt_tokens=tokens)
+        cohorts = self._healthy_cohorts(scope)
+        return Allowed(route, traffic_cohorts=cohorts) if cohorts else None
+
+    def _parts_to_clear(self) -> list[Scope]:
+        critical = [part.items() for part in self.comparison.policy.critical]
+        regressed = [scope for scope in self._by_scope if len(scope) == 1 and self.verdict(scope) == REGRESSED]
+        return critical + [scope for scope in regressed if scope[0][0] != ROUTE and scope not in critical]
+
+    def _cleared(self, allowed: list[Allowed], part: Scope) -> list[Allowed]:
+        # A part that regressed somewhere may be healthy in what is allowed, as a route may be to blame. Where it still
+        # regresses, or is critical and not shown to be healthy, what has a share in it is taken out.
+        rows = {place: self._rows_of(one, part) for place, one in enumerate(allowed)}
+        together = self._verdict_of(np.unique(np.concatenate([np.empty(0, np.intp), *rows.values()])), part)
+        is_critical = part in [scope.items() for scope in self.comparison.policy.critical]
+        if together in (None, HEALTHY) or (together == NOT_ENOUGH and not is_critical):
+            return allowed
+        return [one for place, one in enumerate(allowed) if self._verdict_of(rows[place], part) in (None, HEALTHY)]
+
+    def _verdict_of(self, rows: Rows, part: Scope) -> str | None:
+        """Return the verdict on some rows of a part; None when there are none."""
+        if not len(rows):
+            return None
+        measures = [cell.measure for cell in self._by_scope[part]]
+        cells = cells_of_rows(self.comparison.frame, rows, part, measures, self.comparison.policy)
+        verdicts = {cell.verdict for cell in cells}
+        if REGRESSED in verdicts:
+            return REGRESSED
+        return HEALTHY if verdicts == {HEALTHY} else NOT_ENOUGH
+
+    def _rows_of(self, allowed: Allowed, part: Scope) -> Rows:
+        frame = self.comparison.frame
+        in_route = () if allowed.route is None or (ROUTE, allowed.route) in part else ((ROUTE, allowed.route),)
+        rows = frame.rows((*part, *in_route))
+        if allowed.max_prompt_tokens is not None:
+            longest = self.comparison.policy.prompt_token_buckets.index(allowed.max_prompt_tokens)
+            rows = rows[frame.codes[PROMPT_TOKENS][rows] <= longest]
+        if allowed.traffic_cohorts is not None:
+            codes = [frame.names[COHORT].index(name) for name in allowed.traffic_cohorts]
+            rows = rows[np.isin(frame.codes[COHORT][rows], codes)]
+        return rows
+
+    def _longest_healthy(self, scope: Scope) -> int | None:
+        frame, edges = self.comparison.frame, self.comparison.policy.prompt_token_buckets
+        verdicts = []
+        for name in frame.names[PROMPT_TOKENS]:
+            part = (*scope, (PROMPT_TOKENS, name))
+            verdicts.append(self.verdict(part) if len(frame.rows(part)) else None)
+        longest = None
+        for place, found in enumerate(verdicts[: len(edges)]):
+            if found == HEALTHY:
+                longest = edges[place]
+            elif found is not None:
+                break
+        return longest if REGRESSED in verdicts else None
+
+    def _healthy_cohorts(self, scope: Scope) -> tuple[str, ...]:
+        names = self.comparison.frame.names[COHORT]
+        verdicts = {name: self.verdict((*scope, (COHORT, name))) for name in names}
+        if REGRESSED not in verdicts.values():
+            return ()
+        return tuple(name for name, found in verdicts.items() if found == HEALTHY)
+
+
+def _is_shown(gain: Gain, cell: Cell) -> bool:
+    no_change = 1.0 if cell.measure.kind == QUANTILE else 0.0  # a ratio, or a mean relative change
+    return cell.evidence.pairs > 0 and cell.evidence.high <= no_change - gain.at_least
+
+
+def describe(allowed: Allowed) -> str:
+    """Return in words what the candidate may answer."""
+    name = "all traffic" if allowed.route is None else scope_name(((ROUTE, allowed.route),))
+    if allowed.max_prompt_tokens is not None:
+        return f"{name} up to {allowed.max_prompt_tokens} prompt tokens"
+    if allowed.traffic_cohorts is not None:
+        return f"{name} for cohort {', '.join(allowed.traffic_cohorts)}"
+    return name

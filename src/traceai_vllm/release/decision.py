@@ -1,0 +1,79 @@
+"""The decision: an action for each route with its reason, as the file that the gateway obeys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Action, Decision, Evidence, RouteDecision
+from traceai_vllm.release.deciding import Judgement, describe
+from traceai_vllm.release.wording import verdict_sentence
+
+if TYPE_CHECKING:
+    from traceai_vllm.release.deciding import Allowed
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def decision_of(judgement: Judgement) -> Decision:
+    """Return the decision that follows from a judgement. The same spans and policy give the same bytes.
+
+    Its time is that of the newest pair, unless the judgement was asked for another; its id is a hash of what it says.
+    """
+    comparison = judgement.comparison
+    start, end = comparison.start_ns, comparison.end_ns
+    evidence = None
+    if start is not None and end is not None:
+        evidence = Evidence(start=_time(start), end=_time(end), pairs=len(comparison.frame))
+    decision = Decision(
+        action=judgement.action,
+        policy_hash=f"sha256:{comparison.policy.hash}",
+        made_at=_time(judgement.as_of_ns or 0),
+        evidence=evidence,
+        routes=_routes(judgement),
+    )
+    digest = hashlib.sha256(decision_text(decision).encode()).hexdigest()
+    return decision.model_copy(update={"id": digest[:16]})
+
+
+def decision_text(decision: Decision) -> str:
+    """Return the decision as the text of its file."""
+    content: dict[str, Any] = decision.model_dump(mode="json", exclude_none=True)
+    return json.dumps(content, indent=2, sort_keys=True, default=sorted) + "\n"
+
+
+def _routes(judgement: Judgement) -> dict[str, RouteDecision]:
+    reason = verdict_sentence(judgement)
+    action = judgement.action
+    if action in (Action.KEEP_MIRRORING, Action.FALLBACK):
+        return {EVERY_OTHER_ROUTE: RouteDecision(action=action, reason=reason)}
+    names = judgement.comparison.frame.names["route"]
+    allowed = {part.route: part for part in judgement.allowed}
+    if action is Action.PROMOTE and not names:
+        return {EVERY_OTHER_ROUTE: RouteDecision(action=action, reason=reason)}
+    # A route that nobody compared is no part of the evidence: it goes on being mirrored.
+    waiting = RouteDecision(action=Action.KEEP_MIRRORING, reason="not shown to be healthy here")
+    routes = {EVERY_OTHER_ROUTE: waiting if names else _of(allowed.get(None), waiting)}
+    for name in names:
+        promoted = RouteDecision(action=Action.PROMOTE, reason=reason)
+        routes[name] = promoted if action is Action.PROMOTE else _of(allowed.get(name), waiting)
+    return routes
+
+
+def _of(allowed: Allowed | None, otherwise: RouteDecision) -> RouteDecision:
+    if allowed is None:
+        return otherwise
+    action = Action.PROMOTE
+    only: dict[str, Any] | None = None
+    if allowed.max_prompt_tokens is not None:
+        action, only = Action.ADJUST_CONTEXT_LENGTH, {"max_prompt_tokens": allowed.max_prompt_tokens}
+    elif allowed.traffic_cohorts is not None:
+        action, only = Action.RESTRICT_ROUTE, {"traffic_cohorts": allowed.traffic_cohorts}
+    content = {"action": action, "only": only, "reason": f"healthy: {describe(allowed)}"}
+    return RouteDecision.model_validate(content)
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)

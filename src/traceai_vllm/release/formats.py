@@ -1,0 +1,155 @@
+"""A decision in the forms that people and pipelines read."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.gateway.decision import Action
+from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED
+from traceai_vllm.release.wording import cell_text, verdict_sentence, what_would_change_it
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from traceai_vllm.gateway.decision import Decision
+    from traceai_vllm.release.cells import Cell
+    from traceai_vllm.release.deciding import Judgement
+
+
+def as_text(judgement: Judgement, decision: Decision) -> str:
+    """Return the decision for a person."""
+    lines = [verdict_sentence(judgement), f"action: {decision.action.value}", f"policy: {decision.policy_hash}"]
+    lines += [f"  {name}: {route.action.value}: {route.reason}" for name, route in sorted(decision.routes.items())]
+    changes = what_would_change_it(judgement)
+    return "\n".join(lines + (["what would change it:", *(f"  {change}" for change in changes)] if changes else []))
+
+
+def as_json(judgement: Judgement, decision: Decision) -> str:
+    """Return the decision with all that it rests on."""
+    comparison = judgement.comparison
+    content = {
+        "verdict": verdict_sentence(judgement),
+        "decision": decision.model_dump(mode="json", exclude_none=True),
+        "what_would_change_it": what_would_change_it(judgement),
+        "variants": comparison.variants,
+        "books": _books(judgement),
+        "gains": [
+            {"measure": gain.measure, "at_least": gain.at_least, "shown": shown} for gain, _, shown in judgement.gains
+        ],
+        "cells": [_cell(cell) for cell in comparison.cells],
+        "problems": list(comparison.problems),
+    }
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
+
+
+def as_junit(judgement: Judgement, decision: Decision) -> str:
+    """Return the decision as JUnit XML: a test case for each guarded cell; without evidence it is skipped."""
+    cells = [cell for cell in judgement.comparison.cells if cell.margin is not None]
+    suite = ET.Element("testsuite", name="traceai-vllm gate")
+    verdict = ET.SubElement(suite, "testcase", classname="decision", name=judgement.comparison.policy.name)
+    if decision.action is not Action.PROMOTE:
+        ET.SubElement(verdict, "failure", message=_xml(verdict_sentence(judgement)), type=decision.action.value)
+    for cell in cells:
+        case = ET.SubElement(suite, "testcase", classname=_xml(cell.name), name=_xml(cell.measure.name))
+        if cell.verdict == REGRESSED:
+            ET.SubElement(case, "failure", message=_xml(cell_text(cell)), type=REGRESSED)
+        elif cell.verdict == NOT_ENOUGH:
+            needed = cell.evidence.pairs_needed
+            more = "" if needed is None else f"; about {needed} more pairs are needed"
+            ET.SubElement(case, "skipped", message=_xml(f"not enough evidence in {cell.evidence.pairs} pairs{more}"))
+    suite.set("tests", str(len(cells) + 1))
+    suite.set("failures", str(len(suite.findall("./testcase/failure"))))
+    suite.set("skipped", str(len(suite.findall("./testcase/skipped"))))
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def as_github(judgement: Judgement, decision: Decision) -> str:
+    """Return the decision as annotations of a GitHub workflow."""
+    level = "notice" if decision.action is Action.PROMOTE else "error"
+    lines = [_annotation(level, f"release decision: {decision.action.value}", verdict_sentence(judgement))]
+    lines += [_annotation("error", f"regressed: {cell.measure.name}", cell_text(cell)) for cell in judgement.regressed]
+    lines += [_annotation("warning", "the books", problem) for problem in judgement.books_problems]
+    return "\n".join(lines)
+
+
+FORMATS: dict[str, Callable[[Judgement, Decision], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "junit": as_junit,
+    "github": as_github,
+}
+
+
+def _books(judgement: Judgement) -> dict[str, Any]:
+    books = judgement.comparison.books
+    return {
+        "sampled": books.sampled,
+        "clean_pairs": books.clean,
+        "unpaired": books.unpaired,
+        "unpaired_by_length": [
+            {
+                "over_tokens": tenth.first,
+                "up_to_tokens": tenth.last,
+                "sampled": tenth.sampled,
+                "unpaired": tenth.unpaired,
+            }
+            for tenth in books.deciles
+        ],
+        "excluded": books.excluded,
+        "untagged": books.untagged,
+        "answers": books.answers,
+        "repeated_answers": books.repeated,
+        "arms_a_minute_apart": books.apart,
+        "end_before_start": books.backwards,
+        "baseline_repeats": books.repeats,
+        "unscored": {
+            name: {"only_candidate": one, "only_baseline": other, "both": both}
+            for name, (one, other, both) in books.unscored.items()
+        },
+        "over_limit": judgement.books_problems,
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    evidence = cell.evidence
+    return {
+        "scope": dict(cell.scope),
+        "measure": cell.measure.name,
+        "guarded": cell.margin is not None,
+        "margin": cell.margin,
+        "verdict": cell.verdict,
+        "baseline": _number(cell.baseline),
+        "candidate": _number(cell.candidate),
+        "estimate": _number(evidence.estimate),
+        "interval": [_number(evidence.low), _number(evidence.high)],
+        "p_value": _number(evidence.p_value),
+        "pairs": evidence.pairs,
+        "clusters": evidence.clusters,
+        "pairs_needed": evidence.pairs_needed,
+        "worse": cell.worse,
+        "better": cell.better,
+        "method": evidence.method,
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _xml(text: str) -> str:
+    # XML 1.0 has no way to write these characters, and a route's name may have them.
+    return "".join(character for character in text if character in "\t\n" or character.isprintable())
+
+
+def _annotation(level: str, title: str, message: str) -> str:
+    return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
+
+
+def _escaped(text: str, also: str = "") -> str:
+    for character in "%\r\n" + also:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

@@ -1,0 +1,48 @@
+"""Finds out what kind of source a location is, and opens it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from traceai_vllm.release.sources.source import Source, SourceError
+
+if TYPE_CHECKING:
+    import os
+
+
+def open_source(location: str | os.PathLike[str]) -> Source:
+    """Open spans, wherever they are.
+
+    Args:
+        location: a directory of our store, a file or directory of OTLP JSON lines (a collector's file exporter) or of
+            Parquet, or ``clickhouse://user:password@host:port/database`` with the collector's table ``otel_traces``.
+
+    Raises:
+        SourceError: there is nothing there that can be read.
+        ImportError: a library for it is missing; the message has the pip line.
+    """
+    text = str(location)
+    if text.startswith("clickhouse://"):
+        from traceai_vllm.release.sources.clickhouse import clickhouse_source
+
+        return clickhouse_source(text)
+    path = Path(location).absolute()
+    if not path.exists():
+        raise SourceError(f"there is nothing at {path}: name a store (instrument(store=DIR)), OTLP or Parquet files")
+    if path.is_dir() and any(path.glob("spans-*.jsonl")):
+        from traceai_vllm.release.sources.local_store import store_source
+
+        return store_source(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    parquet = [file for file in files if file.suffix == ".parquet"]
+    if parquet:
+        from traceai_vllm.release.sources.parquet import parquet_source
+
+        return parquet_source(parquet)
+    lines = [file for file in files if file.suffix in (".json", ".jsonl", ".ndjson", ".gz", ".zst")]
+    if lines:
+        from traceai_vllm.release.sources.otlp import otlp_source
+
+        return otlp_source(lines)
+    raise SourceError(f"{path} holds no spans: neither spans-*.jsonl of a store, nor .json(l) (OTLP), nor .parquet")

@@ -1,0 +1,93 @@
+"""A comparison as tables in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED
+from traceai_vllm.release.wording import change_text, value_text
+
+if TYPE_CHECKING:
+    from traceai_vllm.release.cells import Cell
+    from traceai_vllm.release.comparison import Comparison
+    from traceai_vllm.release.deciding import Judgement
+
+# A word beside the colour: a pipe has no colours, and not everybody sees them.
+WORDS = {HEALTHY: ("ok", "green"), REGRESSED: ("WORSE", "bold red"), NOT_ENOUGH: ("?", "yellow")}
+
+
+def print_tables(judgement: Judgement, *, everything: bool, console: Console | None = None) -> None:
+    """Print a comparison.
+
+    Args:
+        judgement: the comparison with its verdicts.
+        everything: also parts within routes where nothing regressed.
+        console: where to; standard output when None.
+    """
+    console = console or Console()
+    comparison = judgement.comparison
+    console.print(cells_table(comparison, everything=everything))
+    console.print(shown_table(comparison))
+    console.print(books_table(comparison))
+    if judgement.books_problems:
+        console.print("over the limit: " + "; ".join(judgement.books_problems), style="yellow")
+
+
+def cells_table(comparison: Comparison, *, everything: bool) -> Table:
+    """Return the table of guarded cells: a row for each part of the traffic, a column for each measure."""
+    guarded = [cell for cell in comparison.cells if cell.margin is not None]
+    names = list(dict.fromkeys(cell.measure.name for cell in guarded))
+    table = Table("part of the traffic", "pairs", *names, title="candidate against baseline")
+    by_scope: dict[str, dict[str, Cell]] = {}
+    for cell in guarded:
+        by_scope.setdefault(cell.name, {})[cell.measure.name] = cell
+    for name, cells in by_scope.items():
+        within = max(len(cell.scope) for cell in cells.values()) > 1
+        if everything or not within or any(cell.verdict == REGRESSED for cell in cells.values()):
+            pairs = max(cell.evidence.pairs for cell in cells.values())
+            table.add_row(escape(name), str(pairs), *(_cell(cells.get(measure)) for measure in names))
+    return table
+
+
+def shown_table(comparison: Comparison) -> Table:
+    """Return the table of all measures over all traffic."""
+    one, other = (", ".join(comparison.variants[arm]) or arm for arm in ("baseline", "candidate"))
+    table = Table("measure", escape(one), escape(other), "change", "worse / better", "pairs", title="all traffic")
+    for cell in comparison.cells:
+        if not cell.scope:
+            values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]
+            moved = f"{cell.worse} / {cell.better}"
+            table.add_row(escape(cell.measure.name), *values, change_text(cell), moved, str(cell.evidence.pairs))
+    return table
+
+
+def books_table(comparison: Comparison) -> Table:
+    """Return the table of what was sampled and what is missing."""
+    books = comparison.books
+    table = Table("", "number", title="the books")
+    table.add_row("sampled questions", str(books.sampled))
+    table.add_row("clean pairs", str(books.clean))
+    for reason, count in books.unpaired.items():
+        table.add_row(escape(f"without a pair: {reason}"), str(count))
+    for reason, count in books.excluded.items():
+        table.add_row(escape(f"excluded: {reason} differs"), str(count))
+    for tag, count in books.untagged.items():
+        if count:
+            table.add_row(f"answers without {tag}", str(count))
+    for text, count in (("answers that came twice", books.repeated), ("arms a minute apart", books.apart)):
+        if count:
+            table.add_row(text, str(count))
+    return table
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    word, style = WORDS[cell.verdict]
+    needed = cell.evidence.pairs_needed
+    more = f" ({needed} more)" if cell.verdict == NOT_ENOUGH and needed is not None else ""
+    return f"[{style}]{word}[/] {change_text(cell)}{more}"

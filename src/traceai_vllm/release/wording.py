@@ -1,0 +1,112 @@
+"""The verdict in words: one sentence first, and what would change it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from traceai_vllm.gateway.decision import Action
+from traceai_vllm.release.deciding import describe
+from traceai_vllm.release.measures import QUANTILE, RATE, RATIO, Measure
+
+if TYPE_CHECKING:
+    from traceai_vllm.release.cells import Cell
+    from traceai_vllm.release.deciding import Judgement
+
+_SHOWN = 3
+
+
+def value_text(value: float, measure: Measure) -> str:
+    """Return a value of a measure with its unit."""
+    if math.isnan(value):
+        return "-"
+    if measure.unit == "share":
+        return f"{value:.1%}"
+    if measure.unit == "s":
+        return f"{value * 1000:.0f} ms" if value < 10 else f"{value:.1f} s"
+    if measure.unit == "USD":
+        return f"${value:.6f}".rstrip("0").rstrip(".")
+    return f"{value:.3f}" if measure.unit == "score" else f"{value:.1f}"
+
+
+def change_text(cell: Cell) -> str:
+    """Return by how much the candidate differs, in points for rates and scores, in per cent for the rest."""
+    if math.isnan(cell.baseline) or math.isnan(cell.candidate):
+        return "-"
+    if cell.measure.kind in (QUANTILE, RATIO):
+        return f"{cell.candidate / cell.baseline - 1:+.0%}" if cell.baseline else "-"
+    if cell.measure.kind == RATE:
+        return f"{(cell.candidate - cell.baseline) * 100:+.1f} points"
+    return f"{cell.candidate - cell.baseline:+.3f}"
+
+
+def cell_text(cell: Cell) -> str:
+    """Return what was seen in a cell: ``Groundedness fails on route=support rose from 4.0% to 9.0% in 412 pairs``."""
+    what = f"{cell.measure.name} fails" if cell.measure.column.endswith(":fail") else cell.measure.name
+    one, other = value_text(cell.baseline, cell.measure), value_text(cell.candidate, cell.measure)
+    moved = "went" if cell.candidate == cell.baseline else ("rose" if cell.candidate > cell.baseline else "fell")
+    return f"{what} on {cell.name} {moved} from {one} to {other} in {cell.evidence.pairs} pairs"
+
+
+def verdict_sentence(judgement: Judgement) -> str:
+    """Return the verdict in one sentence: go or no-go, where, and why."""
+    action = judgement.action
+    pairs = len(judgement.comparison.frame)
+    if action is Action.PROMOTE:
+        cells = [cell for cell in judgement.comparison.cells if cell.margin is not None]
+        return f"Go: the candidate is healthy in all {len(cells)} guarded cells of {pairs} pairs{_gains(judgement)}."
+    if action is Action.KEEP_MIRRORING:
+        return f"No go yet: {_why_not_yet(judgement)}; keep mirroring."
+    where = _regressions(judgement)
+    if action is Action.FALLBACK:
+        return f"No go: {where}; users stay with the baseline."
+    allowed = "; ".join(describe(part) for part in judgement.allowed[:_SHOWN]) or "nothing"
+    return f"Go in part: {where}; the candidate may answer {allowed}."
+
+
+def what_would_change_it(judgement: Judgement) -> list[str]:
+    """Return what would lead to another decision, most important first."""
+    found = [f"the books: {problem}" for problem in judgement.books_problems]
+    found += [f"a candidate without this: {cell_text(cell)}" for cell in judgement.regressed[:_SHOWN]]
+    for gain, cell, shown in judgement.gains:
+        if not shown:
+            seen = "no data" if cell is None else change_text(cell)
+            found.append(f"a gain of {gain.at_least:.0%} in {gain.measure} that is shown (so far {seen})")
+    undecided = judgement.undecided
+    needed = [cell.evidence.pairs_needed for cell in undecided if cell.evidence.pairs_needed is not None]
+    if undecided and needed:
+        slowest = max(undecided, key=lambda cell: cell.evidence.pairs_needed or 0)
+        text = f"about {max(needed)} more pairs on {slowest.name} for {slowest.measure.name}"
+        found.append(f"{text}, if the candidate is as good as the baseline there")
+    without = sorted({cell.measure.name for cell in undecided if not cell.evidence.pairs})
+    if without:
+        found.append(f"data for {', '.join(without)}, which the policy guards and some part of the traffic lacks")
+    return found
+
+
+def _regressions(judgement: Judgement) -> str:
+    shown = [cell_text(cell) for cell in judgement.regressed[:1]]
+    more = len(judgement.regressed) - len(shown)
+    return "; ".join(shown) + (f", and {more} more" if more > 0 else "")
+
+
+def _why_not_yet(judgement: Judgement) -> str:
+    if not len(judgement.comparison.frame):
+        return "there is not one clean pair, and no data is never a pass"
+    if judgement.books_problems:
+        return "the books do not allow it: " + ", ".join(judgement.books_problems)
+    if judgement.regressed:
+        return _regressions(judgement)
+    if judgement.undecided:
+        cells = judgement.undecided
+        first = max(cells, key=lambda cell: (not cell.evidence.pairs, cell.evidence.pairs_needed or 0))
+        return f"{len(cells)} cells lack evidence, first of all {first.measure.name} on {first.name}"
+    missing = [gain for gain, _, shown in judgement.gains if not shown]
+    if missing:
+        return f"a gain of {missing[0].at_least:.0%} in {missing[0].measure} is not shown"
+    return "the policy's rules do not promote"
+
+
+def _gains(judgement: Judgement) -> str:
+    shown = [f"{gain.measure} {change_text(cell)}" for gain, cell, _ in judgement.gains if cell is not None]
+    return f", with {', '.join(shown)}" if shown else ""

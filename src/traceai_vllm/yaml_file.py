@@ -1,0 +1,114 @@
+"""Reads YAML files into pydantic models. Every error says the line and what to write there."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    Location = tuple[str | int, ...]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class YamlFileError(ValueError):
+    """The file cannot be used; the message has a line for each problem, with its place and the fix."""
+
+
+class Conflict(ValueError):
+    """Two places of a file that do not fit together.
+
+    Args:
+        location: path to the place that is to change.
+        message: what is wrong, and what to write.
+    """
+
+    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a file.
+
+    Raises:
+        YamlFileError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise YamlFileError(f"{path}: cannot be read ({error})") from None
+
+
+def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[BaseModel]]) -> Model:
+    """Return what a text says.
+
+    Args:
+        text: YAML.
+        name: what errors call the file.
+        model: what it has to be.
+        known: the models whose fields may have been meant where an unknown one is written.
+
+    Raises:
+        YamlFileError: it is no YAML, or not what it has to be.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise YamlFileError(f"{name}{line}: this is no YAML: {getattr(error, 'problem', error)}") from None
+    fields = sorted({field for each in known for field in each.model_fields})
+    try:
+        return model.model_validate({} if content is None else content)
+    except ValidationError as error:
+        problems = [_problem(name, root, detail, fields) for detail in error.errors()]
+        raise YamlFileError("\n".join(problems)) from None
+
+
+def _problem(name: str, root: Any, detail: Any, fields: Sequence[str]) -> str:
+    cause = detail.get("ctx", {}).get("error")
+    location: Location = cause.location if isinstance(cause, Conflict) else detail["loc"]
+    where = ".".join(map(str, location)) or "the file"
+    return f"{name}:{_line(root, location)}: {where}: {_fix(detail, location, cause, fields)}"
+
+
+def _fix(detail: Any, location: Location, cause: object, fields: Sequence[str]) -> str:
+    if cause is not None:
+        return str(cause)
+    if detail["type"] == "missing":
+        return f"is missing; add `{location[-1]}: …`"
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), fields, n=1)
+        return "is not known here" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
+    message = str(detail["msg"])
+    # Secrets do not belong into these files, but should one be there, the error must not repeat it.
+    return message[:1].lower() + message[1:]
+
+
+def _line(root: Any, location: Sequence[str | int]) -> int:
+    """Return the line of a place, or of the closest thing round it that is in the file, counted from 1."""
+    node, line = root, 0
+    for step in location:
+        found = _child(node, step)
+        if found is None:
+            break
+        key, node = found
+        line = key.start_mark.line
+    return line + 1
+
+
+def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == str(step)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step], node.value[step]
+    return None

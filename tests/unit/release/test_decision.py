@@ -1,0 +1,184 @@
+"""From spans to the action: what a team would do by hand, done from evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paired_spans import Draw, Request, requests, write_store
+from traceai_vllm.gateway.decision import Decision
+from traceai_vllm.release import Judgement, compare, decision_of, decision_text, open_source, parse_policy
+
+POLICY = """
+version: 1
+name: support-int4
+baseline: m-bf16
+candidate: m-int4
+measures:
+  Groundedness: {margin: 0.05}
+  errors: {margin: 0.03}
+  latency.p99: {margin: 0.10, guard: [all]}
+gains:
+  - {measure: latency.p50, at_least: 0.2}
+prompt_token_buckets: [1000, 4000]
+"""
+
+
+def judged(tmp_path: Path, given: list[Request], policy: str = POLICY, **options: Any) -> Judgement:
+    source = open_source(write_store(tmp_path / "spans", given, **options))
+    return Judgement(compare(source, parse_policy(policy)))
+
+
+def document_case(draw: Draw) -> Request:
+    route = draw.one_of("faq", "support")
+    regulated = route == "support" and draw.one_of(True, False)
+    worse = 0.30 if regulated else 0.04
+    return Request(
+        route=route,
+        slices=("regulated",) if regulated else (),
+        fails=draw.fails(0.04, worse),
+        seconds=draw.seconds(0.65),
+    )
+
+
+def test_faster_by_a_third_and_worse_on_regulated_support_tickets_is_no_global_go(tmp_path: Path) -> None:
+    """The case of the practice: p50 35 % better, fails up on one slice of one route: FAQs may go, support not."""
+    judgement = judged(tmp_path, requests(1200, document_case), below=True)
+
+    decision = decision_of(judgement)
+
+    assert decision.action.value == "restrict_route"
+    assert decision.routes["faq"].action.value == "promote"
+    assert decision.routes["support"].action.value == "keep_mirroring"
+    latency = judgement.comparison.cell((), "latency.p50")
+    assert latency is not None
+    assert latency.candidate / latency.baseline == pytest.approx(0.65, abs=0.05)
+    named = {cell.scope for cell in judgement.regressed}
+    assert (("slice", "regulated"),) in named
+    assert (("route", "faq"),) not in named
+
+
+def test_equal_quality_and_a_shown_gain_are_promoted(tmp_path: Path) -> None:
+    """Every guarded cell is healthy and the gain is shown: go, on the routes that were compared and no others."""
+    given = requests(1400, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
+
+    decision = decision_of(judged(tmp_path, given))
+
+    assert decision.action.value == "promote"
+    assert {name: route.action.value for name, route in decision.routes.items()} == {
+        "support": "promote",
+        "*": "keep_mirroring",
+    }
+
+
+def test_no_gain_no_go(tmp_path: Path) -> None:
+    """A candidate that is as good and as slow is not worth a release."""
+    given = requests(700, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(1.0)))
+
+    judgement = judged(tmp_path, given, POLICY.replace("  latency.p99: {margin: 0.10, guard: [all]}\n", ""))
+
+    assert judgement.action.value == "keep_mirroring"
+
+
+def test_worse_everywhere_falls_back(tmp_path: Path) -> None:
+    """Users go to the baseline, and the candidate gets nothing."""
+    given = requests(500, lambda draw: Request(fails=draw.fails(0.03, 0.3), seconds=draw.seconds(0.5)))
+
+    decision = decision_of(judged(tmp_path, given))
+
+    assert decision.action.value == "fallback"
+    assert decision.routes["*"].action.value == "fallback"
+
+
+def test_worse_on_long_prompts_alone_limits_their_length(tmp_path: Path) -> None:
+    """The longest bucket of prompt lengths that is still healthy becomes the limit."""
+
+    def make(draw: Draw) -> Request:
+        tokens = draw.one_of(300, 2000, 9000)
+        return Request(
+            tokens=tokens, fails=draw.fails(0.02, 0.35 if tokens == 9000 else 0.02), seconds=draw.seconds(0.5)
+        )
+
+    decision = decision_of(judged(tmp_path, requests(1500, make)))
+
+    assert decision.action.value == "adjust_context_length"
+    only = decision.routes["support"].only
+    assert only is not None
+    assert only.max_prompt_tokens == 4000
+
+
+def test_worse_in_one_cohort_restricts_to_the_others(tmp_path: Path) -> None:
+    """Within a route, a cohort that is healthy may be served while another is not."""
+
+    def make(draw: Draw) -> Request:
+        cohort = draw.one_of("private", "business")
+        return Request(
+            cohort=cohort, fails=draw.fails(0.02, 0.3 if cohort == "business" else 0.02), seconds=draw.seconds(0.5)
+        )
+
+    decision = decision_of(judged(tmp_path, requests(1000, make)))
+
+    assert decision.action.value == "restrict_route"
+    only = decision.routes["support"].only
+    assert only is not None
+    assert only.traffic_cohorts == {"private"}
+
+
+def test_no_pairs_is_not_a_pass(tmp_path: Path) -> None:
+    """No data is never a pass, whatever the policy says."""
+    given = requests(50, lambda draw: Request(candidate=None))
+
+    judgement = judged(tmp_path, given)
+
+    assert judgement.action.value == "keep_mirroring"
+    assert "no data is never a pass" in decision_of(judgement).routes["*"].reason
+
+
+def test_few_pairs_say_how_many_more_are_needed(tmp_path: Path) -> None:
+    """Not enough evidence names the part and the pairs that are still needed."""
+    given = requests(40, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
+
+    judgement = judged(tmp_path, given)
+
+    assert judgement.action.value == "keep_mirroring"
+    assert any((cell.evidence.pairs_needed or 0) > 0 for cell in judgement.undecided)
+
+
+def test_an_evaluator_that_the_policy_guards_and_nothing_scores_blocks(tmp_path: Path) -> None:
+    """A guarded measure without data is not enough evidence, and named."""
+    given = requests(600, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
+
+    judgement = judged(tmp_path, given, POLICY.replace("Groundedness:", "Politeness:"))
+
+    assert judgement.action.value == "keep_mirroring"
+    assert "Politeness" in decision_of(judgement).routes["*"].reason
+
+
+def test_a_critical_slice_without_data_blocks(tmp_path: Path) -> None:
+    """A slice that must be healthy has to be there."""
+    given = requests(700, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
+
+    judgement = judged(tmp_path, given, POLICY + "critical: [{slice: regulated}]\n")
+
+    assert judgement.action.value == "keep_mirroring"
+
+
+def test_the_same_spans_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    """The decision can be recomputed: lines in another order, another run, the same file."""
+    given = requests(300, document_case)
+    first = write_store(tmp_path / "one", given, below=True)
+    second = tmp_path / "two"
+    second.mkdir()
+    [segment] = first.glob("spans-*.jsonl")
+    lines = segment.read_text().splitlines()
+    (second / segment.name).write_text("\n".join(reversed(lines)) + "\n")
+
+    texts = {
+        decision_text(decision_of(Judgement(compare(open_source(place), parse_policy(POLICY)))))
+        for place in (first, second)
+    }
+
+    assert len(texts) == 1
+    assert Decision.model_validate_json(texts.pop()).evidence is not None
