@@ -9,6 +9,9 @@ VLLM ?= cpu
 TESTS ?=
 # Options of the demo: make demo DEMO="--per-route 2"
 DEMO ?=
+# Options of the gateway's benchmark: make bench-gateway BENCH="--quick"
+BENCH ?=
+SOAK_TESTS := tests/integration/test_gateway_faults.py tests/integration/test_gateway_soak.py
 # How make compat runs which versions of vLLM
 LEVEL ?= source
 VERSIONS ?=
@@ -26,10 +29,10 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench safety compat lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench bench-gateway soak safety compat lint typecheck docs clean distclean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@sed -n 's/^#   /  /p' $(firstword $(MAKEFILE_LIST))
 
 env:
@@ -50,6 +53,12 @@ endif
 
 bench: setup ## Measure what the instrumentation costs
 	@$(RUN) -m benchmarks
+
+bench-gateway: env ## Measure the gateway beside nginx and LiteLLM (BENCH="--quick --without-litellm"); minutes
+	@$(RUN) -m benchmarks.gateway $(BENCH)
+
+soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging
+	@TRACEAI_GATEWAY_REQUESTS=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)
 
 safety: setup ## Break every function of ours on real vLLM, and write docs/safety.md from what happened
 	@TRACEAI_SAFETY_RESULTS=benchmarks/safety/ours.json $(RUN) -m pytest tests/integration/test_fault_harness.py
@@ -73,4 +82,4 @@ clean: ## Remove what the demo, the tests and the tools leave behind
 	@find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environments and the models too
-	@rm -rf .venv .venv-installed .models .compat
+	@rm -rf .venv .venv-installed .venv-litellm .models .compat

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gateway [--quick] [--litellm]``: arms in turns in one run; figures and ratios with spread."""
+"""``python -m benchmarks.gateway [--quick] [--without-litellm]``: arms in turns in one run; figures and ratios with spread."""
 
 from __future__ import annotations
 
@@ -6,50 +6,73 @@ import argparse
 import json
 import os
 import platform
+import shutil
+import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.gateway import arms, load
+from tqdm import tqdm
+
+from benchmarks.gateway import arms, litellm_environment, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Figures = dict[str, dict[str, list[float]]]
 
-RESULTS = Path(__file__).with_name("results.json")
+RESULTS = Path(__file__).with_name("RESULTS.md")
+SAMPLES = Path(__file__).with_name("results.json")
 _TOKENS = 20
 _GAP_MS = 2.0
 
 
 def main() -> None:
-    """Measure, print a table, and write ``results.json``."""
+    """Measure, print a table, and write ``results.json`` and ``RESULTS.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
-    parser.add_argument("--litellm", action="store_true", help="also LiteLLM's proxy, from .venv-litellm")
+    parser.add_argument("--without-litellm", action="store_true", help="do not install and measure LiteLLM's proxy")
     parser.add_argument("--rounds", type=int)
     given = parser.parse_args()
     rounds = given.rounds or (5 if given.quick else 15)
+    litellm = not given.without_litellm and litellm_environment.prepare()
+    if not shutil.which("nginx"):
+        print("nginx is not installed here, and is left out (Debian: apt-get install nginx-light)", file=sys.stderr)
+    load_before = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory() as directory,
-        arms.running(Path(directory), _TOKENS, _GAP_MS, litellm=given.litellm) as running,
+        arms.running(Path(directory), _TOKENS, _GAP_MS, litellm=litellm) as running,
     ):
         figures: Figures = {arm.name: {} for arm in running}
+        progress = tqdm(total=rounds * len(running), unit="turn")
         for number in range(rounds):
             turn = running[number % len(running) :] + running[: number % len(running)]
             for arm in turn:
+                progress.set_description(arm.name)
                 _round(arm, figures[arm.name], 0.25 if given.quick else 1.0)
-    _report(figures)
-    _write(figures, given.quick, rounds)
+                progress.update()
+        progress.close()
+    about = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load average before": round(load_before, 2),
+        "quick": given.quick,
+        "rounds": rounds,
+    }
+    text = report(about, figures)
+    print(text)
+    RESULTS.write_text(text)
+    SAMPLES.write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")
 
 
 def _round(arm: arms.Arm, figures: dict[str, list[float]], scale: float) -> None:
     def note(name: str, value: float) -> None:
         figures.setdefault(name, []).append(value)
 
-    slow = arm.name == "LiteLLM"
+    slow = arm.name.startswith("LiteLLM")
     load.sequential(arm.port, 5)  # warm, untimed
     count = int((40 if slow else 400) * scale)
     before = arm.cpu_s()
@@ -66,18 +89,23 @@ def _round(arm: arms.Arm, figures: dict[str, list[float]], scale: float) -> None
     note("memory_mib", arm.memory_mib())
 
 
-def _report(figures: Figures) -> None:
+def report(about: dict[str, Any], figures: Figures) -> str:
+    """Return the page: what was measured, what the targets ask for, and the figures of each arm."""
     names = list(next(iter(figures.values())))
-    print("| arm | " + " | ".join(names) + " |")
-    print("|---" * (len(names) + 1) + "|")
-    for arm, measured in figures.items():
-        print(f"| {arm} | " + " | ".join(_cell(measured[name]) for name in names) + " |")
-    print()
-    for line in _comparisons(figures):
-        print(line)
+    lines = ["# The gateway, beside no gateway, nginx and LiteLLM", ""]
+    lines += ["Written by `make bench-gateway`. Medians over rounds, with quartiles; differences and ratios are taken"]
+    lines += ["within a round. All processes share the machine's cores, the measuring one too.", ""]
+    lines += [f"- {key}: {value}" for key, value in about.items()]
+    lines += ["", "| target | measured |", "|---|---|"]
+    lines += [f"| {label} | {cell} |" for label, cell in _comparisons(figures)]
+    lines += ["", "| arm | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {arm} | " + " | ".join(_cell(measured[name]) for name in names) + " |" for arm, measured in figures.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _comparisons(figures: Figures) -> list[str]:
+def _comparisons(figures: Figures) -> list[tuple[str, str]]:
     """Return what the targets ask for; each figure is taken within rounds, so that a slow minute hits both sides."""
     off, tenth, whole = "ours, mirror off", "ours, mirror 10 %", "ours, mirror 100 %"
     made = []
@@ -85,7 +113,7 @@ def _comparisons(figures: Figures) -> list[str]:
     def compare(label: str, one: str, other: str, name: str, how: Callable[[float, float], float]) -> None:
         if one in figures and other in figures:
             values = [how(a, b) for a, b in zip(figures[one][name], figures[other][name], strict=True)]
-            made.append(f"{label}: {_cell(values)}")
+            made.append((label, _cell(values)))
 
     def minus(a: float, b: float) -> float:
         return a - b
@@ -103,7 +131,9 @@ def _comparisons(figures: Figures) -> list[str]:
     compare("B3 p99, mirror 100 % over off (<= 1.05)", whole, off, "p99_ms", over)
     compare("B3 p50, nginx mirror over nginx", "nginx, mirror", "nginx", "p50_ms", over)
     compare("nginx added p50, ms", "nginx", "direct", "p50_ms", minus)
+    compare("nginx with mirror added p50, ms", "nginx, mirror", "direct", "p50_ms", minus)
     compare("LiteLLM added p50, ms", "LiteLLM", "direct", "p50_ms", minus)
+    compare("LiteLLM with silent_model added p50, ms", "LiteLLM, silent_model", "direct", "p50_ms", minus)
     return made
 
 
@@ -114,17 +144,6 @@ def _cell(values: list[float]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
-
-
-def _write(figures: Figures, quick: bool, rounds: int) -> None:
-    about: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "quick": quick,
-        "rounds": rounds,
-    }
-    RESULTS.write_text(json.dumps({"about": about, "comparisons": _comparisons(figures), "figures": figures}, indent=1))
 
 
 if __name__ == "__main__":

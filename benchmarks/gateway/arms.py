@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from benchmarks.gateway.litellm_environment import LITELLM
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
 _READY_S = 90.0
 
 _NGINX = """
@@ -77,7 +78,7 @@ def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> It
         directory: for their files.
         tokens: of each answer.
         gap_ms: between two tokens of a stream.
-        litellm: also start LiteLLM's proxy, from ``.venv-litellm``.
+        litellm: also start LiteLLM's proxy, from the environment of :mod:`.litellm_environment`.
     """
     with contextlib.ExitStack() as stack:
         ports = [_free_port() for _ in range(3)]
@@ -91,8 +92,9 @@ def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> It
         if shutil.which("nginx"):
             arms.append(_nginx(stack, directory, "nginx", baseline, candidate))
             arms.append(_nginx(stack, directory, "nginx, mirror", baseline, candidate))
-        if litellm and LITELLM.exists():
-            arms.append(_litellm(stack, directory, baseline))
+        if litellm:
+            arms.append(_litellm(stack, directory, "LiteLLM", baseline, candidate))
+            arms.append(_litellm(stack, directory, "LiteLLM, silent_model", baseline, candidate))
         yield arms
 
 
@@ -131,18 +133,25 @@ def _nginx(stack: Any, directory: Path, name: str, baseline: int, candidate: int
     return Arm(name, port, stack.enter_context(_process(command, port)))
 
 
-def _litellm(stack: Any, directory: Path, baseline: int) -> Arm:
+def _litellm(stack: Any, directory: Path, name: str, baseline: int, candidate: int) -> Arm:
     port = _free_port()
-    path = directory / "litellm.yaml"
-    parameters = {"model": "openai/m", "api_base": f"http://127.0.0.1:{baseline}/v1", "api_key": "sk-1"}
-    path.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": parameters}]}))
+    path = directory / f"{name.replace(', ', '-')}.yaml"
+    models = [_litellm_model("m", baseline), _litellm_model("shadow", candidate)]
+    if "silent_model" in name:
+        models[0]["litellm_params"]["silent_model"] = "shadow"
+    path.write_text(json.dumps({"model_list": models}))
     environment = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
         "PATH": f"{LITELLM.parent}:{os.environ['PATH']}",
     }
     command = [str(LITELLM), "--config", str(path), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
-    return Arm("LiteLLM", port, stack.enter_context(_process(command, port, environment)))
+    return Arm(name, port, stack.enter_context(_process(command, port, environment)))
+
+
+def _litellm_model(name: str, port: int) -> dict[str, Any]:
+    parameters = {"model": "openai/m", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "sk-1"}
+    return {"model_name": name, "litellm_params": parameters}
 
 
 @contextlib.contextmanager

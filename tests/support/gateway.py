@@ -27,7 +27,7 @@ class GatewayUnderTest:
 
     def __init__(self, config: Any) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+        self.provider = provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         given = GatewayConfig.model_validate(config) if isinstance(config, dict) else config
         self.app = create_app(given, tracer_provider=provider)

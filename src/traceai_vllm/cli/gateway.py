@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = load_config(arguments.config)
+        from traceai_vllm.gateway.scoring import attach, evaluators_of
+
+        evaluators_of(config.telemetry)
         if arguments.check:
             print(f"{arguments.config} can be used")
             return 0
@@ -61,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         providers = configure_telemetry(service_name_fallback="traceai-vllm-gateway")
         app = create_app(arguments.config)
-    except (ConfigError, BooksError) as error:
+        attach(app.state.runtime, config.telemetry, providers.tracer_provider)
+    except (ConfigError, BooksError, ImportError, ValueError) as error:
         return _refuse(error)
     _serve(app, config)
     providers.shutdown()

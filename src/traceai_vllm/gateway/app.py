@@ -72,7 +72,7 @@ def create_app(
         await runtime.close()
 
     routes = [Route(path, proxy, methods=["POST"]) for path in DIALECTS]
-    feedback = FeedbackEndpoint(runtime, FeedbackSpans(tracer_provider, meter_provider))
+    feedback = FeedbackEndpoint(runtime, FeedbackSpans(tracer_provider, meter_provider, runtime.content))
     routes.append(Route("/v1/feedback", feedback, methods=["POST"]))
     routes += [Route(path, proxy, methods=["GET"]) for path in _PLAIN_PATHS]
     app = Starlette(routes=routes, lifespan=lifespan)

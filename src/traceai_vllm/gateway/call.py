@@ -11,7 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.budget import Budget, Hold
 from traceai_vllm.gateway.exchange import Exchange, OutgoingRequest, Sink, exchange
-from traceai_vllm.gateway.headers import header, request_headers
+from traceai_vllm.gateway.headers import header, request_headers, visible
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -66,6 +66,16 @@ class Call:
     pair_id: str | None = None
     keep_credentials: bool = True
     context: Context | None = None
+
+    @property
+    def session(self) -> str | None:
+        """The user's session, as the header ``x-session-id`` or the body's metadata name it."""
+        given = visible(header(self.headers, b"x-session-id"))
+        if given:
+            return given
+        metadata = self.body.get("metadata")
+        value = metadata.get("session_id") if isinstance(metadata, dict) else None
+        return value[:128] if isinstance(value, str) and value else None
 
     @property
     def operation(self) -> str:

@@ -1,4 +1,7 @@
-"""What ``gateway.yaml`` may say: servers, routes, limits. Reading the file is :mod:`.config_file`'s work."""
+"""What ``gateway.yaml`` may say: servers and routes; the rest is in :mod:`.options`.
+
+Reading the file is :mod:`.config_file`'s work.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from traceai_vllm.gateway.options import (
+    FeedbackOptions,
+    GuardLimits,
+    Limits,
+    MirrorLimits,
+    Seconds,
+    Share,
+    Strict,
+    Telemetry,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(gt=0.0)]
-
-MIB = 1024 * 1024
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Mode(str, Enum):
@@ -44,7 +49,7 @@ class Risk(str, Enum):
     HIGH = "high"
 
 
-class Server(_Strict):
+class Server(Strict):
     """One server that speaks the OpenAI or the Anthropic protocol.
 
     Attributes:
@@ -78,7 +83,7 @@ class Server(_Strict):
         return url.rstrip("/")
 
 
-class Match(_Strict):
+class Match(Strict):
     """Which requests belong to a route: all that is given here has to hold; nothing given: every request.
 
     Attributes:
@@ -99,7 +104,7 @@ class Match(_Strict):
         return {name.lower(): value for name, value in header.items()}
 
 
-class Slice(_Strict):
+class Slice(Strict):
     """A part of a route's traffic: the requests for which all that is given holds.
 
     Attributes:
@@ -119,7 +124,7 @@ class Slice(_Strict):
     max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
 
 
-class Restriction(_Strict):
+class Restriction(Strict):
     """Which requests of a restricted route the candidate may answer: all that is given has to hold.
 
     Attributes:
@@ -145,7 +150,7 @@ class Restriction(_Strict):
         return self.max_prompt_tokens is not None or self.max_prompt_bytes is not None
 
 
-class Serving(_Strict):
+class Serving(Strict):
     """Who answers the users of a route; said by the route, or by the decision file.
 
     Attributes:
@@ -189,101 +194,7 @@ class Route(Serving):
     traffic_cohort: str | None = None
 
 
-class MirrorLimits(_Strict):
-    """How much the mirror may use, and what it takes out of its copies.
-
-    Attributes:
-        concurrency: copies that are under way at once.
-        queue: copies that wait for that.
-        queue_timeout_s: how long one may wait; then it is dropped.
-        timeout_s: how long the answer to a copy may take, from first to last byte.
-        max_bytes: requests and answers that are kept for pairs, all together.
-        salt: goes into the hash that chooses requests; keep it to choose the same ones again.
-        strip_fields: fields of the body that are left out of copies because they do something beside answering.
-        strip_headers: headers that are left out of copies.
-    """
-
-    concurrency: Annotated[int, Field(ge=1)] = 64
-    queue: Annotated[int, Field(ge=0)] = 256
-    queue_timeout_s: Seconds = 10.0
-    timeout_s: Seconds = 120.0
-    max_bytes: Annotated[int, Field(ge=0)] = 256 * MIB
-    salt: str = "traceai"
-    strip_fields: tuple[str, ...] = ("store", "kv_transfer_params")
-    strip_headers: tuple[str, ...] = ("cookie",)
-
-
-class GuardLimits(_Strict):
-    """When a candidate that answers users is taken back.
-
-    Each ``max_…`` is a budget: the share of the candidate's answers on a route that may be bad in that way. Where users
-    used it up ``burn_rate`` times as fast as allowed, both over ``short_s`` and over ``long_s`` (Beyer and others, *The
-    Site Reliability Workbook*, chapter 5), the baseline answers again.
-
-    Attributes:
-        enabled: whether the guard acts.
-        short_s: the short window, in seconds; a problem that is over no longer counts.
-        long_s: the long window, in seconds; a moment's trouble does not count.
-        burn_rate: how many times the budget.
-        min_answers: how many answers of the candidate there have to be in the long window.
-        max_errors: budget of errors, broken answers, and answers that the baseline had to give instead.
-        max_timeouts: budget of time-outs.
-        slow_first_byte_s: an answer whose first byte takes longer is slow; None: none is.
-        max_slow: budget of slow answers.
-        max_failed_evaluations: budget of evaluations that do not reach the evaluator's threshold.
-        max_negative_feedback: budget of answers with negative feedback of a user.
-        file: keeps what was taken back through restarts; None: memory alone.
-    """
-
-    enabled: bool = True
-    short_s: Seconds = 60.0
-    long_s: Seconds = 600.0
-    burn_rate: Annotated[float, Field(gt=0.0)] = 2.0
-    min_answers: Annotated[int, Field(ge=1)] = 20
-    max_errors: Share = 0.02
-    max_timeouts: Share = 0.01
-    slow_first_byte_s: Seconds | None = None
-    max_slow: Share = 0.05
-    max_failed_evaluations: Share = 0.1
-    max_negative_feedback: Share = 0.05
-    file: str | None = None
-
-
-class FeedbackOptions(_Strict):
-    """Who may send feedback, and how much.
-
-    Attributes:
-        keys_env: environment variable with the keys, separated by commas; the gateway's ``keys_env`` when None.
-        without_keys: take feedback from anybody, where there are no keys at all.
-        per_second: how often each key may send some, over time.
-    """
-
-    keys_env: str | None = None
-    without_keys: bool = False
-    per_second: Annotated[float, Field(gt=0.0)] = 10.0
-
-
-class Limits(_Strict):
-    """What a caller may ask of the gateway.
-
-    Attributes:
-        max_body_bytes: the longest body; a longer one is answered with 413.
-        body_timeout_s: how long a body may take to arrive; a slower one is answered with 408.
-        max_header_bytes: how long all headers may be together; longer ones are answered with 431.
-        header_timeout_s: how long headers may take to arrive, from the opening of the connection on.
-        write_timeout_s: how long a user may read nothing of an answer while there is more; then the connection ends.
-        max_connections: how many connections of users there may be at once; more are answered with 503.
-    """
-
-    max_body_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
-    body_timeout_s: Seconds = 30.0
-    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
-    header_timeout_s: Seconds = 10.0
-    write_timeout_s: Seconds = 60.0
-    max_connections: Annotated[int, Field(ge=1)] = 10_000
-
-
-class GatewayConfig(_Strict):
+class GatewayConfig(Strict):
     """All of ``gateway.yaml``.
 
     Attributes:
@@ -295,6 +206,7 @@ class GatewayConfig(_Strict):
         limits: what a caller may ask.
         guard: when a candidate that answers users is taken back.
         feedback: who may send feedback.
+        telemetry: content, evaluators and the local store.
         keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
             which are passed on to them.
         trust_callers: whether a caller's trace context and tags are used.
@@ -310,6 +222,7 @@ class GatewayConfig(_Strict):
     limits: Limits = Limits()
     guard: GuardLimits = GuardLimits()
     feedback: FeedbackOptions = FeedbackOptions()
+    telemetry: Telemetry = Telemetry()
     keys_env: str | None = None
     trust_callers: bool = True
     books: str | None = None

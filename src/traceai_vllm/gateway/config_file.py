@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from traceai_vllm.gateway.config import (
-    ConfigConflict,
-    FeedbackOptions,
-    GatewayConfig,
-    GuardLimits,
-    Limits,
-    Match,
-    MirrorLimits,
-    Restriction,
-    Route,
-    Server,
-    Slice,
-)
+from traceai_vllm.gateway import config, options
+from traceai_vllm.gateway.config import ConfigConflict, GatewayConfig
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +18,11 @@ if TYPE_CHECKING:
 
     Location = tuple[str | int, ...]
 
-_MODELS = (GatewayConfig, Server, Route, Match, Restriction, Slice, MirrorLimits, GuardLimits, FeedbackOptions, Limits)
+_MODELS = [
+    kind
+    for kind in (*vars(config).values(), *vars(options).values())
+    if isinstance(kind, type) and issubclass(kind, BaseModel)
+]
 
 
 class ConfigError(ValueError):

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from traceai_vllm.gateway.config import Mode, Restriction, Serving, Share
+from traceai_vllm.gateway.config import Mode, Restriction, Serving
+from traceai_vllm.gateway.options import Share  # noqa: TC001 - pydantic reads the annotation
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from traceai_vllm.gateway.books import Ticket
     from traceai_vllm.gateway.call import Arm
-    from traceai_vllm.gateway.config import MirrorLimits
     from traceai_vllm.gateway.exchange import Exchange
+    from traceai_vllm.gateway.options import MirrorLimits
     from traceai_vllm.gateway.spans import Spans
 
 DISCONNECTED = "client_disconnected"

@@ -12,6 +12,7 @@ PAIR_PROMPT_HASH: Final = "traceai.pair.prompt_hash"
 PAIR_DIFFERING_FIELDS: Final = "traceai.pair.differing_fields"
 PAIR_SAME_ANSWER: Final = "traceai.pair.same_answer"
 
+CONVERSATION: Final = "gen_ai.conversation.id"
 REQUEST_ID: Final = "traceai.request.id"
 MODE: Final = "traceai.gateway.mode"
 SERVED_BY: Final = "traceai.gateway.served_by"

@@ -20,7 +20,7 @@ from traceai_vllm.gateway.burn import Burn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from traceai_vllm.gateway.config import GuardLimits
+    from traceai_vllm.gateway.options import GuardLimits
 
 _log = logging.getLogger("traceai_vllm.gateway")
 

@@ -61,12 +61,10 @@ def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[
 
 def session_of(call: Call) -> str:
     """Return what stays the same over a user's session, so that he keeps his server; else the request's own id."""
-    given = header(call.headers, b"x-session-id")
-    if given:
-        return given
+    if call.session is not None:
+        return call.session
     metadata = call.body.get("metadata")
-    named = metadata if isinstance(metadata, dict) else {}
-    for value in (named.get("session_id"), call.body.get("user"), named.get("user_id")):
+    for value in (call.body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None):
         if isinstance(value, str) and value:
             return value
     return call.id

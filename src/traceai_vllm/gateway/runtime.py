@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import NoOpTracerProvider
 
+from traceai_vllm.content.options import ContentMode, ContentOptions, options_from
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from traceai_vllm.gateway.config import GatewayConfig, MirrorLimits, Route
+    from traceai_vllm.gateway.config import GatewayConfig, Route
+    from traceai_vllm.gateway.options import MirrorLimits, Telemetry
 
 _log = logging.getLogger("traceai_vllm.gateway")
 
 # Read when the process starts; a change of these needs a restart.
-_FIXED = ("listen", "admin", "books", "trust_callers", "decision_file")
+_FIXED = ("listen", "admin", "books", "trust_callers", "decision_file", "telemetry")
 # The candidate still gets copies, which show when it is well again.
 _ROLLED_BACK = Serving(mode=Mode.MIRROR)
 
@@ -76,13 +78,15 @@ class Runtime:
         self.decision_error: str | None = None
         self.books = Books(config.books)
         self.budget = Budget(config.mirror.max_bytes)
-        self.spans = Spans(tracer_provider, trust_callers=config.trust_callers)
+        self.content = _content(config.telemetry)
+        self.spans = Spans(tracer_provider, trust_callers=config.trust_callers, content=self.content)
         self.silent = Spans(NoOpTracerProvider(), trust_callers=False)
         self._path = None if path is None else Path(path)
         self._breakers: dict[str, Breaker] = {}
         self._deciles: dict[str, Deciles] = {}
         self._tokens: dict[str, TokenEstimate] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._mirror: Mirror | None = None
         self.recent = Recent()
@@ -113,7 +117,7 @@ class Runtime:
             return
         self._session = new_session()
         self._mirror = Mirror(self._mirror_limits, self._session, self.spans)
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         if self._path is not None:
             self._tasks.append(loop.create_task(watch(self._path, self.reload)))
         if self.config.decision_file is not None:
@@ -171,6 +175,21 @@ class Runtime:
         """Return what is known of the tokens in a route's prompts."""
         return self._tokens.setdefault(route, TokenEstimate())
 
+    def evaluated(self, span_id: int, passed: bool) -> None:
+        """Take in that an answer was scored; from any thread.
+
+        Args:
+            span_id: of the CLIENT span of the arm that the answer came from.
+            passed: whether it reached the thresholds of all evaluators.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._evaluated, span_id, passed)
+
+    def _evaluated(self, span_id: int, passed: bool) -> None:
+        answered = self.recent.by_span(span_id)
+        if answered is not None and answered.shift is not None:
+            self.rollout.evaluated(answered.shift, passed=passed)
+
     def reload(self) -> None:
         """Take the configuration file into force, all of it or nothing."""
         assert self._path is not None
@@ -205,3 +224,10 @@ class Runtime:
 
     def _mirror_limits(self) -> MirrorLimits:
         return self.config.mirror
+
+
+def _content(options: Telemetry) -> ContentOptions | None:
+    content = options_from(options.content)
+    if content is None and options.evaluators:
+        return ContentOptions(mode=ContentMode.SCORE_ONLY)
+    return content

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
+from opentelemetry._logs import NoOpLogger
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from traceai_vllm.content.content import ContentReader
 from traceai_vllm.gateway import names
+from traceai_vllm.gateway.said import Said
+from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.content import ContentExport
+from traceai_vllm.telemetry.handover import ending
 from traceai_vllm.telemetry.spans import error_status
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
+    from traceai_vllm.content import ContentOptions
     from traceai_vllm.gateway.answers import Answer
     from traceai_vllm.gateway.call import Arm, Call
     from traceai_vllm.gateway.config import Server
@@ -54,9 +61,14 @@ class Spans:
     Args:
         tracer_provider: where they go; the global provider when None.
         trust_callers: whether a caller's trace context is continued.
+        content: whether what is said goes on spans, or to evaluators alone; None: it is not looked at.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None, *, trust_callers: bool) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None, *, trust_callers: bool, content: ContentOptions | None = None
+    ) -> None:
+        self._reader = None if content is None else ContentReader(content)
+        self._on_span = None if content is None else ContentExport(content, NoOpLogger(_SCOPE))
         self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
         self._trust_callers = trust_callers
 
@@ -70,10 +82,8 @@ class Spans:
             "url.scheme": "http",
             semconv.OPERATION_NAME: call.operation,
             names.REQUEST_ID: call.id,
-            names.RISK: call.route.risk.value,
-            **call.tags,
+            **_route_attributes(call),
         }
-        _put(attributes, names.INTENT, call.route.intent)
         _put(attributes, names.PAIR_ID, call.pair_id)
         span = self._tracer.start_span(
             f"{call.method} {call.path}", parent, SpanKind.SERVER, attributes, start_time=start_ns
@@ -128,6 +138,7 @@ class Spans:
         if span is None or record is None:
             return
         arm.span = None
+        said = self._said(arm, record) if span.is_recording() else None
         if span.is_recording():
             span.set_attributes(arm_attributes(arm, record))
             span.set_attributes({key: value for key, value in more.items() if value is not None})
@@ -135,7 +146,26 @@ class Spans:
             if failure is not None:
                 span.set_attribute(semconv.ERROR_TYPE, failure)
                 span.set_status(error_status(failure, None))
-        span.end(record.end_ns)
+            if said is not None and self._on_span is not None and self._on_span.on_span:
+                span.set_attributes(self._on_span.span_attributes(said))
+        # What is only scored goes to the evaluators beside the span.
+        token = ending.set(said)
+        try:
+            span.end(record.end_ns)
+        finally:
+            ending.reset(token)
+
+    def _said(self, arm: Arm, record: Exchange) -> RequestRecord | None:
+        if self._reader is None or not record.captured or not record.status or record.status >= 400:
+            return None
+        return RequestRecord(
+            arm.call.context or Context(),
+            UNKNOWN_VARIANT,
+            arm.call.operation,
+            record.start_ns,
+            record.end_ns,
+            content=Said(arm.body, record.answer(), self._reader),
+        )
 
     def _caller_context(self, call: Call) -> Context:
         if not self._trust_callers:
@@ -149,7 +179,11 @@ class Spans:
 
 def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
     """Return the attributes of an arm whose exchange has ended."""
-    attributes: Attributes = {**_server_attributes(arm.server), **arm.call.tags, **_request_attributes(arm)}
+    attributes: Attributes = {
+        **_server_attributes(arm.server),
+        **_route_attributes(arm.call),
+        **_request_attributes(arm),
+    }
     if record.status:
         attributes["http.response.status_code"] = record.status
     attributes[names.CHUNKS] = record.pieces
@@ -159,6 +193,13 @@ def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = record.first_byte - record.started
     if record.captured and record.status and record.status < 400:
         attributes.update(_answer_attributes(record.answer(), record.started))
+    return attributes
+
+
+def _route_attributes(call: Call) -> Attributes:
+    attributes: Attributes = {names.RISK: call.route.risk.value, **call.tags}
+    _put(attributes, names.INTENT, call.route.intent)
+    _put(attributes, names.CONVERSATION, call.session)
     return attributes
 
 
@@ -184,6 +225,9 @@ def _request_attributes(arm: Arm) -> Attributes:
     stop = body.get("stop") or body.get("stop_sequences")
     if stop:
         attributes[semconv.REQUEST_STOP_SEQUENCES] = [stop] if isinstance(stop, str) else [str(text) for text in stop]
+    response_format = body.get("response_format")
+    if isinstance(response_format, dict) and str(response_format.get("type")).startswith("json"):
+        attributes[semconv.OUTPUT_TYPE] = "json"
     if arm.call.pair_id is not None:
         attributes[names.PAIR_ID] = arm.call.pair_id
         attributes[names.PAIR_ARM] = arm.name

@@ -12,7 +12,7 @@ from traceai_vllm.gateway.headers import header
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from traceai_vllm.gateway.config import Limits
+    from traceai_vllm.gateway.options import Limits
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traceai_vllm.gateway.burn import Window
-from traceai_vllm.gateway.config import GuardLimits
+from traceai_vllm.gateway.options import GuardLimits
 from traceai_vllm.gateway.rollback import Rollback, RolloutGuard, Shift
 
 SHIFT = Shift("support", "decision 'd1'", '{"mode":"candidate"}', rests_on=900.0)

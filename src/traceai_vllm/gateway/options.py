@@ -1,0 +1,129 @@
+"""What ``gateway.yaml`` may say of the gateway as a whole: bounds, the guard, feedback, telemetry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+
+MIB = 1024 * 1024
+
+
+class Strict(BaseModel):
+    """Says no to what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class MirrorLimits(Strict):
+    """How much the mirror may use, and what it takes out of its copies.
+
+    Attributes:
+        concurrency: copies that are under way at once.
+        queue: copies that wait for that.
+        queue_timeout_s: how long one may wait; then it is dropped.
+        timeout_s: how long the answer to a copy may take, from first to last byte.
+        max_bytes: requests and answers that are kept for pairs, all together.
+        salt: goes into the hash that chooses requests; keep it to choose the same ones again.
+        strip_fields: fields of the body that are left out of copies because they do something beside answering.
+        strip_headers: headers that are left out of copies.
+    """
+
+    concurrency: Annotated[int, Field(ge=1)] = 64
+    queue: Annotated[int, Field(ge=0)] = 256
+    queue_timeout_s: Seconds = 10.0
+    timeout_s: Seconds = 120.0
+    max_bytes: Annotated[int, Field(ge=0)] = 256 * MIB
+    salt: str = "traceai"
+    strip_fields: tuple[str, ...] = ("store", "kv_transfer_params")
+    strip_headers: tuple[str, ...] = ("cookie",)
+
+
+class GuardLimits(Strict):
+    """When a candidate that answers users is taken back.
+
+    Each ``max_…`` is a budget: the share of the candidate's answers on a route that may be bad in that way. Where users
+    used it up ``burn_rate`` times as fast as allowed, both over ``short_s`` and over ``long_s`` (Beyer and others, *The
+    Site Reliability Workbook*, chapter 5), the baseline answers again.
+
+    Attributes:
+        enabled: whether the guard acts.
+        short_s: the short window, in seconds; a problem that is over no longer counts.
+        long_s: the long window, in seconds; a moment's trouble does not count.
+        burn_rate: how many times the budget.
+        min_answers: how many answers of the candidate there have to be in the long window.
+        max_errors: budget of errors, broken answers, and answers that the baseline had to give instead.
+        max_timeouts: budget of time-outs.
+        slow_first_byte_s: an answer whose first byte takes longer is slow; None: none is.
+        max_slow: budget of slow answers.
+        max_failed_evaluations: budget of evaluations that do not reach the evaluator's threshold.
+        max_negative_feedback: budget of answers with negative feedback of a user.
+        file: keeps what was taken back through restarts; None: memory alone.
+    """
+
+    enabled: bool = True
+    short_s: Seconds = 60.0
+    long_s: Seconds = 600.0
+    burn_rate: Annotated[float, Field(gt=0.0)] = 2.0
+    min_answers: Annotated[int, Field(ge=1)] = 20
+    max_errors: Share = 0.02
+    max_timeouts: Share = 0.01
+    slow_first_byte_s: Seconds | None = None
+    max_slow: Share = 0.05
+    max_failed_evaluations: Share = 0.1
+    max_negative_feedback: Share = 0.05
+    file: str | None = None
+
+
+class FeedbackOptions(Strict):
+    """Who may send feedback, and how much.
+
+    Attributes:
+        keys_env: environment variable with the keys, separated by commas; the gateway's ``keys_env`` when None.
+        without_keys: take feedback from anybody, where there are no keys at all.
+        per_second: how often each key may send some, over time.
+    """
+
+    keys_env: str | None = None
+    without_keys: bool = False
+    per_second: Annotated[float, Field(gt=0.0)] = 10.0
+
+
+class Telemetry(Strict):
+    """What is recorded beside the spans' usual attributes.
+
+    Attributes:
+        content: where prompts and answers go, redacted: ``SPAN_ONLY``, ``SCORE_ONLY`` (to evaluators alone) or
+            ``NO_CONTENT``; as the environment says when None.
+        evaluators: names of evaluators that score the answers of both arms; without ``content`` they see them alone.
+        evaluated_share: the share of traces that is scored.
+        store: directory that spans are also kept in, for ``traceai-vllm compare``.
+    """
+
+    content: Literal["NO_CONTENT", "SPAN_ONLY", "SCORE_ONLY"] | None = None
+    evaluators: tuple[str, ...] = ()
+    evaluated_share: Share = 1.0
+    store: str | None = None
+
+
+class Limits(Strict):
+    """What a caller may ask of the gateway.
+
+    Attributes:
+        max_body_bytes: the longest body; a longer one is answered with 413.
+        body_timeout_s: how long a body may take to arrive; a slower one is answered with 408.
+        max_header_bytes: how long all headers may be together; longer ones are answered with 431.
+        header_timeout_s: how long headers may take to arrive, from the opening of the connection on.
+        write_timeout_s: how long a user may read nothing of an answer while there is more; then the connection ends.
+        max_connections: how many connections of users there may be at once; more are answered with 503.
+    """
+
+    max_body_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+    body_timeout_s: Seconds = 30.0
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+    header_timeout_s: Seconds = 10.0
+    write_timeout_s: Seconds = 60.0
+    max_connections: Annotated[int, Field(ge=1)] = 10_000

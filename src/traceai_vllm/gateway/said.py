@@ -1,0 +1,59 @@
+"""What was said in a request and its answer, in the form of the GenAI conventions: for spans and evaluators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from traceai_vllm.content import messages
+from traceai_vllm.content.content import Content
+
+if TYPE_CHECKING:
+    from traceai_vllm.content.content import ContentReader
+    from traceai_vllm.content.messages import Message
+    from traceai_vllm.gateway.answers import Answer, Choice
+    from traceai_vllm.gateway.body import Body
+
+
+class Said:
+    """The content of one arm, read and redacted when it is first asked for.
+
+    Args:
+        body: the request.
+        answer: the answer.
+        reader: redacts.
+    """
+
+    __slots__ = ("_answer", "_body", "_content", "_read", "_reader")
+
+    def __init__(self, body: Body, answer: Answer, reader: ContentReader) -> None:
+        self._body = body
+        self._answer = answer
+        self._reader = reader
+        self._content: Content | None = None
+        self._read = False
+
+    def read(self) -> Content | None:
+        """Return the content, redacted and whole; None when it cannot be read."""
+        if not self._read:
+            self._content = self._reader.read(lambda: content_of(self._body, self._answer))
+            self._read = True
+        return self._content
+
+
+def content_of(body: Body, answer: Answer) -> Content:
+    """Return what a request and its answer say, in any of the dialects."""
+    given = next((value for name in ("messages", "input", "prompt") if (value := body.get(name)) is not None), None)
+    documents, stop = body.get("documents"), body.get("stop") or body.get("stop_sequences") or []
+    return Content(
+        input_messages=messages.input_messages(given),
+        output_messages=[_message(choice) for _, choice in sorted(answer.choices.items())],
+        system_instructions=messages.system_instructions(body.get("instructions") or body.get("system")),
+        tool_definitions=messages.tool_definitions(body.get("tools")),
+        context=[*messages.context_documents(documents, "documents"), *messages.marked_context(given)],
+        stop_sequences=[stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)],
+    )
+
+
+def _message(choice: Choice) -> Message:
+    calls = [(call.id, call.name, call.arguments) for _, call in sorted(choice.tool_calls.items())]
+    return messages.output_message(choice.text, choice.finish_reason or "", choice.reasoning or None, calls)
