@@ -29,7 +29,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench bench-gateway soak safety compat lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench bench-gateway bench-release soak safety compat lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ bench: setup ## Measure what the instrumentation costs
 
 bench-gateway: env ## Measure the gateway beside nginx and LiteLLM (BENCH="--quick --without-litellm"); minutes
 	@$(RUN) -m benchmarks.gateway $(BENCH)
+
+bench-release: env ## Simulate how often the release decision is right (BENCH="--quick"); ten minutes
+	@$(RUN) -m benchmarks.release $(BENCH)
 
 soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging
 	@TRACEAI_GATEWAY_REQUESTS=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FRACTIONS: Floats = np.array([0.02, 0.05, 0.10, 0.18, 0.28, 0.38, 0.50, 0.65, 0.80, 0.97])
 SHARES: Floats = np.array([0.005, 0.01, 0.015, 0.03, 0.52, 0.11, 0.02, 0.02, 0.04, 0.23])
+_LOG_SHARES: Floats = np.log(SHARES)
 
 
 def log_wealth_path(stream: Stream, mean: float) -> Floats:
@@ -43,7 +44,7 @@ def log_wealth_path(stream: Stream, mean: float) -> Floats:
         Shape (looks,).
     """
     sums = stream.sums(_log_factors(stream.levels, mean))
-    return np.asarray(logsumexp(np.log(SHARES) + sums, axis=1), dtype=np.float64)
+    return np.asarray(logsumexp(_LOG_SHARES + sums, axis=1), dtype=np.float64)
 
 
 def lower_bound(stream: Stream, alpha: float) -> float:
@@ -58,9 +59,10 @@ def lower_bound(stream: Stream, alpha: float) -> float:
     present = stream.totals > 0
     levels, totals = stream.levels[present], stream.totals[present]
     low, high = -1.0, stream.mean if len(levels) else -1.0
-    for _ in range(40):  # the evidence falls as the claimed mean rises
+    enough = -np.log(alpha)
+    for _ in range(32):  # the evidence falls as the claimed mean rises
         middle = (low + high) / 2
-        if middle <= -1 or logsumexp(np.log(SHARES) + totals @ _log_factors(levels, middle)) >= -np.log(alpha):
+        if middle <= -1 or np.logaddexp.reduce(_LOG_SHARES + totals @ _log_factors(levels, middle)) >= enough:
             low = middle
         else:
             high = middle

@@ -6,8 +6,7 @@ from math import ceil, exp, inf, log, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr, ndtri
 
 from traceai_vllm.release.statistics.betting import FRACTIONS, SHARES
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from traceai_vllm.release.statistics.evidence import Mode
 
 MOST = 10**9  # more pairs than this are no plan
+_GAINS, _LOSSES = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
 
 
 def pairs_needed(
@@ -46,7 +46,7 @@ def pairs_needed(
         raise ValueError("needed: 0 < difference <= 1, 0 <= disagreement <= 1, 0 < alpha < 0.5 and alpha < power < 1")
     disagreement = max(disagreement, difference**2)
     if mode == "fixed":
-        needed = float(norm.isf(alpha) + norm.ppf(power)) ** 2 * disagreement / difference**2
+        needed = float(ndtri(1 - alpha) + ndtri(power)) ** 2 * disagreement / difference**2
         return ceil(needed) if needed <= MOST else None
     if _power(MOST, disagreement, difference, alpha) < power:
         return None
@@ -59,11 +59,10 @@ def pairs_needed(
 
 def _power(pairs: int, disagreement: float, difference: float, alpha: float) -> float:
     up, down = (max(disagreement, abs(difference)) + difference) / 2, max(disagreement - difference, 0.0) / 2
-    gains, losses = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
-    drifts = up * gains + down * losses
+    drifts = up * _GAINS + down * _LOSSES
     best = int(np.argmax(drifts))
-    drift = float(logsumexp(np.log(SHARES) + pairs * drifts)) / pairs
-    variance = float(up * gains[best] ** 2 + down * losses[best] ** 2 - drifts[best] ** 2)
+    drift = float(np.logaddexp.reduce(np.log(SHARES) + pairs * drifts)) / pairs
+    variance = float(up * _GAINS[best] ** 2 + down * _LOSSES[best] ** 2 - drifts[best] ** 2)
     return _reached(drift, variance, pairs, log(1 / alpha))
 
 
@@ -73,5 +72,5 @@ def _reached(drift: float, variance: float, time: float, level: float) -> float:
     if spread == 0:
         return 1.0 if drift * time >= level else 0.0
     reflected = 2 * drift * level / variance if variance else inf
-    tail = float(norm.logcdf(-(level + drift * time) / spread)) + reflected
-    return float(norm.cdf((drift * time - level) / spread)) + exp(min(tail, 0.0))
+    tail = float(log_ndtr(-(level + drift * time) / spread)) + reflected
+    return float(ndtr((drift * time - level) / spread)) + exp(min(tail, 0.0))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import betaln, logsumexp
+from scipy.special import betaln
 
 from traceai_vllm.release.statistics.betting import FRACTIONS, SHARES
 
@@ -100,7 +100,8 @@ def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool
     ups = _covered(against, for_, sample.weights, points)
     downs = _covered(for_, against, sample.weights, points)
     bets = ups[:, None] * np.log1p(FRACTIONS) + downs[:, None] * np.log1p(-FRACTIONS)
-    pairs = logsumexp(np.log(SHARES) + bets, axis=1) + np.log(_SHARE_OF_PAIRS)
+    most = bets.max(axis=1)
+    pairs = most + np.log(np.exp(bets - most[:, None]) @ SHARES) + np.log(_SHARE_OF_PAIRS)
     quantile = known.capital[np.searchsorted(known.starts, points, side="right") - 1]
     return float(np.logaddexp(pairs, quantile).min())
 

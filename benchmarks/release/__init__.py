@@ -1,0 +1,1 @@
+"""Section D of the project's targets: how often the release decision is right, by simulation."""
