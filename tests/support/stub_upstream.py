@@ -51,6 +51,7 @@ class Behaviour:
     fault: str | None = None
     slow_s: float = 30.0
     variant: str = ""
+    content: str | None = None  # the text of a chat answer, in place of its words
     keep: bool = True
     paused: bool = False
     seen: list[Seen] = field(default_factory=list)
@@ -283,6 +284,7 @@ def document_of(path: str, body: dict[str, Any], behaviour: Behaviour) -> bytes:
     """Return an answer that is not streamed."""
     text, model, usage = "".join(words_of(body, behaviour)), body.get("model"), _usage(behaviour)
     if path == "/v1/chat/completions":
+        text = text if behaviour.content is None else behaviour.content
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         made: Any = {
             "id": "chatcmpl-1",

@@ -74,7 +74,8 @@ class _Grounded(BaseEvaluator):
         label = self._good if passed else self._bad[len(flagged) == len(verdicts)]
         ranges = _ranges(flagged)
         details = {
-            "claims": [{"start": v.start, "end": v.end, "unsupported": round(v.unsupported, 4)} for v in verdicts]
+            "claims": [{"start": v.start, "end": v.end, "unsupported": round(v.unsupported, 4)} for v in verdicts],
+            **getattr(verdicts, "details", {}),  # what a checker has to say beside them, such as its cost
         }
         return EvaluationResult(
             self.name,

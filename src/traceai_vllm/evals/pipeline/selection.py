@@ -12,11 +12,14 @@ if TYPE_CHECKING:
 
 _TRACE_ID_BITS = 64
 _TRACE_ID_MASK = (1 << _TRACE_ID_BITS) - 1
+JUDGES_COHORT = "evaluation"
 
 
 @dataclass(frozen=True)
 class Selection:
     """The share of requests that is evaluated; all spans of a trace are in or out together.
+
+    Requests of the cohort ``evaluation``, a judge's, are never evaluated: each would make another.
 
     Attributes:
         rate: from 0 to 1.
@@ -45,6 +48,8 @@ class Selection:
             trace_id: of its span; its low 64 bits decide, as in OpenTelemetry's ``TraceIdRatioBased``.
             attributes: of its span.
         """
+        if attributes.get(semconv.TRAFFIC_COHORT) == JUDGES_COHORT:
+            return False
         if self.errors and semconv.ERROR_TYPE in attributes:
             return True
         rate = self.cohorts.get(str(attributes.get(semconv.TRAFFIC_COHORT)), self.rate)

@@ -19,6 +19,7 @@ from tests.support.records import finished_record, in_memory_metrics, points
 from traceai_vllm import tags
 from traceai_vllm.content import Content
 from traceai_vllm.evals import EvaluationResult, JSONValidation
+from traceai_vllm.evals.backends.judge import COHORT
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
 from traceai_vllm.evals.slices import SliceSettings
 from traceai_vllm.telemetry.spans import SpanBuilder
@@ -363,6 +364,15 @@ def test_slices_travel_with_the_span() -> None:
     assert with_slices["traceai.slices"] == ("long_context", "rare_entity", "vip")
     assert "gen_ai.evaluation.Length.score" in with_slices
     assert "traceai.slices" not in without
+
+
+def test_a_judges_requests_are_not_evaluated() -> None:
+    """Where a server traces them all the same, they do not call the judge again."""
+    setting = Setting(Length())
+    setting.request(traffic_cohort=COHORT)
+    (exported,) = setting.exported()
+
+    assert "traceai.evaluation.status" not in exported
 
 
 def test_slices_need_no_content() -> None:
