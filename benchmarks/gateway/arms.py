@@ -83,7 +83,7 @@ def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> It
     with contextlib.ExitStack() as stack:
         ports = [_free_port() for _ in range(3)]
         for port in ports:
-            given = ["--port", str(port), "--tokens", str(tokens), "--gap-ms", str(gap_ms)]
+            given = ["--port", str(port), "--tokens", str(tokens), "--gap-ms", str(gap_ms), "--whole-at-once"]
             stack.enter_context(_process([sys.executable, "-m", "tests.support.stub_upstream", *given], port))
         baseline, candidate, otlp = ports
         arms = [Arm("direct", baseline, None)]

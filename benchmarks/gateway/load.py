@@ -8,6 +8,7 @@ import socket
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 _PATH = "/v1/chat/completions"
 # 600 bytes of prompt, as in the reference measurements of the targets.
@@ -99,9 +100,8 @@ class _User(asyncio.Protocol):
         self._data = b""
         self.answers = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport  # of uvloop's own class
         transport.write(self._sent)
 
     def data_received(self, data: bytes) -> None:

@@ -48,6 +48,7 @@ class Behaviour:
 
     tokens: int = 8
     gap_s: float = 0.0
+    whole_at_once: bool = False
     fault: str | None = None
     slow_s: float = 30.0
     variant: str = ""
@@ -172,7 +173,7 @@ class _Connection(asyncio.Protocol):
         if body.get("stream"):
             await self._stream(list(stream_of(path, body, behaviour)))
         else:
-            if behaviour.gap_s:
+            if behaviour.gap_s and not behaviour.whole_at_once:
                 await asyncio.sleep(behaviour.gap_s * behaviour.tokens)
             self._whole(document_of(path, body, behaviour), 200)
 
@@ -318,8 +319,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--gap-ms", type=float, default=0.0)
+    parser.add_argument("--whole-at-once", action="store_true", help="the gap is for streams alone")
     given = parser.parse_args()
-    stub = StubUpstream(given.port, tokens=given.tokens, gap_s=given.gap_ms / 1000, keep=False)
+    gap_s, at_once = given.gap_ms / 1000, given.whole_at_once
+    stub = StubUpstream(given.port, tokens=given.tokens, gap_s=gap_s, whole_at_once=at_once, keep=False)
     with stub:
         stub._thread.join()
 
