@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gateway [--quick] [--without-litellm]``: arms in turns in one run; figures and ratios with spread."""
+"""``python -m benchmarks.gateway``: all arms in turns in one run; figures and ratios with their spread."""
 
 from __future__ import annotations
 
