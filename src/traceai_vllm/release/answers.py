@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, PASSED, SCORE
+from traceai_vllm.release.keeping import kept
 from traceai_vllm.release.measures import FEEDBACK
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _with_late_scores(source: Source) -> Any:
         of_this = source.late.evaluator == name
         found["late:" + SCORE + name] = source.late.score.max(where=of_this)
         found["late:" + PASSED + name] = source.late.passed.all(where=of_this)
-    late = source.late.group_by("trace_id", "span_id").aggregate(**found)
+    late = kept(source.late.group_by("trace_id", "span_id").aggregate(**found), "late")
     joined = spans.left_join(late, ["trace_id", "span_id"])
     merged = {column: joined[column].fill_null(joined["late:" + column]) for column in _scores(source)}
     return joined.mutate(**merged).select(*spans.columns)
@@ -73,6 +74,7 @@ def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
     found = below.group_by("trace_id", "arm_span").aggregate(
         **{"below:" + column: below[column].arbitrary() for column in carried}
     )
+    found = kept(found, "below")
     joined = arms.left_join(found, [arms.trace_id == found.trace_id, arms.span_id == found.arm_span])
     merged = {column: joined[column].fill_null(joined["below:" + column]) for column in carried}
     return joined.mutate(**merged).select(*arms.columns)

@@ -9,8 +9,9 @@ from traceai_vllm.release.answers import answers_of
 from traceai_vllm.release.books import Books, books_of
 from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
 from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of
+from traceai_vllm.release.keeping import kept, named
 from traceai_vllm.release.measures import OPERATIONS, Measure, evaluator_measures
-from traceai_vllm.release.pairs import Pairs, kept, pairs_of
+from traceai_vllm.release.pairs import Pairs, pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,7 +74,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     columns = sorted({measure.column for measure in measures} | {"error"})
     columns += [f"{name}:fail" for name in source.evaluators if f"{name}:fail" not in columns]
     progress("pairing the answers")
-    answers = answers_of(source, policy)
+    answers = named(answers_of(source, policy), "answers")
     pairs = pairs_of(answers, [name for name in columns if name in answers.columns], policy)
     pairs = Pairs(kept(pairs.all, "pairs"))
     progress("reading the pairs")

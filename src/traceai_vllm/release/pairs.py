@@ -39,19 +39,6 @@ class Pairs:
         return self.all.filter(self.all.excluded.isnull(), ~self.all.dropped)
 
 
-def kept(table: Any, name: str) -> Any:
-    """Return a table with the rows that an expression has now, so that they are not computed again for each question.
-
-    Args:
-        table: the expression.
-        name: what the table is called in the database.
-    """
-    backend = table.get_backend()
-    if backend.name == "duckdb":
-        return backend.create_table(name, table, temp=True)
-    return table.cache()
-
-
 def first_answers(answers: Any, arm: str) -> Any:
     """Return the first answer of each pair in an arm; a request that was sent again has several."""
     of_arm = answers.filter(answers.arm == arm)

@@ -23,8 +23,8 @@ _OPTIONS = "format = 'newline_delimited', ignore_errors = true, maximum_object_s
 _KINDS = "['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER']"
 # An attribute's value is an object with one field that names its type; in a list there are such objects again.
 _PLAIN = """CASE json_keys(a."value")[1]
-    WHEN 'arrayValue' THEN to_json(list_transform(
-        CAST(coalesce(a."value"->'$.arrayValue.values', '[]') AS JSON[]), item -> json_extract(item, '$.*')[1]))
+    WHEN 'arrayValue' THEN to_json([json_extract(item, '$.*')[1]
+        FOR item IN CAST(coalesce(a."value"->'$.arrayValue.values', '[]') AS JSON[])])
     ELSE json_extract(a."value", '$.*')[1] END"""
 _VIEW = f"""CREATE TEMP VIEW {RAW} AS
 SELECT span.traceId AS trace_id, span.spanId AS span_id, nullif(span.parentSpanId, '') AS parent_span_id,

@@ -105,7 +105,7 @@ def _cast(name: str, given: str, kind: str) -> str:
     if given == kind:
         return quoted(name)
     if kind == "VARCHAR[]" and given == "VARCHAR":  # one value, several with commas between, or a JSON list
-        return rf"""list_filter(regexp_split_to_array({quoted(name)}, '[\[\]",\s]+'), x -> x <> '')"""
+        return rf"""[item FOR item IN regexp_split_to_array({quoted(name)}, '[\[\]",\s]+') IF item <> '']"""
     return f"TRY_CAST({quoted(name)} AS {kind})"
 
 

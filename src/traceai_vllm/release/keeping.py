@@ -1,0 +1,35 @@
+"""Steps that the database is told of, so that what follows is a short query on a named table."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+_DUCKDB = "duckdb"
+_numbers = itertools.count(1)
+
+
+def kept(table: Any, name: str) -> Any:
+    """Return a table with the rows that an expression has now, so that they are not computed again for each question.
+
+    Args:
+        table: the Ibis expression.
+        name: what the table is for; a number makes its name in the database unique.
+    """
+    backend = table.get_backend()
+    if backend.name == _DUCKDB:
+        return backend.create_table(f"{name}_{next(_numbers)}", table, temp=True)
+    return table.cache()
+
+
+def named(table: Any, name: str) -> Any:
+    """Return a table that stands for an expression: translating a long one to SQL for each question takes its time.
+
+    Only in DuckDB, which is in memory; into anybody's database we write nothing.
+
+    Args:
+        table: the Ibis expression.
+        name: as for :func:`kept`.
+    """
+    backend = table.get_backend()
+    return backend.create_view(f"{name}_{next(_numbers)}", table) if backend.name == _DUCKDB else table

@@ -1,0 +1,135 @@
+"""What is missing is counted, by reason and by length, and can block a release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
+from traceai_vllm.release import Comparison, Judgement, Policy, compare, open_source
+
+POLICY = {"version": 1, "measures": {"Groundedness": {"margin": 0.2}, "errors": {"margin": 0.2}}}
+
+
+def compared(tmp_path: Path, given: list[Request], **policy: Any) -> Comparison:
+    source = open_source(write_store(tmp_path / "spans", given))
+    return compare(source, Policy.model_validate({**POLICY, **policy}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"traceai.pair.prompt_hash": "another"}, "prompt"),
+        ({"traceai.pair.differing_fields": ["messages"]}, "prompt"),
+        ({"prompt_version": "v4"}, "prompt_version"),
+        ({"gen_ai.request.temperature": 0.7}, "sampling"),
+    ],
+)
+def test_a_pair_that_was_not_asked_the_same_is_excluded_and_counted(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    """A clean baseline: what differs in prompt, prompt version or sampling is no evidence about the model."""
+    clean = {"gen_ai.request.temperature": 0.0}
+    given = [Request(baseline=dict(clean), candidate=dict(clean)) for _ in range(9)]
+    given.append(Request(baseline=dict(clean), candidate={**clean, **changed}))
+
+    books = compared(tmp_path, given).books
+
+    assert (books.clean, books.excluded) == (9, {reason: 1})
+    assert books.over_limit(Policy.model_validate(POLICY).limits) == ["excluded 10.0% (limit 2.0%)"]
+
+
+def test_what_has_no_pair_is_counted_by_reason_and_by_length(tmp_path: Path) -> None:
+    """Candidates that drop long prompts are not compared on them: that is seen, and blocks."""
+
+    def make(draw: Draw) -> Request:
+        tokens = draw.one_of(*range(100, 1100, 100))
+        lost = tokens >= 1000
+        dropped = {"traceai.pair.outcome": "dropped", "traceai.pair.drop_reason": "queue_full"}
+        return Request(tokens=tokens, candidate=draw.one_of(None, dropped) if lost else {})
+
+    comparison = compared(tmp_path, requests(300, make))
+
+    books = comparison.books
+    assert set(books.unpaired) == {"no answer of the candidate", "queue_full"}
+    assert sum(books.unpaired.values()) + books.clean == books.sampled == 300
+    shares = [decile.share for decile in books.deciles if decile.sampled]
+    assert shares[-1] == 1.0
+    assert set(shares[:-1]) == {0.0}
+    assert Judgement(comparison).action.value == "keep_mirroring"
+    assert any("unpaired_by_length" in problem for problem in Judgement(comparison).books_problems)
+
+
+def test_answers_without_tags_are_counted(tmp_path: Path) -> None:
+    """Without a route, an incident looks like random drift: the share is shown and can block."""
+    given = [Request(route=None if place < 3 else "faq") for place in range(30)]
+
+    books = compared(tmp_path, given).books
+
+    assert books.untagged == {"route": 6, "model_variant": 0}
+    assert books.shares["untagged"] == pytest.approx(0.1)
+
+
+def test_scores_that_only_the_candidate_lacks_are_counted(tmp_path: Path) -> None:
+    """An evaluator that fails on one arm alone would hide what is worse there."""
+    unscored = {"gen_ai.evaluation.Groundedness.score": None, "gen_ai.evaluation.Groundedness.passed": None}
+    given = [Request(candidate=dict(unscored) if place < 4 else {}) for place in range(40)]
+
+    comparison = compared(tmp_path, given)
+
+    assert comparison.books.unscored == {"Groundedness": (0, 4, 36)}
+    assert any("unscored" in problem for problem in Judgement(comparison).books_problems)
+
+
+def test_an_answer_that_came_twice_counts_once(tmp_path: Path) -> None:
+    """A retry is no second pair; the first answer counts."""
+    store = write_store(tmp_path / "spans", [Request() for _ in range(5)])
+    again = next(span for span in spans_of(2, Request()) if span["attributes"].get("traceai.pair.arm") == "candidate")
+    again = {**again, "span_id": "f" * 16, "start_time_unix_nano": again["start_time_unix_nano"] + 1}
+    with next(store.glob("*.jsonl")).open("a") as file:
+        file.write(json.dumps(again) + "\n")
+
+    books = compare(open_source(store), Policy.model_validate(POLICY)).books
+
+    assert (books.clean, books.repeated) == (5, 1)
+
+
+def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> None:
+    """`cancelled` says nothing about the model."""
+    given = [Request(candidate={"error.type": "cancelled"}) for _ in range(3)]
+    given += [Request(candidate={"error.type": "timeout"}) for _ in range(2)] + [Request() for _ in range(5)]
+
+    comparison = compared(tmp_path, given)
+
+    errors, timeouts = comparison.cell((), "errors"), comparison.cell((), "timeouts")
+    assert errors is not None
+    assert timeouts is not None
+    assert (errors.candidate, timeouts.candidate) == (pytest.approx(0.2), pytest.approx(0.2))
+
+
+def test_the_turns_of_a_session_are_one_unit_of_evidence(tmp_path: Path) -> None:
+    """Fifty turns of one conversation are not fifty independent observations, unless the policy says so."""
+    session = [{"gen_ai.conversation.id": f"session-{place % 6}"} for place in range(60)]
+    given = [Request(baseline=dict(one), candidate=dict(one)) for one in session]
+
+    by_session = compared(tmp_path / "a", given).cell((), "Groundedness")
+    by_pair = compared(tmp_path / "b", given, evidence={"cluster": "pair"}).cell((), "Groundedness")
+
+    assert by_session is not None
+    assert by_pair is not None
+    assert (by_session.evidence.pairs, by_session.evidence.clusters) == (60, 6)
+    assert (by_pair.evidence.pairs, by_pair.evidence.clusters) == (60, 60)
+
+
+def test_old_evidence_blocks(tmp_path: Path) -> None:
+    """Evidence from before a change of traffic is none; the time that counts is given, so that it can be recomputed."""
+    comparison = compared(tmp_path, [Request() for _ in range(20)], evidence={"max_age_days": 7})
+    newest = comparison.end_ns
+    assert newest is not None
+    day = 86_400 * 10**9
+
+    assert Judgement(comparison, newest + day).books_problems == []
+    assert "8.0 days old" in Judgement(comparison, newest + 8 * day).books_problems[0]

@@ -1,0 +1,215 @@
+"""Spans from other places: the same pairs and the same decision; what cannot be read is reported and skipped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
+from traceai_vllm.release import Judgement, Source, SourceError, compare, decision_of, open_source, parse_policy
+from traceai_vllm.release.sources.clickhouse import table_source
+
+POLICY = parse_policy(
+    "{version: 1, baseline: m-bf16, candidate: m-int4, measures: {Groundedness: {margin: 0.1}, errors: {margin: 0.1}}}"
+)
+COUNT = 60
+
+
+def some_requests() -> list[Request]:
+    def make(draw: Draw) -> Request:
+        return Request(
+            route=draw.one_of("faq", "support"),
+            slices=draw.one_of((), ("code",), ("code", "regulated")),
+            fails=draw.fails(0.1, 0.3),
+            seconds=draw.seconds(0.7),
+        )
+
+    return requests(COUNT, make)
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Any:
+    """What our own store gives."""
+    return seen(open_source(write_store(tmp_path / "store", some_requests())))
+
+
+def seen(source: Source) -> Any:
+    comparison = compare(source, POLICY)
+    cells = {
+        (cell.name, cell.measure.name): (cell.evidence.pairs, round(cell.baseline, 4), round(cell.candidate, 4))
+        for cell in comparison.cells
+    }
+    return cells, comparison.books.sampled, decision_of(Judgement(comparison)).routes
+
+
+def lines() -> list[dict[str, Any]]:
+    return [span for place, request in enumerate(some_requests()) for span in spans_of(place, request)]
+
+
+def otlp_value(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [otlp_value(item) for item in value]}}
+    return {"stringValue": value}
+
+
+def otlp_line(spans: list[dict[str, Any]]) -> str:
+    kinds = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3}
+    made = [
+        {
+            "traceId": span["trace_id"],
+            "spanId": span["span_id"],
+            "parentSpanId": span["parent_span_id"] or "",
+            "name": span["name"],
+            "kind": kinds[span["kind"]],
+            "startTimeUnixNano": str(span["start_time_unix_nano"]),
+            "endTimeUnixNano": str(span["end_time_unix_nano"]),
+            "status": {"code": 2} if span["status"] == "ERROR" else {},
+            "attributes": [{"key": key, "value": otlp_value(value)} for key, value in span["attributes"].items()],
+        }
+        for span in spans
+    ]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "gateway"}}]}
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {}, "spans": made}]}]})
+
+
+def test_otlp_lines_of_a_collector_give_the_same(tmp_path: Path, expected: Any) -> None:
+    """A collector's file exporter writes what our store would; lines and files that are broken are skipped and said."""
+    spans = lines()
+    folder = tmp_path / "otlp"
+    folder.mkdir()
+    half = len(spans) // 2
+    (folder / "a.jsonl").write_text(otlp_line(spans[:half]) + "\nnonsense\n" + '{"resourceLogs": []}\n')
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(otlp_line(spans[half:]).encode()))
+    (folder / "c.jsonl.gz").write_bytes(b"no gzip")
+
+    source = open_source(folder)
+
+    assert seen(source) == expected
+    assert any(problem.startswith("a.jsonl: ") for problem in source.problems)
+    assert any(problem.startswith("c.jsonl.gz: cannot be read") for problem in source.problems)
+
+
+def write_parquet(path: Path, *, flat: bool) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = ("trace_id", "span_id", "parent_span_id", "kind", "start_time_unix_nano", "end_time_unix_nano", "status")
+    rows = []
+    for span in lines():
+        row = {name: span[name] for name in fields}
+        attributes = span["attributes"]
+        rows.append({**row, **attributes} if flat else {**row, "attributes": json.dumps(attributes)})
+    names = sorted({name for row in rows for name in row})
+    parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["a column for each attribute", "attributes as JSON"])
+def test_parquet_gives_the_same(tmp_path: Path, expected: Any, flat: bool) -> None:
+    """Both usual forms; a file that is none is skipped and said."""
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    write_parquet(folder / "spans.parquet", flat=flat)
+    (folder / "broken.parquet").write_bytes(b"PAR1 no more")
+
+    source = open_source(folder)
+
+    assert seen(source) == expected
+    assert [problem.split(":")[0] for problem in source.problems] == ["broken.parquet"]
+
+
+def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:
+    """The table's layout, with its map of texts; here in DuckDB, as the expressions are the same on each backend."""
+    import duckdb
+    import ibis
+
+    rows = [
+        (
+            span["trace_id"],
+            span["span_id"],
+            span["parent_span_id"] or "",
+            span["kind"].title(),
+            span["start_time_unix_nano"],
+            span["end_time_unix_nano"] - span["start_time_unix_nano"],
+            "Error" if span["status"] == "ERROR" else "Unset",
+            {key: clickhouse_text(value) for key, value in span["attributes"].items()},
+        )
+        for span in lines()
+    ]
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE given (TraceId VARCHAR, SpanId VARCHAR, ParentSpanId VARCHAR, SpanKind VARCHAR, ns BIGINT, "
+        "Duration BIGINT, StatusCode VARCHAR, SpanAttributes MAP(VARCHAR, VARCHAR))"
+    )
+    connection.executemany("INSERT INTO given VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.execute("CREATE VIEW otel_traces AS SELECT *, make_timestamp_ns(ns) AS Timestamp FROM given")
+
+    assert seen(table_source(ibis.duckdb.from_connection(connection).table("otel_traces"))) == expected
+
+
+def clickhouse_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def test_spans_of_others_are_paired_when_they_carry_the_tags(tmp_path: Path) -> None:
+    """OpenInference's names for tokens and model, no arm: the policy says which variant is which."""
+    store = tmp_path / "store"
+    store.mkdir()
+    made = []
+    for span in lines():
+        attributes = span["attributes"]
+        if "traceai.pair.arm" in attributes:
+            attributes["llm.model_name"] = attributes.pop("model_variant")
+            attributes["llm.token_count.prompt"] = attributes.pop("gen_ai.usage.input_tokens")
+            del attributes["traceai.pair.arm"], attributes["gen_ai.latency.e2e"]
+        made.append(json.dumps(span))
+    (store / "spans-00000000000000000001-1-test.jsonl").write_text("\n".join(made) + "\n")
+
+    comparison = compare(open_source(store), POLICY)
+
+    assert comparison.books.clean == COUNT
+    assert comparison.variants == {"baseline": ["m-bf16 (bf16)"], "candidate": ["m-int4 (int4)"]}
+    latency = comparison.cell((), "latency.p50")
+    assert latency is not None
+    assert latency.evidence.pairs == COUNT  # from the spans' own start and end
+
+
+def test_scores_that_came_later_count(tmp_path: Path) -> None:
+    """`traceai-vllm evaluate` keeps its scores beside the spans."""
+    given = [Request(baseline=no_scores(), candidate=no_scores()) for _ in range(20)]
+    store = write_store(tmp_path / "store", given)
+    arms = [span for place in range(20) for span in spans_of(place, given[place])[1:]]
+    late = [
+        {"trace_id": span["trace_id"], "span_id": span["span_id"], "evaluator": "JSONValidation", "status": "ok",
+         "score": 1.0, "label": "valid", "passed": True}
+        for span in arms
+    ]  # fmt: skip
+    (store / "evaluations-00000000000000000001-1-test.jsonl").write_text("\n".join(map(json.dumps, late)) + "\n")
+
+    cell = compare(open_source(store), POLICY).cell((), "JSONValidation")
+
+    assert cell is not None
+    assert (cell.evidence.pairs, cell.candidate) == (20, 0.0)
+
+
+def no_scores() -> dict[str, Any]:
+    prefix = "gen_ai.evaluation.Groundedness"
+    return {f"{prefix}.score": None, f"{prefix}.passed": None, "traceai.evaluation.status": None}
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_where_there_are_no_spans_the_error_says_what_to_name(tmp_path: Path, name: str) -> None:
+    """An error with the fix, not an empty comparison."""
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(SourceError, match="store"):
+        open_source(tmp_path / name)
