@@ -30,6 +30,7 @@ COMMANDS = (
     Command("compare", "show both arms side by side, in tables", "traceai_vllm.cli.compare"),
     Command("gate", "decide by a policy whether the candidate may serve", "traceai_vllm.cli.gate"),
     Command("gateway", "answer users from a baseline, mirror them to a candidate", "traceai_vllm.cli.gateway"),
+    Command("replay", "ask a candidate what users have asked before", "traceai_vllm.cli.replay"),
     Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
 )
 

@@ -1,0 +1,168 @@
+"""Requests as they were recorded on spans with content, and the bodies that ask them again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.gateway import names
+from traceai_vllm.store import connect
+from traceai_vllm.telemetry import semconv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# In a trace with arms of the gateway, the servers' spans below them are the same requests again.
+_QUERY = f"""
+SELECT trace_id, span_id, name, start_time_unix_nano, end_time_unix_nano, attributes
+FROM spans
+WHERE operation IN ('chat', 'text_completion')
+  AND attributes->>'$."{semconv.INPUT_MESSAGES}"' IS NOT NULL
+  AND coalesce(attributes->>'$."{names.PAIR_ARM}"', 'baseline') = 'baseline'
+  AND error_type IS NULL
+QUALIFY (scope = 'traceai_vllm.gateway') >= bool_or(scope = 'traceai_vllm.gateway') OVER (PARTITION BY trace_id)
+ORDER BY start_time_unix_nano, span_id
+"""
+_PARAMETERS = {
+    semconv.REQUEST_TEMPERATURE: "temperature",
+    semconv.REQUEST_TOP_P: "top_p",
+    semconv.REQUEST_TOP_K: "top_k",
+    semconv.REQUEST_MAX_TOKENS: "max_tokens",
+    semconv.REQUEST_SEED: "seed",
+    semconv.REQUEST_FREQUENCY_PENALTY: "frequency_penalty",
+    semconv.REQUEST_PRESENCE_PENALTY: "presence_penalty",
+    semconv.REQUEST_CHOICE_COUNT: "n",
+    semconv.REQUEST_STOP_SEQUENCES: "stop",
+}
+
+
+class NotReplayable(ValueError):
+    """The request was not recorded whole; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A request, with what its span says.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 hexadecimal digits.
+        name: the span's name.
+        start_ns: when it began, nanoseconds since the epoch.
+        end_ns: when it ended.
+        attributes: the span's attributes.
+    """
+
+    trace_id: str
+    span_id: str
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, Any]
+
+    @property
+    def pair_id(self) -> str:
+        """What its answer and that of its replay share; the same each time that it is replayed."""
+        return sha256(f"replay {self.trace_id} {self.span_id}".encode()).hexdigest()[:32]
+
+    def body(self, model: str | None) -> bytes:
+        """Return the body of a chat completion that asks the same again.
+
+        Args:
+            model: the model to ask for; as it was recorded when None.
+
+        Raises:
+            NotReplayable: something of the request was cut off, or is no text.
+        """
+        attributes = self.attributes
+        if attributes.get(semconv.CONTENT_LEFT_OUT):
+            raise NotReplayable("its content was cut when it was recorded")
+        content: dict[str, Any] = {"model": model or attributes.get(semconv.REQUEST_MODEL)}
+        system = "".join(map(_text, _json(attributes, semconv.SYSTEM_INSTRUCTIONS)))
+        content["messages"] = [{"role": "system", "content": system}] if system else []
+        for message in _json(attributes, semconv.INPUT_MESSAGES):
+            content["messages"] += _messages(message)
+        tools = [_tool(tool) for tool in _json(attributes, semconv.TOOL_DEFINITIONS)]
+        documents = [_document(each) for each in _json(attributes, semconv.RETRIEVED_CONTEXT) if _was_sent(each)]
+        for name, value in (("tools", tools), ("documents", documents)):
+            if value:
+                content[name] = value
+        if attributes.get(semconv.OUTPUT_TYPE) == "json":
+            content["response_format"] = {"type": "json_object"}
+        content.update({name: attributes[key] for key, name in _PARAMETERS.items() if key in attributes})
+        return json.dumps(content, ensure_ascii=False).encode()
+
+
+def recorded_in(store: Path) -> list[Recorded]:
+    """Return the requests in a store that carry their content and were answered, oldest first.
+
+    Raises:
+        FileNotFoundError: there is no store.
+        ImportError: DuckDB is not installed.
+    """
+    with connect(store) as connection:
+        rows = connection.execute(_QUERY).fetchall()
+    return [
+        Recorded(trace_id, span_id, name, start_ns, end_ns, json.loads(attributes))
+        for trace_id, span_id, name, start_ns, end_ns, attributes in rows
+    ]
+
+
+def replayed_in(store: Path) -> set[str]:
+    """Return the pair ids in a store that have an answer of a candidate; none when there is no store yet."""
+    if not store.is_dir():
+        return set()
+    query = f"""SELECT attributes->>'$."{names.PAIR_ID}"' FROM spans
+        WHERE attributes->>'$."{names.PAIR_ARM}"' = 'candidate' AND error_type IS NULL"""
+    with connect(store) as connection:
+        return {pair_id for (pair_id,) in connection.execute(query).fetchall()}
+
+
+def _json(attributes: dict[str, Any], key: str) -> list[Any]:
+    value = attributes.get(key)
+    return json.loads(value) if isinstance(value, str) else []
+
+
+def _messages(message: dict[str, Any]) -> list[dict[str, Any]]:
+    texts, calls, made = [], [], []
+    for part in message.get("parts", ()):
+        if part["type"] == "text":
+            texts.append(_text(part))
+        elif part["type"] == "tool_call":
+            calls.append(_call(part))
+        elif part["type"] == "tool_call_response":
+            answer = part.get("response")
+            text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+            made.append({"role": "tool", "tool_call_id": part.get("id", ""), "content": text})
+        elif part["type"] != "reasoning":
+            raise NotReplayable(f"a part of it is {part['type']}, which is not recorded")
+    if texts or calls or not made:
+        said: dict[str, Any] = {"role": message.get("role", "user"), "content": "".join(texts)}
+        made.insert(0, {**said, "tool_calls": calls} if calls else said)
+    return made
+
+
+def _text(part: dict[str, Any]) -> str:
+    return str(part.get("content", ""))
+
+
+def _call(part: dict[str, Any]) -> dict[str, Any]:
+    arguments = part.get("arguments")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {"id": part.get("id", ""), "type": "function", "function": {"name": part["name"], "arguments": text}}
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {key: tool[key] for key in ("name", "description", "parameters") if key in tool}
+    return {"type": "function", "function": function}
+
+
+def _was_sent(document: dict[str, Any]) -> bool:
+    return document.get("source") == "documents"  # the rest stands in the messages, or was never sent
+
+
+def _document(document: dict[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {key: document[key] for key in ("id", "title") if key in document}
+    return {**named, "text": document.get("content", "")}

@@ -1,0 +1,128 @@
+"""`traceai-vllm replay`: recorded requests asked again of a candidate, both answers as pairs in a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.gateway import GatewayUnderTest
+from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.cli.main import main
+from traceai_vllm.gateway.options import Telemetry
+from traceai_vllm.gateway.scoring import attach
+from traceai_vllm.store import connect
+
+TOOL = {"type": "function", "function": {"name": "look_up", "description": "d", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"q": "é"}'}}
+BODIES: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "max_tokens": 7, "seed": 3},
+    {
+        "messages": [
+            {"role": "system", "content": "be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]},
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        ],
+        "tools": [TOOL],
+        "documents": [{"text": "a paragraph"}],
+        "response_format": {"type": "json_object"},
+        "stop": ["x"],
+    },
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;x"}}]}]},
+]
+
+
+@pytest.fixture
+def baseline() -> Iterator[StubUpstream]:
+    with StubUpstream(variant="b-") as stub:
+        yield stub
+
+
+@pytest.fixture
+def recorded(baseline: StubUpstream, tmp_path: Path) -> Path:
+    """A store with the requests as the gateway records them: two that can be replayed, and one with a picture."""
+    store = tmp_path / "spans"
+    config = {
+        "servers": {"one": {"url": baseline.url, "model_variant": "m-bf16"}},
+        "routes": [{"name": "support", "baseline": "one", "intent": "billing"}],
+        "telemetry": {"content": "SPAN_ONLY"},
+    }
+    with GatewayUnderTest(config) as gateway:
+        attach(gateway.runtime, Telemetry(store=str(store)), gateway.provider)
+        for body in BODIES:
+            url = gateway.url + "/v1/chat/completions"
+            assert httpx.post(url, json={"model": "m", **body}, headers={"x-traffic-cohort": "eu"}).status_code == 200
+        gateway.spans(at_least=2 * len(BODIES))
+    gateway.provider.shutdown()
+    return store
+
+
+def pairs(store: Path) -> list[dict[str, Any]]:
+    with connect(store) as connection:
+        rows = connection.execute("SELECT attributes FROM spans WHERE kind = 'CLIENT'").fetchall()
+    return [json.loads(row) for (row,) in rows]
+
+
+def test_a_replay_asks_the_same_and_makes_pairs(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The candidate gets messages, tools, documents and parameters as users sent them; a picture is left out, named."""
+    into = tmp_path / "pairs"
+    with StubUpstream(variant="c-") as candidate:
+        given = ["replay", str(recorded), "--to", candidate.url, "--into", str(into), "--rate", "1000"]
+        assert main([*given, "--variant", "m-int4", "--format", "int4"]) == 0
+        asked = [seen.json() for seen in candidate.seen]
+    told = capsys.readouterr().out
+    assert "2 of 3 recorded requests answered now" in told
+    assert "1 cannot be replayed" in told
+    assert asked[0] == {"model": "m", **BODIES[0]}
+    second = {**BODIES[1], "messages": [dict(message) for message in BODIES[1]["messages"]]}
+    second["messages"][1]["content"] = "two parts"
+    assert asked[1] == {"model": "m", **second}
+    found = pairs(into)
+    by_arm = {arm: [a for a in found if a["traceai.pair.arm"] == arm] for arm in ("baseline", "candidate")}
+    assert [len(arms) for arms in by_arm.values()] == [2, 2]
+    for name in ("traceai.pair.id", "traceai.pair.prompt_hash", "traffic_cohort", "traceai.route.intent", "route"):
+        assert {a[name] for a in by_arm["baseline"]} == {a[name] for a in by_arm["candidate"]}
+    assert {a["model_variant"] for a in by_arm["candidate"]} == {"m-int4"}
+    assert all("b-" in a["gen_ai.output.messages"] for a in by_arm["baseline"])
+    assert all("c-" in a["gen_ai.output.messages"] for a in by_arm["candidate"])
+
+
+def test_a_replay_goes_on_where_it_was(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What failed is asked again, what was answered is not."""
+    into = ["--into", str(tmp_path / "pairs"), "--rate", "1000"]
+    with StubUpstream(fault="500") as candidate:
+        assert main(["replay", str(recorded), "--to", candidate.url, *into]) == 1
+    with StubUpstream() as candidate:
+        assert main(["replay", str(recorded), "--to", candidate.url, *into, "--limit", "1"]) == 0
+        assert main(["replay", str(recorded), "--to", candidate.url, *into]) == 0
+        assert main(["replay", str(recorded), "--to", candidate.url, *into]) == 0
+        assert len(candidate.seen) == 2
+    assert "2 had been answered before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--to", "http://127.0.0.1:9", "--rate", "0"], "--rate"),
+        (["--to", "nonsense"], "http://host:port"),
+    ],
+)
+def test_what_cannot_be_replayed_says_so(
+    recorded: Path, given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one line, with exit code 2."""
+    assert main(["replay", str(recorded), *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the way to make one."""
+    assert main(["replay", str(tmp_path / "none"), "--to", "http://127.0.0.1:9"]) == 2
+    assert "there is no span store" in capsys.readouterr().err
