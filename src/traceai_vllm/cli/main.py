@@ -29,8 +29,11 @@ COMMANDS = (
     Command("evaluate", "score the answers in a store that have no scores yet", "traceai_vllm.cli.evaluate"),
     Command("compare", "show both arms side by side, in tables", "traceai_vllm.cli.compare"),
     Command("gate", "decide by a policy whether the candidate may serve", "traceai_vllm.cli.gate"),
+    Command("report", "write the comparison and the decision as one HTML file", "traceai_vllm.cli.report"),
     Command("gateway", "answer users from a baseline, mirror them to a candidate", "traceai_vllm.cli.gateway"),
     Command("replay", "ask a candidate what users have asked before", "traceai_vllm.cli.replay"),
+    Command("plan", "say how many pairs a release will need", "traceai_vllm.cli.plan"),
+    Command("simulate", "write spans in which the truth is known", "traceai_vllm.cli.simulate"),
     Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
 )
 

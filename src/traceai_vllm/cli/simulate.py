@@ -1,0 +1,111 @@
+"""``traceai-vllm simulate``: traffic with known truths."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Mapping
+
+    from traceai_vllm.release.simulator.planting import Planted
+
+_DESCRIPTION = """\
+Write spans of pairs in which the truth is known, to see what a policy makes of it before a release does: synthetic
+traffic, or pairs of your own drawn again (--from), with changes of the candidate planted in it.
+"""
+_EXAMPLES = """\
+what can be planted (--plant, as often as you like):
+  NAME+0.1                    evaluator NAME fails in ten points more of the candidate's answers
+  errors+0.02 timeouts+0.02   thumbs_down+0.1 correction+... escalation+... abandoned+...
+  latency*2                   twice the time; also time_to_first_token*F, output_tokens*F
+  missing+0.1                 ten points more of the candidate's answers are missing
+  prompt+0.05                 five points of its prompts have another version
+  ...@route=R,slice=S,traffic_cohort=C,min_prompt_tokens=N    only there
+
+examples:
+  traceai-vllm simulate spans/ --pairs 5000
+  traceai-vllm simulate spans/ --plant Groundedness+0.1@slice=regulated --plant 'latency*1.5@min_prompt_tokens=2048'
+  traceai-vllm simulate again/ --from spans/ --null --pairs 20000       your own pairs, with no difference between arms
+  traceai-vllm simulate big/ --pairs 5000000 --slices 60                ten million spans, as Parquet
+  traceai-vllm simulate big/ --pairs 50000 --slices 60 --part 20        one per cent more
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EXAMPLES
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where the spans go")
+    parser.add_argument("--pairs", type=int, default=5000, metavar="N", help="how many pairs (default: 5000)")
+    parser.add_argument("--plant", action="append", default=[], metavar="CHANGE", help="a change, as below")
+    parser.add_argument("--format", choices=("parquet", "store"), default="parquet", help="(default: parquet)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)")
+    parser.add_argument("--slices", type=int, metavar="N", help="so many slices of the same size instead of three")
+    parser.add_argument("--session-size", type=float, default=3.0, metavar="N", help="pairs in a session (default: 3)")
+    parser.add_argument("--speed", type=float, default=0.7, metavar="F", help="candidate's times (default: 0.7)")
+    parser.add_argument(
+        "--part", type=int, default=0, metavar="N", help="number of the first file; the next adds to it"
+    )
+    parser.add_argument("--from", dest="source", metavar="SPANS", help="draw pairs of these spans again")
+    parser.add_argument("--null", action="store_true", help="with --from: swap the arms by the toss of a coin first")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the spans, say how many, and return the exit code."""
+    try:
+        from traceai_vllm.release.simulator.planting import parse
+
+        if arguments.pairs < 1 or arguments.session_size < 1:
+            raise ValueError("--pairs and --session-size are 1 or more")
+        planted = tuple(parse(text) for text in arguments.plant)
+        count = _resampled(arguments, planted) if arguments.source else _synthetic(arguments, planted)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"traceai-vllm simulate: {error}", file=sys.stderr)
+        return 2
+    print(f"{count:,} spans in {arguments.directory}")
+    return 0
+
+
+def _resampled(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> int:
+    from traceai_vllm.release.simulator.resampling import resample
+    from traceai_vllm.release.sources import open_source
+
+    if arguments.format != "parquet":
+        raise ValueError("--from writes Parquet: leave out --format")
+    source = open_source(arguments.source)
+    return resample(source, arguments.directory, arguments.pairs, planted, null=arguments.null, seed=arguments.seed)
+
+
+def _synthetic(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> int:
+    from traceai_vllm.release.simulator.spans import write_parquet, write_store
+    from traceai_vllm.release.simulator.traffic import Traffic
+
+    if arguments.null:
+        raise ValueError("--null needs --from: synthetic arms differ in nothing but what is planted and their speed")
+    slices = Traffic().slices if arguments.slices is None else _even(arguments.slices)
+    traffic = Traffic(
+        planted=planted,
+        slices=slices,
+        session_size=arguments.session_size,
+        speed=arguments.speed,
+        seed=arguments.seed,
+    )
+    write = write_parquet if arguments.format == "parquet" else write_store
+    with _bar(2 * arguments.pairs) as update:
+        return write(traffic, arguments.directory, arguments.pairs, update, arguments.part)
+
+
+def _even(count: int) -> Mapping[str, float]:
+    return {f"slice-{number:02}": 1 / count for number in range(count)}
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    from traceai_vllm.evals.errors import optional
+
+    with optional("tqdm", "the progress bar").tqdm(total=total, unit=" spans", unit_scale=True, disable=None) as bar:
+        yield lambda done: bar.update(done - bar.n)
