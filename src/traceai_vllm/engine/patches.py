@@ -213,7 +213,7 @@ def _restore(applied: Applied) -> None:
 def _keep_in_flight(processor: Any, tracker: funnel.Tracker) -> None:
     for name, build in funnel.HOOKS_IN_FLIGHT.items():
         original = _applied_original(name)
-        if original is not None:
+        if callable(original):
             setattr(processor, name, types.MethodType(build(original), processor))
 
     def release() -> None:
