@@ -14,15 +14,22 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 
 
-def test_the_attribute_table_is_the_codes_own() -> None:
-    """docs/attributes.md is what scripts/write_attribute_table.py writes."""
-    spec = importlib.util.spec_from_file_location("table", ROOT / "scripts" / "write_attribute_table.py")
+@pytest.mark.parametrize(
+    ("page", "script", "function"),
+    [
+        ("attributes.md", "write_attribute_table.py", "table"),
+        ("gateway-config.md", "write_gateway_reference.py", "page"),
+    ],
+)
+def test_the_tables_are_the_codes_own(page: str, script: str, function: str) -> None:
+    """A generated page is what its script writes now."""
+    spec = importlib.util.spec_from_file_location("table", ROOT / "scripts" / script)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    assert (ROOT / "docs" / "attributes.md").read_text() == module.table()
+    assert (ROOT / "docs" / page).read_text() == getattr(module, function)()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
