@@ -29,7 +29,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench bench-gateway bench-release soak safety compat lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench bench-gateway bench-release soak safety compat compat-evals lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,7 +61,7 @@ bench-release: env ## Simulate how often the release decision is right (BENCH="-
 	@$(RUN) -m benchmarks.release $(BENCH)
 
 soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging
-	@TRACEAI_GATEWAY_REQUESTS=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)
+	@TRACEAI_GATEWAY_REQUESTS=10000 TRACEAI_GATEWAY_SOAK=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)
 
 safety: setup ## Break every function of ours on real vLLM, and write docs/safety.md from what happened
 	@TRACEAI_SAFETY_RESULTS=benchmarks/safety/ours.json $(RUN) -m pytest tests/integration/test_fault_harness.py
@@ -69,6 +69,9 @@ safety: setup ## Break every function of ours on real vLLM, and write docs/safet
 
 compat: env ## Run on other versions of vLLM: LEVEL=source (default), engine or all; VERSIONS=0.8,0.33
 	@$(RUN) -m compat --level $(LEVEL) --versions "$(VERSIONS)"
+
+compat-evals: env ## Run the adapters on the evaluation packages that they adapt, each in an environment of its own
+	@$(RUN) -m compat.adapters
 
 lint: env ## Check style and the directions of imports
 	@$(RUN) -m ruff check .

@@ -82,6 +82,7 @@ class TokenDetector:
         )
         offsets = encoding.pop("offset_mapping")[0].tolist()
         marks = encoding.sequence_ids(0)
+        encoding.pop("token_type_ids", None)  # the models were trained without
         wrong = self._model.probabilities(encoding)[0, :, 1].tolist()
         kept = [i for i, mark in enumerate(marks) if mark == 1 and offsets[i][0] < offsets[i][1]]
         return [(offsets[i][0], offsets[i][1]) for i in kept], [wrong[i] for i in kept]

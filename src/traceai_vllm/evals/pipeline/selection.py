@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.evals.untraced import COHORT
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 _TRACE_ID_BITS = 64
 _TRACE_ID_MASK = (1 << _TRACE_ID_BITS) - 1
-JUDGES_COHORT = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Selection:
             trace_id: of its span; its low 64 bits decide, as in OpenTelemetry's ``TraceIdRatioBased``.
             attributes: of its span.
         """
-        if attributes.get(semconv.TRAFFIC_COHORT) == JUDGES_COHORT:
+        if attributes.get(semconv.TRAFFIC_COHORT) == COHORT:
             return False
         if self.errors and semconv.ERROR_TYPE in attributes:
             return True

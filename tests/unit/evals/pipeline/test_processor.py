@@ -19,9 +19,9 @@ from tests.support.records import finished_record, in_memory_metrics, points
 from traceai_vllm import tags
 from traceai_vllm.content import Content
 from traceai_vllm.evals import EvaluationResult, JSONValidation
-from traceai_vllm.evals.backends.judge import COHORT
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
 from traceai_vllm.evals.slices import SliceSettings
+from traceai_vllm.evals.untraced import COHORT
 from traceai_vllm.telemetry.spans import SpanBuilder
 
 if TYPE_CHECKING:
