@@ -9,6 +9,8 @@ VLLM ?= cpu
 TESTS ?=
 # Options of the demo: make demo DEMO="--per-route 2"
 DEMO ?=
+# Folder of labelled answers for make bench-evals; by default $TRACEAI_EVAL_DATA
+DATA ?=
 # Options of the gateway's benchmark: make bench-gateway BENCH="--quick"
 BENCH ?=
 SOAK_TESTS := tests/integration/test_gateway_faults.py tests/integration/test_gateway_soak.py
@@ -29,7 +31,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench bench-gateway bench-release soak safety compat compat-evals lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench bench-evals bench-gateway bench-release soak safety compat compat-evals lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +64,9 @@ bench-release: env ## Simulate how often the release decision is right (BENCH="-
 
 soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging
 	@TRACEAI_GATEWAY_REQUESTS=10000 TRACEAI_GATEWAY_SOAK=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)
+
+bench-evals: env ## Measure how right the evaluators are: make bench-evals DATA=folder of labelled answers
+	@$(RUN) -m benchmarks.evals $(DATA)
 
 safety: setup ## Break every function of ours on real vLLM, and write docs/safety.md from what happened
 	@TRACEAI_SAFETY_RESULTS=benchmarks/safety/ours.json $(RUN) -m pytest tests/integration/test_fault_harness.py
