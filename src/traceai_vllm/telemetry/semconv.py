@@ -229,6 +229,12 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(EVALUATION_PREFIX + "<Name>.label", "string", "The evaluator's word for the outcome.", _OURS),
     Attribute(EVALUATION_PREFIX + "<Name>.passed", "bool", "Whether the score reaches the threshold.", _OURS),
     Attribute(
+        EVALUATION_PREFIX + "<Name>.cost_usd",
+        "double",
+        "What the evaluation itself has cost, where the evaluator says it: a judge with prices.",
+        _OURS,
+    ),
+    Attribute(
         EVALUATION_PREFIX + "<Name>.explanation",
         "string",
         "Why, in words that may be the answer's: only where spans carry content.",

@@ -47,6 +47,7 @@ def test_its_verdicts_become_a_score_with_the_words_and_the_cost(stub):
         "output_tokens": 40,
         "cost_usd": pytest.approx((5 * 2 + 40 * 10) / 1e6),
     }
+    assert result.details["cost_usd"] == backend.usage.cost_usd
     HallucinationScore(checker=backend).evaluate(response=ANSWER, context=CONTEXT)
     assert backend.usage.calls == 2
     assert backend.usage.cost_usd == pytest.approx(2 * (5 * 2 + 40 * 10) / 1e6)

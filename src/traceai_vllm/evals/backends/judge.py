@@ -55,7 +55,9 @@ class Judged(list[ClaimVerdict]):
 
     def __init__(self, verdicts: Sequence[ClaimVerdict], usage: JudgeUsage) -> None:
         super().__init__(verdicts)
-        self.details: Mapping[str, Any] = {"judge": asdict(usage)}
+        self.details: dict[str, Any] = {"judge": asdict(usage)}
+        if usage.cost_usd:
+            self.details["cost_usd"] = usage.cost_usd
 
 
 class LLMJudge:
@@ -115,6 +117,8 @@ class LLMJudge:
 
     def check(self, response: str, context: str, question: str | None = None) -> list[ClaimVerdict]:
         """Return a verdict for each sentence, with ``details["judge"]``: calls, tokens and cost.
+
+        The cost is also in ``details["cost_usd"]``, from where the span pipeline takes it.
 
         Args:
             response: the answer.

@@ -51,6 +51,9 @@ def span_attributes(outcomes: Sequence[Outcome], *, explain: bool) -> dict[str, 
             attributes[prefix + ".score"] = float(outcome.result.score)
             attributes[prefix + ".label"] = outcome.result.label
             attributes[prefix + ".passed"] = outcome.result.passed
+            cost = outcome.result.details.get("cost_usd")
+            if isinstance(cost, (int, float)):
+                attributes[prefix + ".cost_usd"] = float(cost)
             if explain and outcome.result.explanation:
                 attributes[prefix + ".explanation"] = outcome.result.explanation[:_MAX_EXPLANATION]
     failures = tuple(f"{outcome.name}:{outcome.status}" for outcome in outcomes if outcome.result is None)

@@ -144,4 +144,5 @@ def _fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:
         "threshold": result.threshold,
         "explanation": result.explanation if explain else None,
         "counts": dict(result.counts),
+        "cost_usd": result.details.get("cost_usd"),
     }

@@ -349,6 +349,24 @@ def test_a_cut_answer_is_not_evaluated() -> None:
     assert not any(key.startswith("gen_ai.evaluation") for key in attributes)
 
 
+def test_the_cost_of_an_evaluation_is_on_the_span() -> None:
+    """Where the evaluator says what it has cost."""
+
+    class Judge:
+        name = "Judge"
+
+        def evaluate(self, *, response: str) -> EvaluationResult:
+            return EvaluationResult(self.name, 1.0, "good", 0.5, details={"cost_usd": 0.002})
+
+    setting = Setting(Judge(), Length())
+    setting.request()
+
+    (exported,) = setting.exported()
+
+    assert exported["gen_ai.evaluation.Judge.cost_usd"] == 0.002
+    assert "gen_ai.evaluation.Length.cost_usd" not in exported
+
+
 def test_slices_travel_with_the_span() -> None:
     """Each evaluated request has its slices, from its words, its tokens and its tag; others have none."""
     setting = Setting(Length(), slices=SliceSettings(regulated_routes=["claims"]))
