@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +32,19 @@ SHARES: Floats = np.array([0.005, 0.01, 0.015, 0.03, 0.52, 0.11, 0.02, 0.02, 0.0
 _LOG_SHARES: Floats = np.log(SHARES)
 
 
+def log_mixture(bets: Floats) -> Floats:
+    """Return the log of what all bets together have, from the log of what each has made of 1.
+
+    Args:
+        bets: shape (n, fractions).
+
+    Returns:
+        Shape (n,).
+    """
+    most = bets.max(axis=1)
+    return np.asarray(most + np.log(np.exp(bets - most[:, None]) @ SHARES), dtype=np.float64)
+
+
 def log_wealth_path(stream: Stream, mean: float) -> Floats:
     """Return the log of the evidence against "the mean difference is at most ``mean``" at each look.
 
@@ -43,8 +55,7 @@ def log_wealth_path(stream: Stream, mean: float) -> Floats:
     Returns:
         Shape (looks,).
     """
-    sums = stream.sums(_log_factors(stream.levels, mean))
-    return np.asarray(logsumexp(_LOG_SHARES + sums, axis=1), dtype=np.float64)
+    return log_mixture(stream.sums(_log_factors(stream.levels, mean)))
 
 
 def lower_bound(stream: Stream, alpha: float) -> float:

@@ -65,7 +65,8 @@ def anytime(stream: Stream, opposite: Stream, units: Clusters | Singles, claims:
     exact = stream.signs_only and claims.alarm_above == 0
     worse = _above(stream, claims.alarm_above, sign_walk.threshold(claims.alpha) if exact else enough)
     within = _above(opposite, -claims.margin, enough)
-    beyond = worse if claims.alarm_above == claims.margin else _above(stream, claims.margin, enough)
+    # What is beyond the margin is above the alarm level too, with more evidence.
+    beyond = _above(stream, claims.margin, enough) if worse.first else worse
     decision = verdict(
         worse=worse.first > 0,
         within_margin=within.first > 0,

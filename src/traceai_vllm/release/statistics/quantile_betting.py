@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import betaln
 
-from traceai_vllm.release.statistics.betting import FRACTIONS, SHARES
+from traceai_vllm.release.statistics.betting import FRACTIONS, log_mixture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,8 +100,7 @@ def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool
     ups = _covered(against, for_, sample.weights, points)
     downs = _covered(for_, against, sample.weights, points)
     bets = ups[:, None] * np.log1p(FRACTIONS) + downs[:, None] * np.log1p(-FRACTIONS)
-    most = bets.max(axis=1)
-    pairs = most + np.log(np.exp(bets - most[:, None]) @ SHARES) + np.log(_SHARE_OF_PAIRS)
+    pairs = log_mixture(bets) + np.log(_SHARE_OF_PAIRS)
     quantile = known.capital[np.searchsorted(known.starts, points, side="right") - 1]
     return float(np.logaddexp(pairs, quantile).min())
 

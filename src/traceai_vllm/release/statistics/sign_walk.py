@@ -12,9 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
-from traceai_vllm.release.statistics.betting import FRACTIONS, SHARES
+from traceai_vllm.release.statistics.betting import FRACTIONS, log_mixture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,4 +85,4 @@ def walk(needed: NDArray[np.intp], odds: float) -> tuple[Floats, Floats]:
 
 def _log_wealth(ups: NDArray[np.intp], downs: NDArray[np.intp]) -> Floats:
     bets = ups[:, None] * np.log1p(FRACTIONS) + downs[:, None] * np.log1p(-FRACTIONS)
-    return np.asarray(logsumexp(np.log(SHARES) + bets, axis=1), dtype=np.float64)
+    return log_mixture(bets)
