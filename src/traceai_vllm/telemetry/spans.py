@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry.attributes import (
     Attributes,
     batch_attributes,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from traceai_vllm.record import EndedRequest, RequestRecord, Variant
     from traceai_vllm.telemetry.content import ContentExport
 
+_ATTRIBUTES = Guard("the attributes of a span")
 _NANOSECONDS = 1_000_000_000
 MAX_DESCRIPTION = 256
 
@@ -145,7 +147,9 @@ class _LazyAttributes(Mapping[str, Any]):
 
     def _get(self) -> Attributes:
         if self._made is None:
-            self._made = self._make()
+            self._made = {}
+            with _ATTRIBUTES:  # an error costs the attributes, not the span
+                self._made = dict(self._make())
         return self._made
 
     def __getitem__(self, key: str) -> Any:

@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, 
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.support.records import SECOND, VARIANT, finished_record, in_memory_tracing
-from traceai_vllm import tags
+from traceai_vllm import guard, tags
 from traceai_vllm.record import RequestRecord, Variant
-from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry import semconv, spans
 from traceai_vllm.telemetry.spans import SpanBuilder
 
 
@@ -223,6 +223,20 @@ def test_of_a_request_that_is_sampled_off_no_attribute_is_made() -> None:
     SpanBuilder(provider.get_tracer("test")).emit(Unread())
 
     assert exported.get_finished_spans() == ()
+
+
+@pytest.mark.internal_errors_expected
+def test_an_error_in_the_attributes_costs_the_attributes_and_not_the_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trace stays whole: name, times and status are there."""
+    provider, exporter = in_memory_tracing()
+    monkeypatch.setattr(spans, "request_attributes", lambda *arguments: None)
+
+    SpanBuilder(provider.get_tracer("test")).emit(finished_record(error_type="OSError"))
+
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, span.status.status_code) == ("chat llama-3.1-70b", StatusCode.ERROR)
+    assert (span.start_time, span.end_time) == (10 * SECOND, 12 * SECOND)
+    assert guard.internal_errors()["the attributes of a span", "TypeError"] > 0
 
 
 def test_a_declared_variant_keeps_what_the_engine_said() -> None:
