@@ -59,7 +59,7 @@ bench: setup ## Measure what the instrumentation costs
 bench-gateway: env ## Measure the gateway beside nginx and LiteLLM (BENCH="--quick --without-litellm"); minutes
 	@$(RUN) -m benchmarks.gateway $(BENCH)
 
-bench-release: env ## Simulate how often the release decision is right (BENCH="--quick"); ten minutes
+bench-release: env ## Simulate how often the release decision is right (BENCH="--quick"); half an hour
 	@$(RUN) -m benchmarks.release $(BENCH)
 
 soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging

@@ -1,57 +1,80 @@
 """Measures how often the release decision is right, and writes ``benchmarks/release/RESULTS.md``.
 
-python -m benchmarks.release            # about 10 minutes on one core
-python -m benchmarks.release --quick    # a minute, a twentieth of the repetitions; prints only
+python -m benchmarks.release                # about half an hour on one core, most of it for D5
+python -m benchmarks.release --only D1 D2   # some parts; what is there of the others stays
+python -m benchmarks.release --quick        # two minutes, a twentieth of the repetitions; writes nothing
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
 import time
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.release import looks, power, sessions, slices
+from benchmarks.release import actions, looks, power, sessions, slices
+from benchmarks.release.rows import Row
 
-if TYPE_CHECKING:
-    from benchmarks.release.rows import Row
-
-PARTS = {"D1": looks.run, "D2": power.losses, "D3": slices.run, "D4": sessions.run, "D6": power.outage}
+PARTS = {
+    "D1": looks.run,
+    "D2": power.losses,
+    "D3": slices.run,
+    "D4": sessions.run,
+    "D5": actions.run,
+    "D6": power.outage,
+}
+KEPT = Path(__file__).with_name("results.json")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """\
 # How often the release decision is right
 
-Written by `make bench-release`. Figures are from simulation; in brackets their 95 % Monte-Carlo limits. A line that
-begins with a dash has no target: it is there to compare with. All pairs are drawn from known truths, so that a verdict
-can be right or wrong; what each line draws stands in the module of its part.
+Written by `make bench-release`; [README.md](README.md) says what each part asks. Figures are from simulation, in
+brackets their 95 % Monte-Carlo limits. A line that begins with a dash has no target: it is there to compare with.
 """
 
 
 def main() -> int:
     arguments = _arguments()
-    begun = time.time()
-    rows: list[Row] = []
+    kept: dict[str, Any] = {}
     for number, name in enumerate(arguments.only):
-        # A generator for each part: the figures of a part do not depend on which others were run.
-        random = np.random.default_rng([arguments.seed, sorted(PARTS).index(name)])
-        progress = partial(tqdm, desc=f"{name} ({number + 1} of {len(arguments.only)})", disable=None, leave=False)
-        part_begun = time.time()
-        rows += PARTS[name](random, 0.05 if arguments.quick else 1.0, progress)
-        print(f"{name} took {time.time() - part_begun:.0f} s", flush=True)
-    text = f"{_HEAD}\n{_facts(arguments, time.time() - begun)}\n{_table(rows)}"
-    print(f"\n{text}")
-    if not arguments.quick and set(arguments.only) == set(PARTS):
-        RESULTS.write_text(text)
-        print(f"written to {RESULTS}")
-    return 0 if all(row.met is not False for row in rows) else 1
+        print(f"{name} ({number + 1} of {len(arguments.only)})", flush=True)
+        part = _part(name, arguments)
+        if KEPT.exists() and not arguments.quick:  # read only now: parts may run side by side
+            kept = json.loads(KEPT.read_text())
+        kept[name] = part
+        if not arguments.quick:
+            KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+            RESULTS.write_text(_text(kept))
+    print(f"\n{_text(kept)}" + ("" if arguments.quick else f"\nwritten to {RESULTS}"))
+    return 0 if all(row["met"] is not False for part in kept.values() for row in part["rows"]) else 1
+
+
+def _part(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    # A generator for each part: the figures of a part do not depend on which others were run.
+    random = np.random.default_rng([arguments.seed, int(name[1:])])
+    begun = time.time()
+    scale = arguments.scale * (0.05 if arguments.quick else 1.0)
+    rows = PARTS[name](random, scale, partial(tqdm, desc=name, disable=None, leave=False))
+    versions = [f"{package} {metadata.version(package)}" for package in ("numpy", "scipy", "statsmodels")]
+    facts = [
+        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        f"seed {arguments.seed}",
+        *([f"{scale:g} of the full number of repetitions"] if scale != 1 else []),
+        *versions,
+        f"Python {platform.python_version()}",
+        f"{(time.time() - begun) / 60:.1f} minutes at a load of {os.getloadavg()[0]:.1f}",
+    ]
+    return {"rows": [asdict(row) for row in rows], "facts": ", ".join(facts)}
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,28 +83,21 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a twentieth of the repetitions; writes nothing")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of repetitions (default: 1)")
     parser.add_argument("--seed", type=int, default=20261123, help="of the random numbers (default: 20261123)")
     return parser.parse_args()
 
 
-def _facts(arguments: argparse.Namespace, seconds: float) -> str:
-    versions = ", ".join(
-        f"{name} {metadata.version(name)}" for name in ("traceai-vllm", "numpy", "scipy", "statsmodels")
-    )
-    return (
-        f"- date: {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC\n"
-        f"- seed: {arguments.seed}\n"
-        f"- {versions}, Python {platform.python_version()}\n"
-        f"- took {seconds / 60:.1f} minutes; load average {os.getloadavg()[0]:.1f}\n"
-    )
-
-
-def _table(rows: list[Row]) -> str:
-    lines = ["| | what | target | found | met |", "|---|---|---|---|---|"]
-    for row in rows:
-        met = {None: "", True: "yes", False: "**no**"}[row.met]
-        lines.append(f"| {row.target} | {row.what} | {row.asked} | {row.found} | {met} |")
-    return "\n".join(lines) + "\n"
+def _text(kept: dict[str, Any]) -> str:
+    lines = [_HEAD]
+    for name in sorted(kept):
+        lines += [f"## {name}", "", kept[name]["facts"] + ".", ""]
+        lines += ["| what | target | found | met |", "|---|---|---|---|"]
+        for row in (Row(**row) for row in kept[name]["rows"]):
+            met = {None: "", True: "yes", False: "**no**"}[row.met]
+            lines.append(f"| {row.what} | {row.asked} | {row.found} | {met} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
