@@ -1,6 +1,6 @@
 """Whatever fails inside of us, the user's call goes on as if we were not there.
 
-Each function of ours that runs in each use of vLLM is made to fail in each way.
+Each function of ours raises in each use of vLLM in which it runs, and fails in each other way in the first of them.
 Which functions there are is found out by watching real calls, so new code is tried without being named here. With
 ``TRACEAI_SAFETY_RESULTS=FILE`` the counts are written there, for ``docs/safety.md``.
 """
@@ -70,7 +70,6 @@ def test_every_function_has_failed_in_every_way(harness: Harness) -> None:
 
 BOUNDARY = {
     "start_span": (Tracer, "start_span"),
-    "set_attributes": (Span, "set_attributes"),
     "set_status": (Span, "set_status"),
     "is_recording": (Span, "is_recording"),
     "end": (Span, "end"),
@@ -132,12 +131,13 @@ def test_the_handling_of_a_fault_may_fail_too(harness: Harness, use: Use) -> Non
 
 def test_the_harness_sees_what_does_reach_the_user(harness: Harness) -> None:
     """A fault in the seam, which nothing can hold back, is found: by the user's exception, and by what is printed."""
-    expected = harness.expected(one_token)
-    hook = safety_results.target("engine.calls.add_request")
+    hook = safety_results.target("engine.calls.generate")
     finalizer = safety_results.target("engine.live.LiveRequest.__del__")
 
-    assert "InjectedFault" in str(harness.result(one_token, expected, Injected(hook, KINDS[0])).problems)
-    assert "errors were shown" in str(harness.result(one_token, expected, Injected(finalizer, KINDS[0])).problems)
+    fault = Injected(hook, KINDS[0])
+    assert "InjectedFault" in str(harness.result(streamed, harness.expected(streamed), fault).problems)
+    fault = Injected(finalizer, KINDS[0])
+    assert "errors were shown" in str(harness.result(one_token, harness.expected(one_token), fault).problems)
 
 
 @contextmanager

@@ -60,14 +60,14 @@ def target(name: str) -> Target:
 
 def answer(harness: Harness, question: Question) -> dict[str, Any]:
     """Put a question to us, as we are by default, and return the row for the table."""
-    harness.phase_spans = False
+    harness.everything = False
     expected = harness.expected(question.use)
     healthy = harness.result(question.use, expected)
     fault = Injected(target(question.site), question.kind) if question.site else None
     result = harness.result(question.use, expected, fault)
     if fault is not None and not fault.reached:
         raise AssertionError(f"{question.site} was not called")
-    harness.phase_spans = True
+    harness.everything = True
     whole = result.spans == healthy.spans and not result.dangling
     return {
         "library": LIBRARY,
