@@ -1,6 +1,6 @@
 """Runs each adapter on the package that it adapts, in an environment of its own: ``make compat-evals`` does it.
 
-    python -m compat.adapters                   # all, about five minutes the first time, 1.6 GB
+    python -m compat.adapters                   # all, about ten minutes the first time, 1.6 GB
     python -m compat.adapters ragas deepeval
 
 Where a metric asks a language model, a local server answers as OpenAI's would. The environments stay in

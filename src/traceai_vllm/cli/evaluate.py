@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from traceai_vllm.evals.pipeline.stored import Summary
-    from traceai_vllm.evals.slices import SliceSettings
 
 _DESCRIPTION = """\
 Score the answers in a store of spans, and keep the scores there (evaluations-*.jsonl, and the view `evaluations` of
@@ -19,6 +19,7 @@ traceai_vllm.store.connect). Spans must carry their content: instrument(capture_
 
 It can be interrupted at any time and goes on where it was. What has a score is not scored again.
 """
+_FAILED = frozenset({"error", "timeout", "circuit_open"})
 _EXAMPLES = """\
 exit code:
   0  every evaluation that was due has a score
@@ -30,6 +31,8 @@ examples:
   traceai-vllm evaluate spans/ --evaluators JSONValidation ToolSelectionAccuracy
   echo '{"regulated_routes": ["claims"], "languages": ["en", "es"]}' > slices.json
   traceai-vllm evaluate spans/ --slices slices.json
+  echo '{"required_wording": {"claims": ["This is not legal advice."]}}' > paired.json
+  traceai-vllm evaluate pairs/ --paired paired.json
 """
 
 
@@ -45,6 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slices", type=Path, metavar="FILE", help="thresholds of the cohort slices: a JSON object, see SliceSettings"
     )
+    parser.add_argument(
+        "--paired",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FILE",
+        help="also compare the two answers of each pair in the store; FILE: a JSON object, see PairedSettings",
+    )
     parser.add_argument("--no-explanations", action="store_true", help="keep scores and labels only")
 
 
@@ -53,46 +64,61 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from traceai_vllm.evals import registry
         from traceai_vllm.evals.errors import optional
+        from traceai_vllm.evals.paired import PairedSettings
         from traceai_vllm.evals.pipeline.stored import evaluate_store
+        from traceai_vllm.evals.pipeline.stored_pairs import evaluate_pairs
+        from traceai_vllm.evals.slices import SliceSettings
 
-        with optional("tqdm", "the progress bar").tqdm(unit=" answers", disable=None) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        tqdm = optional("tqdm", "the progress bar").tqdm
+        slices = _settings(SliceSettings, arguments.slices, "thresholds of slices")
+        paired = _settings(PairedSettings, arguments.paired, "settings of paired checks")
+        explain = not arguments.no_explanations
+        with tqdm(unit=" answers", disable=None) as bar:
             summary = evaluate_store(
                 arguments.store,
                 registry.evaluators(arguments.evaluators or registry.names()),
-                slices=_slices(arguments.slices),
+                slices=slices,
                 timeout_s=arguments.timeout,
-                explain=not arguments.no_explanations,
-                progress=progress,
+                explain=explain,
+                progress=_progress(bar),
             )
+        pairs = None
+        if arguments.paired is not None:
+            with tqdm(unit=" pairs", disable=None) as bar:
+                pairs = evaluate_pairs(arguments.store, paired, explain=explain, progress=_progress(bar))
     except (ImportError, OSError, ValueError) as error:
         print(f"traceai-vllm evaluate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the scores so far are kept, and the next run goes on from here", file=sys.stderr)
         return 130
-    print(_text(summary))
-    failed = {"error", "timeout", "circuit_open"}
-    return 1 if any(failed & {*statuses} for statuses in summary.counts.values()) else 0
+    print(_text(summary, "answers"))
+    if pairs is not None:
+        print(_text(pairs, "pairs"))
+    counts = [*summary.counts.values(), *(pairs.counts.values() if pairs else ())]
+    return 1 if any(_FAILED & {*statuses} for statuses in counts) else 0
 
 
-def _slices(file: Path | None) -> SliceSettings | None:
-    if file is None:
-        return None
-    from traceai_vllm.evals.slices import SliceSettings
+def _progress(bar: Any) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
 
+    return progress
+
+
+def _settings(kind: Callable[..., Any], file: Path | None, what: str) -> Any:
+    """The defaults without a file."""
+    if file is None or file == Path():
+        return kind()
     try:
-        return SliceSettings(**json.loads(file.read_text("utf-8")))
+        return kind(**json.loads(file.read_text("utf-8")))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{file} has no thresholds of slices: {error}") from error
+        raise ValueError(f"{file} has no {what}: {error}") from error
 
 
-def _text(summary: Summary) -> str:
-    lines = [f"{summary.spans} answers evaluated"]
+def _text(summary: Summary, what: str) -> str:
+    lines = [f"{summary.spans} {what} evaluated"]
     if summary.without_answer:
         lines.append(
             f"{summary.without_answer} requests have no answer in the store: capture_content was off when they ran"

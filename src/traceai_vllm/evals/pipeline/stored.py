@@ -127,10 +127,11 @@ def _evaluated(
     outcomes = {outcome.name: outcome for outcome in runner.run(inputs, wanted)} if inputs else {}
     for name in wanted:
         line = {"trace_id": trace_id, "span_id": span_id, "evaluator": name, "slices": [*slices]}
-        yield line | _fields(outcomes.get(name), explain)
+        yield line | fields(outcomes.get(name), explain)
 
 
-def _fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:
+def fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:
+    """Return what is kept of an outcome; None where the request has no inputs for the evaluator."""
     if outcome is None:
         return {"status": NOT_APPLICABLE}
     result = outcome.result

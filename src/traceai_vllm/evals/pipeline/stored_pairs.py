@@ -1,0 +1,109 @@
+"""Paired checks on the pairs in a store: what the gateway mirrored, or what was replayed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from traceai_vllm.evals.paired import CHECKS, run_paired_checks
+from traceai_vllm.evals.pipeline.inputs import evaluator_inputs, said_in_attributes
+from traceai_vllm.evals.pipeline.runner import ERROR, OK, Outcome
+from traceai_vllm.evals.pipeline.stored import NOT_APPLICABLE, Summary, fields
+from traceai_vllm.evals.result import EvaluationResult
+from traceai_vllm.store import connect
+from traceai_vllm.store.evaluations import EvaluationWriter
+from traceai_vllm.telemetry import semconv
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from traceai_vllm.evals.paired import PairedSettings
+
+_BATCH = 64
+# The gateway's names for the two answers to one request; its libraries are not needed here.
+_PAIR = """attributes->>'$."traceai.pair.id"'"""
+_ARM = """attributes->>'$."traceai.pair.arm"'"""
+_DUE = f"""
+    WITH arms AS (
+        SELECT trace_id, span_id, route, attributes, {_PAIR} AS pair, {_ARM} AS arm FROM spans
+        WHERE {_PAIR} IS NOT NULL AND json_exists(attributes, '$."{semconv.OUTPUT_MESSAGES}"')
+    ), done AS (
+        SELECT trace_id, span_id, list(DISTINCT evaluator) AS names FROM evaluations
+        WHERE status IN ('{OK}', '{NOT_APPLICABLE}') GROUP BY ALL
+    )
+    SELECT c.trace_id, c.span_id, c.arm, c.route, c.attributes, b.trace_id, b.span_id, b.attributes
+    FROM arms b JOIN arms c USING (pair) LEFT JOIN done ON done.trace_id = c.trace_id AND done.span_id = c.span_id
+    WHERE b.arm = 'baseline' AND c.arm IN ('candidate', 'baseline_repeat')
+        AND NOT list_has_all(coalesce(names, []), $1)
+    QUALIFY row_number() OVER (PARTITION BY c.trace_id, c.span_id) = 1"""
+
+
+def evaluate_pairs(
+    directory: str | os.PathLike[str],
+    settings: PairedSettings,
+    *,
+    explain: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    """Check the pairs of answers in a store that have not been checked, and keep the scores there.
+
+    The candidate's answer (and a repeated baseline's, which shows what is chance) gets the score of each check. The
+    baseline's gets 1: it is what the other is compared with, and so fail rates of the two arms differ by what was lost.
+
+    Args:
+        directory: the store.
+        settings: what is looked for.
+        explain: keep explanations; they quote the answers, which the store has anyway.
+        progress: is told how many pairs are done, and of how many, after each batch.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        ImportError: DuckDB is not installed.
+        OSError: the scores could not be written.
+    """
+    connection = connect(directory)
+    names = list(CHECKS)
+    (total,) = connection.execute(f"SELECT count(*) FROM ({_DUE})", [names]).fetchone() or (0,)
+    due = connection.execute(_DUE, [names])
+    summary = Summary()
+    with EvaluationWriter(directory) as writer:
+        while rows := due.fetchmany(_BATCH):
+            lines = [line for row in rows for line in _checked(row, settings, explain)]
+            writer.write(lines)
+            for line in lines:
+                if line["label"] != _REFERENCE:
+                    summary.add(line)
+            summary.spans += len(rows)
+            progress(summary.spans, total)
+    return summary
+
+
+_REFERENCE = "reference"
+
+
+def _checked(row: Any, settings: PairedSettings, explain: bool) -> Iterator[dict[str, Any]]:
+    trace_id, span_id, arm, route, attributes, baseline_trace_id, baseline_span_id, baseline_attributes = row
+    before, after = _answer(baseline_attributes), _answer(attributes)
+    found: dict[str, EvaluationResult] = {}
+    failed = None
+    if before and after:
+        try:
+            found = {result.name: result for result in run_paired_checks(before, after, settings, route=route)}
+        except Exception as error:  # the others of the store are checked all the same
+            failed = type(error).__name__
+    for name in CHECKS:
+        result = found.get(name)
+        outcome = Outcome(name, OK, result) if result else Outcome(name, ERROR, error=failed) if failed else None
+        own = {"trace_id": trace_id, "span_id": span_id, "evaluator": name, "label": None}
+        yield own | fields(outcome, explain)
+        if result and arm == "candidate":
+            reference = Outcome(name, OK, EvaluationResult(name, 1.0, _REFERENCE, result.threshold))
+            theirs = {"trace_id": baseline_trace_id, "span_id": baseline_span_id, "evaluator": name}
+            yield theirs | fields(reference, explain)
+
+
+def _answer(attributes: str) -> dict[str, Any] | None:
+    read = json.loads(attributes)
+    message: dict[str, Any] | None = evaluator_inputs(said_in_attributes(read), read).get("message")
+    return message

@@ -1,0 +1,90 @@
+"""`traceai-vllm evaluate STORE --paired`: what the candidates' answers lost, beside the other scores."""
+
+import json
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from traceai_vllm.cli.main import main
+from traceai_vllm.evals.paired import CHECKS, PairedSettings
+from traceai_vllm.evals.pipeline.stored_pairs import evaluate_pairs
+from traceai_vllm.store import SpanStoreExporter, connect
+
+DISCLAIMER = "This is not legal advice."
+SETTINGS = PairedSettings(required_wording={"claims": [DISCLAIMER]})
+
+
+def stored(directory, *answers):
+    """Store answers: pair, arm and text."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(directory)))
+    for pair, arm, text in answers:
+        message = {"role": "assistant", "parts": [{"type": "text", "content": text}]}
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.output.messages": json.dumps([message]),
+            "traceai.pair.id": pair,
+            "traceai.pair.arm": arm,
+            "route": "claims",
+        }
+        provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+    provider.shutdown()
+
+
+def rows(directory, evaluator):
+    query = """SELECT attributes->>'$."traceai.pair.arm"', score, label, passed
+        FROM evaluations JOIN spans USING (trace_id, span_id) WHERE evaluator = $1 AND evaluations.status = 'ok' ORDER BY ALL"""
+    return connect(directory).execute(query, [evaluator]).fetchall()
+
+
+@pytest.fixture
+def store(tmp_path):
+    stored(
+        tmp_path,
+        ("1", "baseline", f"After 90 days. {DISCLAIMER}"),
+        ("1", "candidate", "After 90 days."),
+        ("1", "baseline_repeat", f"In 90 days. {DISCLAIMER}"),
+        ("2", "baseline", "Claim AB-1293 is paid."),
+        ("2", "candidate", "Claim AB-1239 is paid."),
+        ("3", "baseline", "Alone."),
+        ("4", "candidate", "Alone."),
+    )
+    return tmp_path
+
+
+def test_each_pair_is_checked_and_its_baseline_is_the_reference(store):
+    summary = evaluate_pairs(store, SETTINGS)
+    assert summary.spans == 3
+    assert rows(store, "RequiredWording") == [
+        ("baseline", 1.0, "reference", True),
+        ("baseline_repeat", 1.0, "kept", True),
+        ("candidate", 0.0, "lost", False),
+    ]
+    assert ("candidate", 0.0, "altered", False) in rows(store, "IdentifierAgreement")
+    assert summary.counts["RequiredWording"] == {"ok": 2, "not_applicable": 1}
+
+
+def test_it_goes_on_with_what_is_new(store):
+    evaluate_pairs(store, SETTINGS)
+    stored(store, ("5", "candidate", "No."), ("5", "baseline", "Yes."))
+    seen = []
+    assert evaluate_pairs(store, SETTINGS, progress=lambda done, total: seen.append((done, total))).spans == 1
+    assert seen == [(1, 1)]
+    assert evaluate_pairs(store, SETTINGS).spans == 0
+    assert len(rows(store, "NoLooping")) == 3 + 2 + 2
+
+
+def test_the_command_prints_both(store, tmp_path, capsys):
+    settings = tmp_path / "paired.json"
+    settings.write_text(json.dumps({"required_wording": {"claims": [DISCLAIMER]}}))
+    command = ["evaluate", str(store), "--evaluators", "JSONValidation"]
+    assert main([*command, "--paired", str(settings)]) == 0
+    printed = capsys.readouterr().out
+    assert "7 answers evaluated" in printed
+    assert "3 pairs evaluated" in printed
+    assert all(name in printed for name in CHECKS)
+    assert main([*command, "--paired"]) == 0
+    settings.write_text('{"wording": []}')
+    assert main([*command, "--paired", str(settings)]) == 2
+    assert "has no settings of paired checks" in capsys.readouterr().err
