@@ -32,7 +32,7 @@ _FACT = re.compile(
 )
 _DIGIT = re.compile(r"\d")
 # With what is written right behind it, as in 20mg and 3rd.
-_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)[a-z]{0,3}", re.I)
+_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)([a-z]{0,3})", re.I)
 # The number of a list's item is its form and no amount.
 _LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
 _SPELLED = {
@@ -40,7 +40,10 @@ _SPELLED = {
     **{word: str(value) for value, word in enumerate(["eight", "nine", "ten", "eleven", "twelve"], 8)},
     **{word: f"{tens}0" for tens, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty"], 2)},
     **{word: f"{tens}0" for tens, word in enumerate(["seventy", "eighty", "ninety"], 7)},
+    **{word: str(value) for value, word in enumerate(["first", "second", "third", "fourth", "fifth"], 1)},
 }
+_SCALE = re.compile(r"[ ](thousand|million|billion|trillion)\b", re.I)
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "k": 3, "mn": 6, "bn": 9}
 _SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b", re.I)
 
 
@@ -55,7 +58,7 @@ class Fact(NamedTuple):
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
-    Thousands separators, trailing zeros and short spelled numbers make no difference. What the candidate adds
+    Separators, trailing zeros, `million` and short spelled numbers make no difference. What the candidate adds
     is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has
     nothing of the kind. Without the extra ``evals`` names are not compared.
 
@@ -100,7 +103,10 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
         if number:
-            yield Fact("amount", _plain_number(number[1]), TextRange(*found.span()))
+            scale = _SCALE.match(plain, found.end())
+            zeros = _ZEROS.get((scale[1] if scale else number[2]).lower(), 0)
+            end = scale.end() if scale else found.end()
+            yield Fact("amount", _plain_number(number[1], zeros), TextRange(found.start(), end))
         elif found["address"] or _DIGIT.search(found[0]):
             said = found[0].rstrip(".,;:!?")
             kind = "address" if found["address"] else "identifier"
@@ -112,10 +118,10 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
         say_once("the paired check of identifiers leaves rare names out", error)
 
 
-def _plain_number(number: str) -> str:
-    plain = number.replace(",", "")
-    whole, _, fraction = plain.partition(".")
-    fraction = fraction.rstrip("0")
+def _plain_number(number: str, zeros: int) -> str:
+    whole, _, fraction = number.replace(",", "").partition(".")
+    moved = fraction.ljust(zeros, "0")
+    whole, fraction = whole + moved[:zeros], moved[zeros:].rstrip("0")
     whole = whole.lstrip("0") or "0"
     return f"{whole}.{fraction}" if fraction else whole
 

@@ -32,7 +32,7 @@ _PHRASES = (
     r"\bI\s+(?:respectfully\s+)?(?:decline|refuse)\s+to\b",
     r"\bas\s+an?\s+AI\b[^.!?\n]{0,60}\b(?:cannot|can['\u2019]t|unable|not\s+able|do(?:n['\u2019]t|\s+not)\s+have)",
     r"\bagainst\s+my\s+(?:guidelines|policy|policies|programming|principles)",
-    r"\bI\s+(?:do\s+not|don['\u2019]t)\s+(?:know\b|have\s+(?:\w+\s+){0,2}?(?:information|access|knowledge|context|data))",
+    r"\bI\s+(?:do\s+not|don['\u2019]t)\s+(?:know\b(?!\s+of\b)|have\s+(?:\w+\s+){0,2}?(?:information|access|knowledge|context|data))",
     r"\b(?:is|are|was|were)\s+not\s+(?:mentioned|stated|specified|provided|given|contained)\s+in\s+the\s+"
     r"(?:\w+\s+)?(?:context|document|documents|passage|passages|text|source|sources)",
     r"\bich\s+kann\s+(?:\w+\s+){0,4}?(?:nicht|keine?)\b[^.!?\n]{0,60}(?:helfen|beantworten|geben|unterstützen)",

@@ -31,6 +31,7 @@ def result(name, baseline, candidate, settings=SETTINGS, route="claims"):
         ("I can't help with that.", "I am unable to assist with this request.", "both"),
         ("After 90 days.", "After 180 days; you can't claim before that.", "neither"),
         ("After 90 days.", {"content": "I cannot tell, I look it up.", "tool_calls": [{"name": "look"}]}, "neither"),
+        ("No rule.", "No, I don't know of any rule.", "neither"),
         ("After 90 days.", "This goes " + "on and " * 60 + "then I can't help.", "neither"),
     ],
 )
@@ -65,6 +66,9 @@ def test_required_wording_is_the_routes():
         ("You owe $1,299.00.", "You owe 1299 dollars.", "kept", ""),
         ("Wait 90 days.", "Wait ninety days.", "kept", ""),
         ("Take 20mg twice.", "Take 20 mg twice.", "kept", ""),
+        ("It costs $1.5 million.", "It costs $1,500,000.", "kept", ""),
+        ("It costs $1.5 million.", "It costs $1.5 billion.", "altered", '"1.5 million" became "1.5 billion"'),
+        ("It costs 5k.", "It costs 5,000.", "kept", ""),
         ("Take 20mg twice.", "Take it twice.", "lost", '"20mg" is lost'),
         ("Write to help@acme.com.", "Write to helpme@acme.org.", "altered", "help@acme.com"),
         ("See https://acme.com/a?b=1 there.", "See the page.", "lost", "https://acme.com/a?b=1"),
