@@ -34,7 +34,8 @@ def stored(directory, *answers):
 
 def rows(directory, evaluator):
     query = """SELECT attributes->>'$."traceai.pair.arm"', score, label, passed
-        FROM evaluations JOIN spans USING (trace_id, span_id) WHERE evaluator = $1 AND evaluations.status = 'ok' ORDER BY ALL"""
+        FROM evaluations JOIN spans USING (trace_id, span_id)
+        WHERE evaluator = $1 AND evaluations.status = 'ok' ORDER BY ALL"""
     return connect(directory).execute(query, [evaluator]).fetchall()
 
 
