@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_GAINS, _LOSSES = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
 _SHARE_OF_PAIRS = 0.75  # the start is divided between the two bettors
 _PRIOR = 100.0  # the second bettor's start, as if this many clusters had been seen
 
@@ -94,22 +95,27 @@ def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool
         higher: False for the evidence against "it is at least that".
     """
     shifted = sample.candidate - shift
-    against, for_ = (sample.baseline, shifted) if higher else (shifted, sample.baseline)
     start, end = float(known.starts[0]), known.end
-    points = np.unique(np.concatenate([known.starts, shifted[(shifted > start) & (shifted < end)]]))
-    ups = _covered(against, for_, sample.weights, points)
-    downs = _covered(for_, against, sample.weights, points)
-    bets = ups[:, None] * np.log1p(FRACTIONS) + downs[:, None] * np.log1p(-FRACTIONS)
-    pairs = log_mixture(bets) + np.log(_SHARE_OF_PAIRS)
+    inside = (shifted > start) & (shifted < end)
+    points = np.sort(np.concatenate([known.starts, shifted[inside]]))
+    # Pairs with both values below all points, or above, say nothing there.
+    near = (
+        inside
+        | ((sample.baseline > start) & (sample.baseline < end))
+        | ((sample.baseline > start) != (shifted > start))
+    )
+    baseline, shifted, weights = sample.baseline[near], shifted[near], sample.weights[near]
+    opening, closing = np.searchsorted(points, baseline), np.searchsorted(points, shifted)
+    for_, against = _covered(opening, closing, weights, len(points)), _covered(closing, opening, weights, len(points))
+    ups, downs = (for_, against) if higher else (against, for_)
+    pairs = log_mixture(ups[:, None] * _GAINS + downs[:, None] * _LOSSES) + np.log(_SHARE_OF_PAIRS)
     quantile = known.capital[np.searchsorted(known.starts, points, side="right") - 1]
     return float(np.logaddexp(pairs, quantile).min())
 
 
-def _covered(starts: Floats, ends: Floats, weights: Floats, points: Floats) -> Floats:
-    """For each point, the weight of all pairs with start <= point < end; points sorted, shape (k,)."""
-    chosen = starts < ends
-    opening = np.searchsorted(points, starts[chosen], side="left")
-    closing = np.searchsorted(points, ends[chosen], side="left")
-    size = len(points) + 1
-    change = np.bincount(opening, weights[chosen], size) - np.bincount(closing, weights[chosen], size)
+def _covered(opening: NDArray[np.intp], closing: NDArray[np.intp], weights: Floats, size: int) -> Floats:
+    """For each of ``size`` points, the weight of the pairs with opening <= point < closing."""
+    chosen = opening < closing
+    change = np.bincount(opening[chosen], weights[chosen], size + 1)
+    change -= np.bincount(closing[chosen], weights[chosen], size + 1)
     return np.maximum(np.cumsum(change)[:-1], 0.0)

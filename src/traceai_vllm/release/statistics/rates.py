@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from traceai_vllm.release.statistics import fixed, means
 from traceai_vllm.release.statistics.clusters import Singles, clusters_of, paired
 from traceai_vllm.release.statistics.evidence import Evidence, one_look_verdict
-from traceai_vllm.release.statistics.stream import stream_of, stream_of_counts
+from traceai_vllm.release.statistics.stream import both_streams, stream_of, stream_of_counts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,7 +61,7 @@ def paired_rates(
     claims = means.Claims(margin, alarm_above, alpha)
     differences = units.means(second - first)
     if mode == "anytime":
-        streams = stream_of(differences), stream_of(-differences)
+        streams = both_streams(differences)
         return means.anytime(*streams, units, claims, _BETTING_RATES)
     if not units.single:
         return _student(differences, units, claims)
@@ -100,7 +101,7 @@ def paired_rate_counts(
     claims, units = means.Claims(margin, alarm_above, alpha), Singles(int(all_.sum()))
     stream = stream_of_counts(ups, downs, all_)
     if mode == "anytime":
-        return means.anytime(stream, stream_of_counts(downs, ups, all_), units, claims, _BETTING_RATES)
+        return means.anytime(stream, replace(stream, levels=-stream.levels), units, claims, _BETTING_RATES)
     return _tango(stream, units, claims)
 
 
@@ -146,7 +147,7 @@ def paired_scores(
     claims = means.Claims(margin / span, alarm_above / span, alpha)
     differences = units.means((first - second) / span)
     if mode == "anytime":
-        streams = stream_of(differences), stream_of(-differences)
+        streams = both_streams(differences)
         found = means.anytime(*streams, units, claims, "paired mean scores, betting confidence sequence")
     else:
         found = _student(differences, units, claims)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-_STEPS = 4096  # more values than this are rounded down to as many steps; even, so that "no difference" stays exact
-_LOOKS = 16_384
+_STEPS = 4096  # more different values than this are rounded down to as many steps; even: "no difference" stays exact
+_LOOKS = 4096
 _CHUNK = 1024  # looks that are worked on at a time, so that memory stays small
+_MOST_COUNTS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Stream:
     """Differences in [-1, 1], one for each cluster.
 
-    Looks are taken after each of up to 16,384 differences, and that many, evenly, among more: fewer looks find less
+    Looks are taken after each of up to 4,096 differences, and that many, evenly, among more: fewer looks find less
     and are as valid.
 
     Attributes:
@@ -77,19 +78,45 @@ class Stream:
         return self.index
 
 
+def both_streams(differences: Floats) -> tuple[Stream, Stream]:
+    """Return the stream of differences in [-1, 1] that stand in order of arrival, shape (n,), and its opposite."""
+    levels, index = _exact_levels(differences)
+    if levels is not None:
+        stream = _stream(levels, index)
+        return stream, replace(stream, levels=-stream.levels)
+    return _rounded(differences), _rounded(-differences)
+
+
 def stream_of(differences: Floats) -> Stream:
-    """Return a stream of differences in [-1, 1] that stand in order of arrival, shape (n,)."""
-    count = len(differences)
-    if count <= _STEPS:
-        levels, found = np.unique(differences, return_inverse=True)
-        index = np.asarray(found, dtype=np.intp)
-    else:  # down: the evidence is never more than it should be
-        index = np.floor((1 + differences) / 2 * _STEPS).astype(np.intp)
-        levels = np.arange(_STEPS + 1) / _STEPS * 2 - 1
+    """Return the stream of differences in [-1, 1] that stand in order of arrival, shape (n,)."""
+    return both_streams(differences)[0]
+
+
+def _exact_levels(differences: Floats) -> tuple[Floats | None, NDArray[np.intp]]:
+    whole = np.rint(differences)
+    if np.array_equal(whole, differences):
+        return np.array([-1.0, 0.0, 1.0]), whole.astype(np.intp) + 1
+    if len(differences) > _STEPS and len(np.unique(differences[:_STEPS])) > _STEPS // 8:
+        return None, whole.astype(np.intp)
+    levels, index = np.unique(differences, return_inverse=True)
+    return (levels if len(levels) <= _STEPS else None), np.asarray(index, dtype=np.intp)
+
+
+def _rounded(differences: Floats) -> Stream:
+    # Down: the evidence is never more than it should be.
+    index = np.floor((1 + differences) / 2 * _STEPS).astype(np.intp)
+    return _stream(np.arange(_STEPS + 1) / _STEPS * 2 - 1, index)
+
+
+def _stream(levels: Floats, index: NDArray[np.intp]) -> Stream:
+    count = len(index)
     every = max(1, -(-count // _LOOKS))
-    looks = np.minimum(np.arange(every, count + every, every), count)
+    looks = np.minimum(np.arange(every, count + every, every), count).astype(np.intp)
     totals = np.bincount(index, minlength=len(levels)).astype(np.float64)
-    return Stream(levels, totals, looks.astype(np.intp), index=index)
+    if every == 1 or len(looks) * len(levels) > _MOST_COUNTS:
+        return Stream(levels, totals, looks, index=index)
+    cells = np.bincount(np.arange(count) // every * len(levels) + index, minlength=len(looks) * len(levels))
+    return Stream(levels, totals, looks, counts=cells.reshape(len(looks), -1).astype(np.float64))
 
 
 def stream_of_counts(ups: Floats, downs: Floats, pairs: Floats) -> Stream:

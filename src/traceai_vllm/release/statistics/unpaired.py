@@ -9,7 +9,7 @@ import numpy as np
 from traceai_vllm.release.statistics import means
 from traceai_vllm.release.statistics.clusters import Clusters
 from traceai_vllm.release.statistics.evidence import Evidence, one_look_verdict
-from traceai_vllm.release.statistics.stream import stream_of
+from traceai_vllm.release.statistics.stream import both_streams
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,7 @@ def unpaired_rates(
     times = np.concatenate([_times(baseline_order, len(first)), _times(candidate_order, len(second))])
     differences, blocks = _blocks(first, second, times)
     method = "unpaired fail rates in blocks, betting confidence sequence"
-    return means.anytime(stream_of(differences), stream_of(-differences), blocks, claims, method)
+    return means.anytime(*both_streams(differences), blocks, claims, method)
 
 
 def _times(order: ArrayLike | None, count: int) -> NDArray[np.float64]:
