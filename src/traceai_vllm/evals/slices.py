@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.errors import MissingExtra
-from traceai_vllm.evals.languages import Language, language_of
+from traceai_vllm.evals.languages import Language, language_of, same_language
 from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.phrases import phrase
 from traceai_vllm.evals.rare_names import rare_names
@@ -151,7 +151,7 @@ def _by_text(text: str, settings: SliceSettings) -> Iterator[str]:
     try:
         language = language_of(text, min_letters=settings.min_letters)
         sure = language if language and language.confidence >= settings.min_confidence else None
-        if sure and sure.code not in settings.languages:
+        if sure and not any(same_language(sure.code, own) for own in settings.languages):
             yield MULTILINGUAL
         if _has_rare_names(text, sure, settings):
             yield RARE_ENTITY

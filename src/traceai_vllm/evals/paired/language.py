@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.errors import MissingExtra
-from traceai_vllm.evals.languages import Language, language_of
+from traceai_vllm.evals.languages import Language, language_of, same_language
 from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.paired.answer import quoted
 from traceai_vllm.evals.result import EvaluationResult, TextRange
@@ -47,7 +47,7 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     if not baseline.text.strip() or not candidate.text.strip():
         return None
     before, after = _language(baseline.text, settings), _language(candidate.text, settings)
-    if before and after and before.code != after.code:
+    if before and after and not same_language(before.code, after.code):
         said = f"the baseline answers in {before.code}, the candidate in {after.code}: {quoted(candidate.text)}"
         return EvaluationResult(NAME, 0.0, "switched", 1.0, said, details=_details(before, after))
     foreign = _foreign(baseline.text, candidate.text)

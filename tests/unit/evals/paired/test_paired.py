@@ -100,6 +100,8 @@ def test_what_changed_is_shown_in_both_answers():
         ("The refund is on its way to your bank.", "The refund 退款 is on its way to your bank.", "script_mixed"),
         ("The refund is on its way to your bank.", "Your bank will have the refund soon enough.", "same"),
         ("The refund is on its way: 退款 is its name.", "The refund is on its way, which is 退款.", "same"),
+        ("退款已于5月3日寄出。请您耐心等待。", "您的退款已经寄出。请再等三天。谢谢您。", "same"),
+        ("退款已于5月3日寄出。请您耐心等待。", "返金は5月3日に送金されました。お待ちください。", "switched"),
         ("Yes", "Ja", "unknown"),
     ],
 )
