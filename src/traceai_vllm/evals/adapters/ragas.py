@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.adapters.base import Adapter, package, texts
@@ -61,6 +62,4 @@ class RagasEvaluator(Adapter):
         return self.result(found.value, reason=found.reason)
 
     def _wanted(self) -> list[str]:
-        import inspect
-
         return list(inspect.signature(self._metric.ascore).parameters)
