@@ -33,10 +33,15 @@ counter shows it.
 
 On real vLLM ({vllm}, Python {python}, OpenTelemetry {opentelemetry}), with an offline engine in the process and an
 asynchronous one in a process of its own, `tests/integration/test_fault_harness.py` first watches which functions of
-ours run in each of {n_uses} uses of vLLM. Then it makes each of them fail, one after the other, in {n_kinds} ways,
-and compares all that the user sees with the same use of a vLLM that is not instrumented:
+ours run in each of {n_uses} uses of vLLM, with phase spans, the store and the capture of content switched on. Then it
+makes each of them fail, one after the other, in {n_kinds} ways, and compares all that the user sees with the same use
+of a vLLM that is not instrumented. In every use:
 
-{kinds}
+{first_kind}
+
+and in the first use that gets to the function also:
+
+{other_kinds}
 
 New code is tried without being named anywhere. What is spared are the functions that hold your call in their hands
 (the hooks that stand in for vLLM's own, {n_hooks} of them, and a few they lean on); they are listed in
@@ -47,10 +52,10 @@ trace was still whole: as many spans as without the fault, all of them ended.
 
 {uses}
 
-OpenTelemetry is made to fail as well, wherever we call it: `start_span`, `set_attributes`, `set_status`,
-`is_recording`, `end`, the sampler, the id generator, a processor's `on_start` and `on_end`, the exporter, a
-measurement, and attaching a context: {boundary} faults, none of which reached the user. So is what runs only after
-an error of ours: the guard's own report, and your log handler.
+OpenTelemetry is made to fail as well, wherever we call it: `start_span`, `set_status`, `is_recording`, `end`, the
+sampler, the id generator, a processor's `on_start` and `on_end`, the exporter, a measurement, and attaching a context:
+{boundary} faults, none of which reached the user. So is what runs only after an error of ours: the guard's own report,
+and your log handler.
 
 ## Beside others
 
@@ -97,7 +102,8 @@ def page() -> str:
         n_uses=len(ours["uses"]),
         n_kinds=len(ours["kinds"]),
         n_hooks=ours["hooks"],
-        kinds="\n".join(f"- it {kind}" for kind in ours["kinds"]),
+        first_kind=f"- it {ours['kinds'][0]}",
+        other_kinds="\n".join(f"- it {kind}" for kind in ours["kinds"][1:]),
         functions=ours["functions"],
         faults=f"{ours['faults']:,}",
         reached=ours["reached_the_user"],
