@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traceai_vllm.evals import missing
@@ -76,6 +76,7 @@ def test_without_the_extra_the_others_are_told_and_it_is_said_once(monkeypatch, 
     assert [r.message for r in caplog.records if "traceai-vllm[evals]" in r.message] == [caplog.records[0].message]
 
 
+@settings(deadline=None)  # the first example loads the word lists
 @given(
     text=st.one_of(st.none(), st.text(), st.text("`ab A\n;{(¿ñ退", max_size=200)),
     tokens=st.one_of(st.none(), st.integers(0, 10_000)),

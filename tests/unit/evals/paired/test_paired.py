@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traceai_vllm.evals import MissingInput, run_evaluator
@@ -194,12 +194,14 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.text(max_size=400), st.lists(PIECES, max_size=40).map("".join))
 
 
+@settings(deadline=None)  # the first example loads the word lists
 @given(TEXTS)
 def test_identical_answers_always_pass(text):
     for found in run_paired_checks(text, text, SETTINGS, route="claims"):
         assert found.passed, found
 
 
+@settings(deadline=None)  # the first example loads the word lists
 @given(TEXTS, TEXTS)
 def test_any_two_texts_have_results_in_order_and_in_range(baseline, candidate):
     results = run_paired_checks(baseline, candidate, SETTINGS, route="claims")
