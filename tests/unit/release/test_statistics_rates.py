@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traceai_vllm.release.statistics import Evidence, paired_rate_counts, paired_rates, paired_scores
+from traceai_vllm.release.statistics.clusters import clusters_of
 from traceai_vllm.release.statistics.fixed import tango_interval
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
@@ -106,6 +107,21 @@ def test_a_cluster_is_one_unit_of_evidence() -> None:
     assert copied.pairs == 1500
     assert copied.clusters == alone.clusters == 300
     assert (copied.e_value, copied.low, copied.high) == pytest.approx((alone.e_value, alone.low, alone.high))
+
+
+@settings(max_examples=40, deadline=None)
+@given(ids=st.lists(st.integers(0, 12), min_size=1, max_size=40), seed=st.integers(0, 5))
+def test_what_clusters_are_called_does_not_matter(ids, seed) -> None:
+    """Numbers, names, or numbers with large gaps: the same sessions, in order of their last pair."""
+    random = np.random.default_rng(seed)
+    order, values = random.permutation(len(ids)), random.random(len(ids))
+    last = {name: max(place for place, one in zip(order, ids, strict=True) if one == name) for name in ids}
+    expected = [np.mean(values[np.array(ids) == name]) for name in sorted(last, key=lambda name: last[name])]
+    for names in (ids, [f"session {one}" for one in ids], [one * 10**9 - 7 for one in ids]):
+        found = clusters_of(len(ids), names, order)
+        assert found.means(values) == pytest.approx(expected)
+        again = clusters_of(len(ids), np.array(names)[np.argsort(order)])
+        assert again.means(values[np.argsort(order)]) == pytest.approx(expected)
 
 
 def test_counts_are_the_same_as_pairs() -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_DENSE = 8  # numbers of clusters up to so many times the number of pairs are looked up in a table
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -89,7 +91,10 @@ def clusters_of(pairs: int, ids: ArrayLike | None = None, order: ArrayLike | Non
         return Clusters(position, np.ones(pairs, dtype=np.intp))
     inverse = _codes(np.asarray(ids), pairs, "clusters")
     last = np.full(inverse.max(initial=-1) + 1, -1, dtype=np.intp)
-    np.maximum.at(last, inverse, position)
+    if order is None:
+        last[inverse] = position  # what is assigned last stays
+    else:
+        np.maximum.at(last, inverse, position)
     rank = np.empty_like(last)
     rank[np.argsort(last)] = np.arange(len(last))
     of_pair = rank[inverse]
@@ -105,6 +110,10 @@ def _places(order: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
 
 def _codes(ids: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
     _same_length(ids, pairs, name)
+    if ids.dtype.kind in "iu" and pairs and ids.min() >= 0 and ids.max() <= _DENSE * pairs:
+        taken = np.zeros(int(ids.max()) + 1, dtype=np.bool_)  # the same as below, without sorting millions
+        taken[ids] = True
+        return (np.cumsum(taken, dtype=np.intp) - 1)[ids]
     return np.asarray(np.unique(ids, return_inverse=True)[1], dtype=np.intp)
 
 
