@@ -113,7 +113,7 @@ def _codes(ids: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
     if ids.dtype.kind in "iu" and pairs and ids.min() >= 0 and ids.max() <= _DENSE * pairs:
         taken = np.zeros(int(ids.max()) + 1, dtype=np.bool_)  # the same as below, without sorting millions
         taken[ids] = True
-        return (np.cumsum(taken, dtype=np.intp) - 1)[ids]
+        return np.asarray((np.cumsum(taken, dtype=np.intp) - 1)[ids], dtype=np.intp)
     return np.asarray(np.unique(ids, return_inverse=True)[1], dtype=np.intp)
 
 
