@@ -12,7 +12,7 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ class Arms:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Return the interval for the difference; each end is wrong with a chance of ``alpha``."""
-        z = float(norm.isf(alpha))
+        z = -float(ndtri(alpha))
         first, second = self.baseline.quantile(self.at), self.candidate.quantile(self.at)
         both = list(zip((self.baseline, self.candidate), self.spreads, strict=True))
         below = [side.quantile(self.at - z * spread) for side, spread in both]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Scale = Literal["ratio", "difference"]
 # Of more clusters every second, third, ... is used: 8,000 in the smaller tail are enough for a narrow interval.
 _MOST_IN_TAIL, _MOST_CLUSTERS = 8_000, 100_000
-# Looks after 8 clusters, and after each seventh more, from 200 on after each 40 % more.
-_FIRST_LOOK, _EARLY, _LATE, _EARLY_UNTIL = 8, 1.15, 1.4, 200
+# Looks after 8 clusters, and after each quarter more, from 200 on after each 40 % more.
+_FIRST_LOOK, _EARLY, _LATE, _EARLY_UNTIL = 8, 1.25, 1.4, 200
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _tango(stream: Stream, units: Clusters | Singles, claims: means.Claims) -> E
     return _one_look(
         stream,
         fixed.tango_interval(up, down, units.count, claims.alpha),
-        _mcnemar(up, down) if exact else fixed.tango_p(up, down, units.count, claims.alarm_above),
+        fixed.mcnemar_p(up, down) if exact else fixed.tango_p(up, down, units.count, claims.alarm_above),
         units=units,
         claims=claims,
         method="paired fail rates, Tango score interval, McNemar exact test",
@@ -203,9 +203,3 @@ def _one_look(
         decided_at=None,
         method=method,
     )
-
-
-def _mcnemar(up: int, down: int) -> float:
-    from scipy.stats import binomtest
-
-    return float(binomtest(up, up + down, 0.5, alternative="greater").pvalue) if up + down else 1.0
