@@ -101,6 +101,22 @@ def test_quantile_intervals_cover() -> None:
         assert np.mean(inside) >= least
 
 
+def test_clocks_that_round_give_no_false_alarm() -> None:
+    """Times in whole tenths, many of them equal: equal arms are left alone, and so is one time for all."""
+    random = rng()
+    named = 0
+    for _ in range(40):
+        shared = random.lognormal(0, 0.5, 200)
+        first, second = (np.ceil(10 * shared * random.lognormal(0, 0.3, 200)) / 10 for _ in range(2))
+        named += paired_quantiles(first, second, quantile=0.5, margin=1.2).verdict == "regressed"
+
+    assert named <= 4
+    for mode in ("anytime", "fixed"):
+        same = paired_quantiles(np.ones(500), np.ones(500), quantile=0.5, margin=1.2, mode=mode)
+        assert same.verdict != "regressed"
+        assert same.low <= same.estimate == 1 <= same.high
+
+
 def test_a_slow_candidate_is_named_and_an_equal_one_is_not() -> None:
     """Twice the latency is named within 100 pairs; the same latency is healthy within a margin of a tenth."""
     random = rng()

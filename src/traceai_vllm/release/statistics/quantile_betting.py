@@ -82,7 +82,8 @@ def plausible(sample: Sample, quantile: float, alpha: float) -> Plausible:
     capital += np.log1p(-_SHARE_OF_PAIRS)
     open_ = np.flatnonzero(capital < -np.log(alpha))
     edges = np.concatenate([[-np.inf], sample.baseline[order], [np.inf]])
-    return Plausible(edges[open_], capital[open_], float(edges[open_[-1] + 1]))
+    starts, places = np.unique(edges[open_], return_index=True)  # of equal values the one that says least counts
+    return Plausible(starts, np.minimum.reduceat(capital[open_], places), float(edges[open_[-1] + 1]))
 
 
 def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool) -> float:
