@@ -1,6 +1,6 @@
 """Measures how often the release decision is right, and writes ``benchmarks/release/RESULTS.md``.
 
-python -m benchmarks.release                # about half an hour on one core, most of it for D5
+python -m benchmarks.release                # about half an hour, most of it for D5; 2 GB of disk for C
 python -m benchmarks.release --only D1 D2   # some parts; what is there of the others stays
 python -m benchmarks.release --quick        # two minutes, a twentieth of the repetitions; writes nothing
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.release import actions, looks, power, sessions, slices
+from benchmarks.release import actions, looks, power, scale, sessions, slices
 from benchmarks.release.rows import Row
 
 PARTS = {
@@ -32,6 +32,7 @@ PARTS = {
     "D4": sessions.run,
     "D5": actions.run,
     "D6": power.outage,
+    "C": scale.run,
 }
 KEPT = Path(__file__).with_name("results.json")
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -61,15 +62,15 @@ def main() -> int:
 
 def _part(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     # A generator for each part: the figures of a part do not depend on which others were run.
-    random = np.random.default_rng([arguments.seed, int(name[1:])])
+    random = np.random.default_rng([arguments.seed, int(name[1:] or 0)])
     begun = time.time()
-    scale = arguments.scale * (0.05 if arguments.quick else 1.0)
-    rows = PARTS[name](random, scale, partial(tqdm, desc=name, disable=None, leave=False))
+    part = arguments.scale * (0.05 if arguments.quick else 1.0)
+    rows = PARTS[name](random, part, partial(tqdm, desc=name, disable=None, leave=False))
     versions = [f"{package} {metadata.version(package)}" for package in ("numpy", "scipy", "statsmodels")]
     facts = [
         time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         f"seed {arguments.seed}",
-        *([f"{scale:g} of the full number of repetitions"] if scale != 1 else []),
+        *([f"{part:g} of the full size"] if part != 1 else []),
         *versions,
         f"Python {platform.python_version()}",
         f"{(time.time() - begun) / 60:.1f} minutes at a load of {os.getloadavg()[0]:.1f}",
@@ -83,7 +84,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a twentieth of the repetitions; writes nothing")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of repetitions (default: 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the full size (default: 1)")
     parser.add_argument("--seed", type=int, default=20261123, help="of the random numbers (default: 20261123)")
     return parser.parse_args()
 
