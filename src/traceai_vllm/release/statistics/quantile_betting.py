@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _GAINS, _LOSSES = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
 _SHARE_OF_PAIRS = 0.75  # the start is divided between the two bettors
-_PRIOR = 100.0  # the second bettor's start, as if this many clusters had been seen
+_PRIOR = 40.0  # the second bettor's start, as if this many clusters had been seen
 
 
 @dataclass(frozen=True)
