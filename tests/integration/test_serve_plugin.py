@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.api_server import SERVED_NAME, ApiServer, Call
+from traceai_vllm.evals.backends import LLMJudge
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 DURATION = "gen_ai.server.request.duration"
@@ -23,6 +24,9 @@ def server(one_layer_model: str) -> Iterator[ApiServer]:
         one_layer_model,
         "--api-server-count",
         "2",
+        # Left to itself, a model with random weights fills its JSON with blanks until there are no tokens left.
+        "--structured-outputs-config",
+        '{"backend": "xgrammar", "disable_any_whitespace": true}',
         TRACEAI_VLLM_ENABLED="1",
         TRACEAI_VLLM_MODEL_VARIANT="tiny-by-environment",
         TRACEAI_VLLM_HEADERS="prompt_version=x-prompt",
@@ -106,3 +110,19 @@ def test_what_the_server_logs_of_us_is_no_error(server: ApiServer) -> None:
     log = server.log.read_text(errors="replace")
     assert "hit an error of its own" not in log
     assert "Traceback" not in log
+
+
+def test_a_judge_gets_its_verdicts_and_is_not_traced(server: ApiServer) -> None:
+    """On a server that traces, guided JSON gives a verdict for each sentence, and there is no span of it."""
+    judge = LLMJudge(server.base_url + "/v1", model=SERVED_NAME, max_tokens=600, retries=0)
+    before = {span.span_id for span in server.receiver.spans()}
+    verdicts = judge.check("Claims are paid after 90 days.", "Claims are paid after 180 days.")
+    assert [verdict.unsupported for verdict in verdicts] in ([0.05], [0.95])
+    assert judge.usage.calls == 1
+    assert judge.usage.output_tokens > 0
+
+    calls = ask_many(server, 16)  # exported later than the judge's would be, by either process
+    for call in calls:
+        server.pair(call)
+    found = {span.trace_id for span in server.receiver.spans() if span.span_id not in before}
+    assert found == {call.trace_id for call in calls}
