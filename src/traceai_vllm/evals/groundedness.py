@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from traceai_vllm.evals.base import BaseEvaluator
 from traceai_vllm.evals.errors import MissingInput
-from traceai_vllm.evals.grounding.checker import ClaimVerdict, embedded_checker, together
+from traceai_vllm.evals.grounding.checker import FLAG, ClaimVerdict, embedded_checker, together
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SHOWN = 4
-_FLAG = 0.5
 
 
 class Checker(Protocol):
@@ -67,7 +66,7 @@ class _Grounded(BaseEvaluator):
         """Return the probability that an answer with these claims is unsupported."""
 
     def _result(self, text: str, verdicts: list[ClaimVerdict], score: float) -> EvaluationResult:
-        flagged = [verdict for verdict in verdicts if verdict.unsupported >= _FLAG]
+        flagged = [verdict for verdict in verdicts if verdict.unsupported >= FLAG]
         passed = score >= self.threshold
         if not passed and not flagged:  # many doubtful claims and no bad one: show the worst
             flagged = [max(verdicts, key=lambda verdict: verdict.unsupported)]
@@ -133,7 +132,7 @@ def _joined(context: str | Sequence[str] | None, name: str) -> str:
 
 
 def _counts(verdicts: list[ClaimVerdict]) -> dict[str, int]:
-    bad = sum(verdict.unsupported >= _FLAG for verdict in verdicts)
+    bad = sum(verdict.unsupported >= FLAG for verdict in verdicts)
     return {"claims": len(verdicts), "supported": len(verdicts) - bad, "unsupported": bad}
 
 

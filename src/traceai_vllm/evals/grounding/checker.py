@@ -7,20 +7,25 @@ import json
 import math
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from traceai_vllm.evals.errors import EvaluationError
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.evidence import Evidence
-from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NumberView, claim_row
+from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NumberView
 from traceai_vllm.evals.grounding.quantities import quantities
 from traceai_vllm.evals.grounding.trees import Linear, Trees
-from traceai_vllm.evals.grounding.words import Lexicon, lexicon
+from traceai_vllm.evals.grounding.words import lexicon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from traceai_vllm.evals.grounding.words import Words
 
 WEIGHTS = "groundedness.json"
-_FLAG = 0.5
+_MOST_WORDS = 50_000_000  # of the answer times those of the context
+_MOST_NUMBERS = 500_000
+FLAG = 0.5  # from this probability on a claim counts as unsupported
 _UNLIKE = 0.35  # a word of which the context has nothing nearer is named
 _SHARPNESS = 2.0  # how much the worst claim outweighs the others
 
@@ -34,6 +39,14 @@ class Finding:
     why: str
 
 
+class Doubts(NamedTuple):
+    """How likely each of these is wrong: a claim's words, each of its numbers, what it denies."""
+
+    words: float
+    numbers: list[float]
+    polarity: float
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimVerdict:
     """One claim: where it stands, how likely it is unsupported, and if it seems so, which words."""
@@ -44,6 +57,30 @@ class ClaimVerdict:
     findings: tuple[Finding, ...] = ()
 
 
+def answer_view(response: str, context: str, question: str | None = None) -> AnswerView:
+    """Return the features of an answer's claims, which need no learned weights.
+
+    Raises:
+        EvaluationError: the two are so large that it would take seconds and gigabytes.
+    """
+    known = lexicon()
+    words, evidence = known.read(response), Evidence(context, known)
+    figures = quantities(words)
+    size = len(words.lower) * len(evidence.words.lower)
+    if size > _MOST_WORDS or len(figures) * len(evidence.quantities) > _MOST_NUMBERS:
+        there = f"an answer of {len(words.lower):,} words and a context of {len(evidence.words.lower):,}"
+        raise EvaluationError(f"{there} are too large together")
+    asked = known.read(question) if question else None
+    return AnswerView(
+        words,
+        sentences(response),
+        figures,
+        evidence,
+        question=asked,
+        asked=quantities(asked) if asked else [],
+    )
+
+
 class EmbeddedChecker:
     """Lays an answer's claims against its context. Stateless after loading; safe to share between threads.
 
@@ -52,14 +89,14 @@ class EmbeddedChecker:
     """
 
     def __init__(self, weights: dict[str, Any] | None = None) -> None:
-        self._lexicon: Lexicon = lexicon()
         self._given = weights
         self._weights = weights or packaged_weights()
-        numpy = self._lexicon.numpy
+        numpy = lexicon().numpy
+        self._words = Trees(self._weights["words"], numpy)
+        self._linear = Linear(self._weights["words_linear"], numpy)
         self._numbers = Trees(self._weights["numbers"], numpy)
-        self._claims = Trees(self._weights["claims"], numpy)
-        self._linear = Linear(self._weights["claims_linear"], numpy)
-        self._offset = float(self._weights["offset"])
+        self._polarity = Trees(self._weights["polarity"], numpy)
+        self._mix = {name: (mix["scale"], mix["offset"]) for name, mix in self._weights["mix"].items()}
 
     def __reduce__(self) -> Any:
         # The stemmer is C memory: another process loads its own.
@@ -70,19 +107,6 @@ class EmbeddedChecker:
         """The version of the weights."""
         return str(self._weights["version"])
 
-    def view(self, response: str, context: str, question: str | None = None) -> AnswerView:
-        """Return the features of an answer's claims; what the training script starts from."""
-        words = self._lexicon.read(response)
-        asked = self._lexicon.read(question) if question else None
-        return AnswerView(
-            words,
-            sentences(response),
-            quantities(words),
-            Evidence(context, self._lexicon),
-            question=asked,
-            asked=quantities(asked) if asked else [],
-        )
-
     def check(self, response: str, context: str, question: str | None = None) -> list[ClaimVerdict]:
         """Return a verdict for each claim, in order; none where the answer claims nothing.
 
@@ -91,21 +115,32 @@ class EmbeddedChecker:
             context: the documents, joined.
             question: what was asked; words of it need no support.
         """
-        view = self.view(response, context, question)
-        numbers = [number for claim in view.claims for number in claim.numbers]
-        for number, wrong in zip(numbers, self._numbers.probabilities([n.features for n in numbers]), strict=True):
-            number.wrong = wrong
-        rows = [claim_row(claim) for claim in view.claims]
-        odds = [
-            (tree + line) / 2 + self._offset
-            for tree, line in zip(self._claims.log_odds(rows), self._linear.log_odds(rows), strict=True)
+        view = answer_view(response, context, question)
+        rows = [claim.features for claim in view.claims]
+        words = zip(self._words.log_odds(rows), self._linear.log_odds(rows), strict=True)
+        numbers = iter(self._numbers.log_odds([number.features for claim in view.claims for number in claim.numbers]))
+        polarity = self._polarity.log_odds([claim.contrast.features for claim in view.claims])
+        return [
+            self._verdict(view.words, claim, (tree + line) / 2, [next(numbers) for _ in claim.numbers], denial)
+            for claim, (tree, line), denial in zip(view.claims, words, polarity, strict=True)
         ]
-        return [self._verdict(view.words, claim, value) for claim, value in zip(view.claims, odds, strict=True)]
 
-    def _verdict(self, words: Words, claim: ClaimView, odds: float) -> ClaimVerdict:
-        wrong = probability(odds)
-        findings = tuple(_findings(words, claim)) if wrong >= _FLAG else ()
-        return ClaimVerdict(claim.span.start, claim.span.end, wrong, findings)
+    def _verdict(
+        self, words: Words, claim: ClaimView, lexical: float, numbers: list[float], denial: float
+    ) -> ClaimVerdict:
+        """Any of the three makes a claim unsupported (noisy-or: Pearl 1988, section 4.3)."""
+        doubts = Doubts(
+            self._believed("words", lexical),
+            [self._believed("numbers", odds) for odds in numbers],
+            self._believed("polarity", denial),
+        )
+        right = (1.0 - doubts.words) * (1.0 - max(doubts.numbers, default=0.0)) * (1.0 - doubts.polarity)
+        findings = tuple(_findings(words, claim, doubts)) if right <= 1.0 - FLAG else ()
+        return ClaimVerdict(claim.span.start, claim.span.end, 1.0 - right, findings)
+
+    def _believed(self, part: str, odds: float) -> float:
+        scale, offset = self._mix[part]
+        return probability(scale * odds + offset)
 
 
 def probability(odds: float) -> float:
@@ -135,22 +170,29 @@ def embedded_checker() -> EmbeddedChecker:
     return EmbeddedChecker()
 
 
-def _findings(words: Words, claim: ClaimView) -> list[Finding]:
-    found = [_number(words, number) for number in claim.numbers if number.wrong >= _FLAG]
+def _findings(words: Words, claim: ClaimView, doubts: Doubts) -> list[Finding]:
+    """Name what is doubted, or if nothing is by itself, what is doubted most."""
+    flag = min(FLAG, max(doubts.words, doubts.polarity, *doubts.numbers))
+    numbers = zip(claim.numbers, doubts.numbers, strict=True)
+    found = [_number(words, number) for number, doubt in numbers if doubt >= flag]
+    if doubts.polarity >= flag:
+        found.append(_denial(words, claim))
+    if doubts.words >= flag:
+        found.extend(_unlike(words, claim))
+    return sorted(found or [Finding(*claim.span, "is not said by the context in this way")], key=lambda f: f.start)
+
+
+def _unlike(words: Words, claim: ClaimView) -> Iterator[Finding]:
     taken = {index for number in claim.numbers for index in range(number.quantity.first, number.quantity.last + 1)}
     for index, near in zip(claim.told, claim.near, strict=True):
         if near <= _UNLIKE and index not in taken:
-            start, end = words.spans[index]
-            found.append(Finding(start, end, "is not in the context"))
-    if claim.negation is not None and not found:
-        if claim.negation >= 0:
-            start, end = words.spans[claim.negation]
-            found.append(Finding(start, end, "denies what the context says"))
-        else:
-            found.append(Finding(*claim.span, "leaves out a denial that the context has"))
-    if not found:
-        found.append(Finding(*claim.span, "is not said by the context in this way"))
-    return sorted(found, key=lambda finding: finding.start)
+            yield Finding(*words.spans[index], "is not in the context")
+
+
+def _denial(words: Words, claim: ClaimView) -> Finding:
+    if claim.contrast.word is None:
+        return Finding(*claim.span, "leaves out a denial that the context has")
+    return Finding(*words.spans[claim.contrast.word], "denies what the context says")
 
 
 def _number(words: Words, number: NumberView) -> Finding:

@@ -46,8 +46,8 @@ class Evidence:
         self.quantities: list[Quantity] = [q for q in quantities(self.words) if not q.label]
         self.stems: set[str] = set(self.words.stems)
         self.pairs: set[tuple[str, str]] = _pairs(self.words.stems)
-        self.triples: set[tuple[str, str, str]] = _triples(self.words.stems)
         self._lexicon = lexicon
+        self.numpy = lexicon.numpy
         starts = [start for start, _ in self.words.spans]
         firsts = sorted({bisect_right(starts, span.start - 1) for span in sentences(context)} - {len(starts)})
         self.firsts: list[int] = firsts if firsts and firsts[0] == 0 else [0, *firsts]
@@ -66,20 +66,22 @@ class Evidence:
         owners = [bisect_right(self.firsts, index) - 1 for index in self._told]
         self.owned: list[int] = sorted(set(owners))
         self._bounds = np.searchsorted(np.array(owners), np.array(self.owned)) if owners else np.zeros(0, np.int64)
+        self._vectors = self._lexicon.vectors(unique)
+        self._meanings = self._sentence_meanings()
         columns = np.full(len(self.words.stems) + 1, len(unique), dtype=np.int64)  # the last one is for no word at all
         columns[self._told] = self._sequence
         offsets = np.arange(-_REACH, _REACH + 1)
         places = np.array([q.core for q in self.quantities], dtype=np.int64)[:, None] + offsets
         places[(places < 0) | (places >= len(self.words.stems))] = len(self.words.stems)
         self._windows = columns[places]
-        self._fade = 1.0 / (1.0 + np.maximum(0, np.abs(offsets) - 2) / 8.0)
+        self._fade = (1.0 / (1.0 + np.maximum(0, np.abs(offsets) - 2) / 8.0)).tolist()
 
     def nearness(self, stems: Sequence[str]) -> Nearness:
         """Lay the stems of an answer against the context."""
         np = self._lexicon.numpy
-        near = np.zeros((len(stems), len(self._unique) + 1))
+        near = np.zeros((len(stems), len(self._unique) + 1), dtype=np.float32)
         if self._unique and stems:
-            cosine = self._lexicon.vectors(list(stems)) @ self._lexicon.vectors(self._unique).T
+            cosine = self._lexicon.vectors(list(stems)) @ self._vectors.T
             near[:, :-1] = np.clip((cosine - _NEAR) / (_SAME - _NEAR), 0.0, 1.0) * 0.9
             for row, stem in enumerate(stems):
                 column = self._at.get(stem)
@@ -90,16 +92,39 @@ class Evidence:
             by_sentence = np.zeros((len(stems), 0))
         return Nearness(near, near.max(axis=1), by_sentence)
 
+    def _sentence_meanings(self) -> Any:
+        """Return a vector of length 1 for each sentence, and for each with the one after it."""
+        np = self.numpy
+        if not self.owned:
+            return self._vectors
+        weights = np.array([self.words.weights[index] for index in self._told], dtype=np.float32)
+        each = np.add.reduceat(self._vectors[self._sequence] * weights[:, None], self._bounds, axis=0)
+        both = np.concatenate((each, each[:-1] + each[1:]))
+        return both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
+
+    def meaning(self, stems: list[str], weights: Any) -> float:
+        """Return the cosine of these words' weighted mean vector with that of the sentence or pair that is nearest.
+
+        The vectors without context, weighted by rarity: Arora et al. 2017, "A simple but tough-to-beat baseline".
+        """
+        if not stems or not len(self._meanings):
+            return 0.0
+        vector = weights @ self._lexicon.vectors(stems)
+        return float((self._meanings @ vector).max() / max(float(vector @ vector) ** 0.5, 1e-6))
+
     def around_numbers(self, near: Any) -> Any:
         """Return how near each row's word comes to a word round each number of the context; less the further away."""
-        return (near[:, self._windows] * self._fade).max(axis=2)
+        np = self.numpy
+        best = np.zeros((len(near), len(self._windows)), dtype=np.float32)
+        for place, fade in enumerate(self._fade):  # one place at a time keeps the memory small
+            np.maximum(best, near[:, self._windows[:, place]] * fade, out=best)
+        return best
 
-    def sentence_words(self, position: int) -> list[str]:
-        """Return the lower-case words of the sentence at a position of ``owned``."""
+    def sentence(self, position: int) -> tuple[int, int]:
+        """Return the range of words of the sentence at a position of ``owned``."""
         number = self.owned[position]
-        first = self.firsts[number]
         last = self.firsts[number + 1] if number + 1 < len(self.firsts) else len(self.words.lower)
-        return self.words.lower[first:last]
+        return self.firsts[number], last
 
     def sentence_of(self, index: int) -> int:
         """Return the number of the sentence in which a word of the context stands."""
@@ -108,7 +133,3 @@ class Evidence:
 
 def _pairs(stems: list[str]) -> set[tuple[str, str]]:
     return set(itertools.pairwise(stems))
-
-
-def _triples(stems: list[str]) -> set[tuple[str, str, str]]:
-    return set(zip(stems, stems[1:], stems[2:], strict=False))

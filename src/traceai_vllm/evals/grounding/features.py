@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.grounding.numbers import Candidate, number_features, surroundings
-from traceai_vllm.evals.grounding.words import NEGATIONS
+from traceai_vllm.evals.grounding.polarity import Contrast, contrast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,47 +18,21 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.grounding.quantities import Quantity
     from traceai_vllm.evals.grounding.words import Words
 
-#: Claims about the context itself, or that hold back: they assert little.
-_META = re.compile(
-    r"\b(passages?|context|documents?|text|article|sources?|information|provided|given)\b.{0,60}"
-    r"\b(not|no|n't|unable|doesn't|don't|cannot|without|insufficient)\b|"
-    r"\b(unable|cannot|can't|not possible|no (mention|information))\b.{0,60}"
-    r"\b(answer|passages?|context|information|provided|given|mention)\b",
-    re.I | re.S,
-)
-_STRONG = frozenset(
-    """all every always never only must first last most least best worst entirely completely exactly immediately
-    definitely certainly solely fully""".split()  # noqa: SIM905
-)
+_LOST_AT_MOST = 12.0
+_PART = 5  # telling words in a row
 
-CLAIM_FEATURES = (
-    "exact",
-    "soft",
-    "best_sentence",
-    "two_sentences",
-    "pairs",
-    "triples",
-    "run",
-    "worst_word",
-    "lost_weight",
-    "lost_names",
-    "lost_name_share",
-    "names_together",
-    "number_worst",
-    "number_sum",
-    "numbers_absent",
-    "negation",
-    "strong",
-    "length",
-    "meta",
-    "in_question",
-    "lowest_three",
-    "scatter",
-    "position",
-    "lost_rare",
-)
-# How each may move the probability that the claim is unsupported: 1 up, -1 down, 0 either way.
-CLAIM_DIRECTIONS = (-1, -1, -1, -1, -1, -1, -1, 1, 1, 1, 1, -1, 1, 1, 1, 1, 1, 0, 0, 0, -1, 1, 0, 1)
+#: Each feature, and how it may move the probability that the words of a claim are unsupported: 1 up, -1 down.
+CLAIM_FEATURES = {
+    "covered": -1,  # the share that the context has anywhere
+    "lost": 1,  # how much it has not, by weight
+    "lost_part": 1,  # the same for the worst few words in a row
+    "weakest_part": -1,  # what the best sentence has of the worst few words in a row
+    "bonds": -1,  # whether words next to each other stand in one sentence of the context too
+    "pairs": -1,  # the share of neighbours that are neighbours there
+    "meaning": -1,  # how near the nearest sentence is in meaning
+    "lost_names": 1,
+    "absent_numbers": 1,
+}
 
 
 @dataclass(slots=True)
@@ -68,21 +42,31 @@ class NumberView:
     quantity: Quantity
     features: list[float]
     rival: Candidate | None
-    wrong: float = 0.0
 
 
 @dataclass(slots=True)
 class ClaimView:
-    """One claim beside the context."""
+    """One claim beside the context.
+
+    Attributes:
+        span: its characters.
+        first: its first word.
+        last: the word after its last.
+        told: its telling words, by index.
+        near: how near the context comes to each of them.
+        features: those of :data:`CLAIM_FEATURES`, in order.
+        numbers: its numbers.
+        contrast: what is denied in the claim and not in the context, or the other way round.
+    """
 
     span: Span
     first: int
     last: int
-    numbers: list[NumberView]
     told: list[int]
     near: list[float]
-    values: dict[str, float]
-    negation: int | None = None
+    features: list[float]
+    numbers: list[NumberView]
+    contrast: Contrast
 
 
 class AnswerView:
@@ -111,136 +95,89 @@ class AnswerView:
         self._evidence = evidence
         self._question = set(question.stems) if question else set()
         self._asked = asked
+        self._starts = [start for start, _ in words.spans]
         told = dict.fromkeys(stem for stem, weight in zip(words.stems, words.weights, strict=True) if weight > 0)
         stems = list(told)
         self._row = {stem: row for row, stem in enumerate(stems)}
         self._nearness = evidence.nearness(stems)
-        self._near, self._by_sentence = self._nearness.best, self._nearness.by_sentence
         self._to_numbers: Any = evidence.around_numbers(self._nearness.each) if quantities else None
-        self.claims = [self._claim(n, span, len(spans), quantities) for n, span in enumerate(spans)]
+        self.claims = [self._claim(span, quantities) for span in spans]
 
-    def _claim(self, number: int, span: Span, count: int, quantities: Sequence[Quantity]) -> ClaimView:
-        words = self.words
-        first, last = _range(words, span)
+    def _claim(self, span: Span, quantities: Sequence[Quantity]) -> ClaimView:
+        words, np = self.words, self._evidence.numpy
+        first, last = bisect_left(self._starts, span.start), bisect_left(self._starts, span.end)
         told = [index for index in range(first, last) if words.weights[index] > 0]
         rows = [self._row[words.stems[index]] for index in told]
-        near = [float(self._near[row]) for row in rows]
-        view = ClaimView(span, first, last, [], told, near, {})
-        weights = [words.weights[index] for index in told]
-        total = sum(weights) or 1.0
-        by_sentence = self._by_sentence[rows].T @ weights / total if rows else None
-        self._lexical(view, weights, total, by_sentence)
-        self._order(view)
-        self._named(view, rows)
-        self._contradictions(view, by_sentence)
-        view.values["position"] = number / max(1, count - 1)
-        inside = [q for q in quantities if first <= q.core < last]
-        view.numbers = [self._number(view, q, inside, by_sentence) for q in inside if not q.label]
-        return view
+        near = self._nearness.best[rows]
+        weights = np.array([words.weights[index] for index in told])
+        table = self._nearness.by_sentence[rows]
+        coverage = weights @ table / (weights.sum() or 1.0)
+        inside = [quantity for quantity in quantities if first <= quantity.core < last]
+        numbers = [self._number((first, last), each, inside, coverage) for each in inside if not each.label]
+        values = {
+            **self._covered(near, weights, table),
+            "pairs": self._pairs(first, last),
+            "meaning": self._evidence.meaning([words.stems[index] for index in told], weights),
+            "lost_names": self._lost_names(told, near),
+            "absent_numbers": float(min(3, sum(number.features[0] for number in numbers))),
+        }
+        features = [values[name] for name in CLAIM_FEATURES]
+        found = contrast(words, (first, last), self._evidence, coverage)
+        return ClaimView(span, first, last, told, near.tolist(), features, numbers, found)
 
-    def _lexical(self, view: ClaimView, weights: list[float], total: float, by_sentence: Any) -> None:
-        stems, near, values = self.words.stems, view.near, view.values
-        known = self._evidence.stems
-        lost = [weight * (1.0 - n) for weight, n in zip(weights, near, strict=True)]
-        values["exact"] = sum(w for i, w in zip(view.told, weights, strict=True) if stems[i] in known) / total
-        values["soft"] = 1.0 - sum(lost) / total
-        best = float(by_sentence.max()) if by_sentence is not None and by_sentence.size else 0.0
-        values["best_sentence"] = best
-        values["two_sentences"] = self._two(view, weights, total, by_sentence)
-        values["worst_word"] = max(lost, default=0.0)
-        values["lost_weight"] = min(sum(lost), 12.0)
-        values["lost_rare"] = float(sum(value > 0.75 for value in lost))
-        lowest = sorted(near)[:3]
-        values["lowest_three"] = sum(lowest) / len(lowest) if lowest else 1.0
-        values["scatter"] = values["soft"] - best
-        values["length"] = float(min(view.last - view.first, 60))
-        asked = [stems[i] in self._question for i in view.told]
-        values["in_question"] = sum(asked) / len(asked) if asked else 0.0
+    def _covered(self, near: Any, weights: Any, table: Any) -> dict[str, float]:
+        np = self._evidence.numpy
+        if not len(near):
+            return {"covered": 1.0, "lost": 0.0, "lost_part": 0.0, "weakest_part": 1.0, "bonds": 1.0}
+        lost = weights * (1.0 - near)
+        covered = 1.0 - float(lost.sum() / weights.sum())
+        values = {"covered": covered, "lost": min(float(lost.sum()), _LOST_AT_MOST)}
+        values["lost_part"] = float(_in_a_row(np, lost[:, None]).max())
+        if not table.shape[1]:
+            return values | {"weakest_part": 0.0, "bonds": 0.0}
+        parts = _in_a_row(np, weights[:, None] * table).max(axis=1) / _in_a_row(np, weights[:, None])[:, 0]
+        together = np.minimum(table[:-1], table[1:]) if len(table) > 1 else table
+        return values | {"weakest_part": float(parts.min()), "bonds": float(together.max(axis=1).mean())}
 
-    def _two(self, view: ClaimView, weights: list[float], total: float, by_sentence: Any) -> float:
-        """The share that the best sentence and the best one beside it cover together."""
-        if by_sentence is None or not by_sentence.size:
-            return 0.0
-        rows = [self._row[self.words.stems[index]] for index in view.told]
-        table = self._by_sentence[rows]
-        with_best = table[:, [int(by_sentence.argmax())]]
-        together = (table - with_best).clip(0) + with_best
-        return float((together.T @ weights).max() / total)
+    def _lost_names(self, told: list[int], near: Any) -> float:
+        """How many names the context has not; those of the question are no claim of the answer's."""
+        words = self.words
+        lost = (
+            words.named(index) and words.stems[index] not in self._question
+            for index, found in zip(told, near, strict=True)
+            if found < 1.0
+        )
+        return float(min(sum(lost), 8))
 
-    def _order(self, view: ClaimView) -> None:
-        stems = self.words.stems[view.first : view.last]
-        pairs = list(itertools.pairwise(stems))
-        triples = list(zip(stems, stems[1:], stems[2:], strict=False))
-        values = view.values
-        values["pairs"] = sum(pair in self._evidence.pairs for pair in pairs) / max(1, len(pairs))
-        in_context = [triple in self._evidence.triples for triple in triples]
-        values["triples"] = sum(in_context) / max(1, len(triples))
-        longest = run = 0
-        for found in in_context:
-            run = run + 1 if found else 0
-            longest = max(longest, run)
-        values["run"] = (longest + 2) / max(3, len(stems)) if longest else 0.0
+    def _pairs(self, first: int, last: int) -> float:
+        pairs = [pair in self._evidence.pairs for pair in itertools.pairwise(self.words.stems[first:last])]
+        return sum(pairs) / max(1, len(pairs))
 
-    def _named(self, view: ClaimView, rows: list[int]) -> None:
-        words, values = self.words, view.values
-        places = [n for n, index in enumerate(view.told) if words.names[index]]
-        lost = [n for n in places if view.near[n] < 1.0 and words.stems[view.told[n]] not in self._question]
-        values["lost_names"] = float(min(len(lost), 8))
-        values["lost_name_share"] = len(lost) / len(places) if places else 0.0
-        if not places or not self._by_sentence.size:
-            values["names_together"] = 1.0
-            return
-        table = self._by_sentence[[rows[n] for n in places]]
-        values["names_together"] = float(table.mean(axis=0).max())
-
-    def _contradictions(self, view: ClaimView, by_sentence: Any) -> None:
-        words = self.words.lower[view.first : view.last]
-        text = " ".join(words)
-        view.values["meta"] = float(_META.search(text) is not None)
-        if by_sentence is None or not by_sentence.size:
-            view.values["negation"] = view.values["strong"] = 0.0
-            return
-        sentence = set(self._evidence.sentence_words(int(by_sentence.argmax())))
-        best = float(by_sentence.max())
-        denied = [n for n, word in enumerate(words) if word in NEGATIONS or word.endswith("n't")]
-        denies = any(word in NEGATIONS or word.endswith("n't") for word in sentence)
-        differ = bool(denied) != denies
-        view.values["negation"] = best if differ else 0.0
-        if differ:
-            view.negation = view.first + denied[0] if denied else -1
-        view.values["strong"] = float(sum(word in _STRONG and word not in sentence for word in words))
-
-    def _number(self, view: ClaimView, quantity: Quantity, inside: Sequence[Quantity], by_sentence: Any) -> NumberView:
-        coverage = [0.0] * len(self._evidence.firsts)
-        if by_sentence is not None:
-            for number, share in zip(self._evidence.owned, by_sentence.tolist(), strict=False):
-                coverage[number] = share
-        asked = any(quantity.same(each) for each in self._asked)
-        around = surroundings(self.words, (view.first, view.last), quantity, inside)
+    def _number(
+        self, claim: tuple[int, int], quantity: Quantity, inside: Sequence[Quantity], coverage: Any
+    ) -> NumberView:
+        by_sentence = [0.0] * len(self._evidence.firsts)
+        for number, share in zip(self._evidence.owned, coverage.tolist(), strict=True):
+            by_sentence[number] = share
+        around = surroundings(self.words, claim, quantity, inside)
         rows = [self._row[stem] for stem in around]
         near = list(around.values()) @ self._to_numbers[rows] / sum(around.values()) if rows else None
         row, rival = number_features(
             self.words,
-            claim=(view.first, view.last),
+            claim=claim,
             quantity=quantity,
             claim_quantities=inside,
             evidence=self._evidence,
-            coverage=coverage,
+            coverage=by_sentence,
             near=near.tolist() if near is not None else [0.0] * len(self._evidence.quantities),
-            asked=asked,
+            asked=any(quantity.same(each) for each in self._asked),
         )
         return NumberView(quantity, row, rival)
 
 
-def claim_row(view: ClaimView) -> list[float]:
-    """Return the claim's features once its numbers have been judged."""
-    wrong = [number.wrong for number in view.numbers]
-    view.values["number_worst"] = max(wrong, default=0.0)
-    view.values["number_sum"] = min(sum(wrong), 3.0)
-    view.values["numbers_absent"] = float(min(3, sum(number.features[0] for number in view.numbers)))
-    return [view.values[name] for name in CLAIM_FEATURES]
-
-
-def _range(words: Words, span: Span) -> tuple[int, int]:
-    inside = [index for index, (start, end) in enumerate(words.spans) if start >= span.start and end <= span.end]
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+def _in_a_row(np: Any, values: Any) -> Any:
+    """Return the column sums over each few rows that follow each other."""
+    size = min(_PART, len(values))
+    sums = np.cumsum(values, axis=0)
+    sums[size:] = sums[size:] - sums[:-size]
+    return sums[size - 1 :]

@@ -19,32 +19,31 @@ if TYPE_CHECKING:
 _REACH = 12
 _FADE = 4.0
 
-NUMBER_FEATURES = (
-    "absent",
-    "absent_unit",
-    "same_near",
-    "other_near",
-    "lead",
-    "same_run",
-    "other_run",
-    "run_lead",
-    "same_left",
-    "other_left",
-    "same_right",
-    "other_right",
-    "same_sentence",
-    "other_sentence",
-    "sentence_lead",
-    "occurrences",
-    "others",
-    "has_unit",
-    "spelled",
-    "is_year",
-    "repeated",
-    "asked",
-)
-# How each may move the probability of a wrong number: 1 up, -1 down, 0 either way.
-NUMBER_DIRECTIONS = (1, 1, -1, 1, -1, -1, 1, -1, -1, 1, -1, 1, -1, 1, -1, -1, 0, 0, 0, 0, 0, 0)
+#: Each feature, and how it may move the probability of a wrong number: 1 up, -1 down, 0 either.
+NUMBER_FEATURES = {
+    "absent": 1,
+    "absent_unit": 1,
+    "same_near": -1,
+    "other_near": 1,
+    "lead": -1,
+    "same_run": -1,
+    "other_run": 1,
+    "run_lead": -1,
+    "same_left": -1,
+    "other_left": 1,
+    "same_right": -1,
+    "other_right": 1,
+    "same_sentence": -1,
+    "other_sentence": 1,
+    "sentence_lead": -1,
+    "occurrences": -1,
+    "others": 0,
+    "has_unit": 0,
+    "spelled": 0,
+    "is_year": 0,
+    "repeated": 0,
+    "asked": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import functools
 import io
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -40,27 +40,29 @@ class Words:
     """The words of a text, in parallel lists.
 
     Attributes:
+        text: the text itself.
         lower: in lower case.
         stems: their stems.
         spans: where they stand, as (start, end).
         weights: how much each tells, from 0 (an article) to about 1 (a rare word).
-        names: whether it is written like a name, in a place where an ordinary word is not.
+        capitals: 0 for a word without a capital, 1 with one at its start, 2 with more or in a shape of its own.
     """
 
+    text: str
     lower: list[str]
     stems: list[str]
     spans: list[tuple[int, int]]
     weights: list[float]
-    names: list[bool]
-    _positions: dict[str, list[int]] = field(default_factory=dict)
+    capitals: list[int]
 
-    @property
-    def positions(self) -> dict[str, list[int]]:
-        """Where each stem stands."""
-        if not self._positions:
-            for index, stem in enumerate(self.stems):
-                self._positions.setdefault(stem, []).append(index)
-        return self._positions
+    def named(self, index: int) -> bool:
+        """Return whether a word is written like a name, in a place where an ordinary word is not."""
+        if self.capitals[index] != 1:
+            return self.capitals[index] == 2
+        if index == 0:
+            return False
+        gap = self.text[self.spans[index - 1][1] : self.spans[index][0]]
+        return gap == " " or _BREAKS.isdisjoint(gap)
 
 
 class Lexicon:
@@ -79,7 +81,7 @@ class Lexicon:
             self._row.setdefault(stem, row)
         vectors = loaded["vectors"].astype("float32")
         self._vectors = vectors / self.numpy.linalg.norm(vectors, axis=1, keepdims=True)
-        self._seen: dict[str, tuple[str, str, float, bool, bool]] = {}
+        self._seen: dict[str, tuple[str, str, float, int]] = {}
         top = math.log1p(len(known) / _FREQUENT)
         self._weights = {
             word: 0.0 if word in STOP else max(0.15, math.log1p(rank / _FREQUENT) / top)
@@ -88,30 +90,21 @@ class Lexicon:
 
     def read(self, text: str) -> Words:
         """Return the words of a text."""
-        words = Words([], [], [], [], [])
-        seen = self._seen
-        end = 0
-        for match in TOKEN.finditer(text):
-            raw = match[0]
-            known = seen.get(raw) or self._know(raw)
-            span = match.span()
-            words.lower.append(known[0])
-            words.stems.append(known[1])
-            words.weights.append(known[2])
-            words.spans.append(span)
-            gap = text[end : span[0]]
-            opens = end == 0 or (gap != " " and not _BREAKS.isdisjoint(gap))
-            words.names.append(known[4] if opens else known[3])
-            end = span[1]
-        return words
+        seen, know = self._seen, self._know
+        matches = list(TOKEN.finditer(text))
+        if not matches:
+            return Words(text, [], [], [], [], [])
+        known = [seen.get(match[0]) or know(match[0]) for match in matches]
+        lower, stems, weights, capitals = map(list, zip(*known, strict=True))
+        return Words(text, lower, stems, [match.span() for match in matches], weights, capitals)
 
-    def _know(self, raw: str) -> tuple[str, str, float, bool, bool]:
-        """(lower case, stem, weight, like a name inside a sentence, like a name at its start), kept for next time."""
+    def _know(self, raw: str) -> tuple[str, str, float, int]:
+        """Lower case, stem, weight and capitals of a word, kept for the next time."""
         lower = raw.lower().replace("\u2019", "'")
         bare = lower[:-2] if lower.endswith("'s") else lower
         weight = 0.0 if bare in STOP else self._weights.get(bare, _UNKNOWN)
-        capital = raw[0].isupper()
-        known = (lower, self._stem.stemWord(bare), weight, capital, capital and len(raw) > 1 and not raw[1:].islower())
+        capitals = 0 if not raw[0].isupper() else 2 if len(raw) > 1 and not raw[1:].islower() else 1
+        known = (lower, self._stem.stemWord(bare), weight, capitals)
         if len(self._seen) > _REMEMBERED:
             self._seen.clear()
         self._seen[raw] = known

@@ -1,0 +1,79 @@
+"""Does the claim deny what the context says, or say what the context denies?"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from traceai_vllm.evals.grounding.words import NEGATIONS
+
+if TYPE_CHECKING:
+    from traceai_vllm.evals.grounding.evidence import Evidence
+    from traceai_vllm.evals.grounding.words import Words
+
+_REACH = 5  # words after a denying one that it may deny
+_BREAK = frozenset("but although though while whereas because which who if unless than only".split())  # noqa: SIM905
+_SENTENCES = 3
+# What an answer says about the context, or about what it does not know, denies nothing that the context says.
+_ABOUT = re.compile(
+    r"\b(?:passages?|context|documents?|text|articles?|sources?|information|provided|given|know|mention(?:ed)?)\b"
+)
+
+#: Each feature, and how it may move the probability that a claim says the opposite: 1 up, -1 down, 0 either.
+POLARITY_FEATURES = {"agrees": -1, "opposes": 1, "lead": -1, "denies": 0}
+
+
+class Contrast(NamedTuple):
+    """How far a claim and the context deny the same things.
+
+    Attributes:
+        features: those of :data:`POLARITY_FEATURES`, in order.
+        word: the claim's denying word, by index; None where the claim denies nothing.
+    """
+
+    features: list[float]
+    word: int | None
+
+
+def contrast(words: Words, claim: tuple[int, int], evidence: Evidence, coverage: Any) -> Contrast:
+    """Compare what a claim denies with what the sentences nearest to it deny.
+
+    Args:
+        words: the answer's words.
+        claim: the range of the claim's words.
+        evidence: the context.
+        coverage: how well each sentence of the context covers the claim.
+    """
+    denying = next((index for index in range(*claim) if _denies(words.lower[index])), None)
+    agrees = opposes = 0.0
+    about = denying is not None and _ABOUT.search(" ".join(words.lower[slice(*claim)]))
+    if len(coverage) and not about:
+        ours = denied(words, *claim)
+        said = {words.stems[i] for i in range(*claim) if words.weights[i] > 0 and not _denies(words.lower[i])}
+        for position in coverage.argsort()[::-1][:_SENTENCES]:
+            first, last = evidence.sentence(int(position))
+            common = said.intersection(evidence.words.stems[first:last])
+            if not common:
+                continue
+            here, there = ours & common, denied(evidence.words, first, last) & common
+            differ = len(here ^ there) / len(here | there) if here or there else 0.0
+            share = float(coverage[position])
+            agrees, opposes = max(agrees, share * (1.0 - differ)), max(opposes, share * differ)
+    return Contrast([agrees, opposes, agrees - opposes, float(denying is not None)], denying)
+
+
+def denied(words: Words, first: int, last: int) -> set[str]:
+    """Return the stems within reach of a denying word, up to a comma or a word that begins another clause."""
+    found: set[str] = set()
+    for index in range(first, last):
+        if not _denies(words.lower[index]):
+            continue
+        for place in range(index + 1, min(last, index + 1 + _REACH)):
+            if words.lower[place] in _BREAK or words.spans[place][0] - words.spans[place - 1][1] > 1:
+                break
+            found.add(words.stems[place])
+    return found
+
+
+def _denies(word: str) -> bool:
+    return word in NEGATIONS or word.endswith("n't")
