@@ -85,17 +85,28 @@ def milliseconds(context: str, response: str, seconds: float = SECONDS) -> dict[
     }
 
 
-def sized_texts() -> tuple[str, str]:
-    """Return a context of about 1,000 tokens and an answer of about 150: made-up terms of insurance plans.
+def sized_texts() -> dict[str, tuple[str, str]]:
+    """Return contexts of about 1,000 tokens and answers of about 150: made-up terms of insurance plans.
 
     A token is taken for four characters of English, as is usual for byte-pair vocabularies.
     """
     kinds = ("dental", "vision", "maternity", "travel", "surgery", "therapy", "transport", "medication")
-    lines = [
-        f"Plan {chr(65 + n % 26)} covers {kinds[n % 8]} claims after {30 + 7 * n} days, up to ${1200 + 35 * n} a year. "
-        f"Claims must reach the office in {('Lisbon', 'Porto', 'Braga')[n % 3]} within {n % 9 + 2} weeks, and are not "
-        f"paid twice."
-        for n in range(60)
-    ]
-    context, answer = " ".join(lines)[:4000], " ".join(lines[3::7])[:600]
-    return context, answer.replace("covers", "pays for")
+    prose = (
+        "Claims must reach the office in {place}, with the bill of whoever gave the {kind} treatment, and are not paid "
+        "twice. Members who move abroad keep their cover as long as they tell the insurer in writing. "
+    )
+    terms = "Plan {plan} covers {kind} claims after {days} days, up to ${sum} a year. "
+    texts = {}
+    for title, form in (("a number in one sentence of three", terms + prose), ("numbers in every sentence", terms)):
+        lines = [
+            form.format(
+                plan=chr(65 + n % 26),
+                kind=kinds[n % 8],
+                days=30 + 7 * n,
+                sum=1200 + 35 * n,
+                place=("Lisbon", "Porto", "Braga")[n % 3],
+            )
+            for n in range(70)
+        ]
+        texts[title] = ("".join(lines)[:4000], "".join(lines[3::7])[:600].replace("covers", "pays for"))
+    return texts

@@ -111,11 +111,12 @@ def _within(one: LabelledSet, arm: str, chosen: list[int], labels: list[bool]) -
     return _interval(figures.table(labels, [one.scores[arm][place] for place in chosen], 0.5, groups)["auroc"])
 
 
-def _time(found: Mapping[str, float]) -> Iterable[str]:
+def _time(found: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
     yield from ("", "## Time of one evaluation", "")
     yield "A context of about 1,000 tokens and an answer of about 150, one thread; target: at most 5 ms."
-    yield from ("", "| median, CPU | median, clock | 10th percentile, clock |", "|---|---|---|")
-    yield f"| {found['cpu_median']:.2f} ms | {found['wall_median']:.2f} ms | {found['wall_p10']:.2f} ms |"
+    yield from ("", "| texts | median, CPU | median, clock | 10th percentile, clock |", "|---|---|---|---|")
+    for title, each in found.items():
+        yield f"| {title} | {each['cpu_median']:.2f} ms | {each['wall_median']:.2f} ms | {each['wall_p10']:.2f} ms |"
 
 
 def _interval(found: tuple[float, float, float]) -> str:

@@ -46,7 +46,7 @@ NUMBER_FEATURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
     """A number of the context beside one of the claim: how much their surroundings are alike."""
 
@@ -157,13 +157,16 @@ def _candidates(
 ) -> tuple[list[Candidate], list[Candidate]]:
     same: list[Candidate] = []
     other: list[Candidate] = []
+    elsewhere = [each for each in claim_quantities if each is not quantity]
+    figures = {figure for each in elsewhere for figure in (each.value, each.amount)}  # most have none in common: quick
     for found, near in zip(evidence.quantities, nearness, strict=True):
         equal = quantity.same(found)
         if not equal:
             # A number that the claim gives as well, for something else, is no rival.
             if not quantity.comparable(found) and not _nouns(quantity, found):
                 continue
-            if any(each is not quantity and each.same(found) for each in claim_quantities):
+            given = found.value in figures or found.amount in figures
+            if given and any(each.same(found) for each in elsewhere):
                 continue
         run, left, right = _run(words, claim, quantity, evidence.words, found)
         sentence = coverage[evidence.sentence_of(found.core)]
@@ -179,13 +182,14 @@ def _run(
     words: Words, claim: tuple[int, int], quantity: Quantity, context: Words, found: Quantity
 ) -> tuple[int, float, float]:
     """How many words in a row are the same on both sides of the two numbers, and whether the next on each side is."""
-    left = 0
+    ours, theirs = words.stems, context.stems
+    left = right = 0
     i, j = quantity.core - 1, found.core - 1
-    while i >= claim[0] and j >= 0 and left < 6 and words.stems[i] == context.stems[j]:
+    while i >= claim[0] and j >= 0 and left < 6 and ours[i] == theirs[j]:
         i, j, left = i - 1, j - 1, left + 1
-    right = 0
-    i, j = _after(words, quantity), _after(context, found)
-    while i < claim[1] and j < len(context.stems) and right < 6 and words.stems[i] == context.stems[j]:
+    i = quantity.core + 1 if words.lower[quantity.core][0].isdecimal() else _after(words, quantity)
+    j = found.core + 1 if context.lower[found.core][0].isdecimal() else _after(context, found)
+    while i < claim[1] and j < len(theirs) and right < 6 and ours[i] == theirs[j]:
         i, j, right = i + 1, j + 1, right + 1
     return left + right, float(left > 0), float(right > 0)
 

@@ -106,10 +106,11 @@ class Quantity:
 
     def same(self, other: Quantity) -> bool:
         """Whether both say the same amount; a missing unit agrees with any."""
-        loose = not self.unit or not other.unit or _is_noun(self.unit) or _is_noun(other.unit)
         if self.unit == other.unit:
             return _close(self.amount, other.amount)
-        return loose and self.value == other.value
+        if self.value != other.value:
+            return False
+        return not self.unit or not other.unit or _is_noun(self.unit) or _is_noun(other.unit)
 
     def comparable(self, other: Quantity) -> bool:
         """Whether the two could stand for each other: of one kind as far as can be told."""
