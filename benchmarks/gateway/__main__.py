@@ -129,6 +129,8 @@ def _comparisons(figures: Figures) -> list[tuple[str, str]]:
     compare("B2 memory over LiteLLM (<= 0.4)", off, "LiteLLM", "memory_mib", over)
     compare("B3 p50, mirror 100 % over off (<= 1.05)", whole, off, "p50_ms", over)
     compare("B3 p99, mirror 100 % over off (<= 1.05)", whole, off, "p99_ms", over)
+    hung = "ours, hung candidate"
+    compare("B4 p99, hung candidate over mirror off (<= 1.05)", hung, off, "p99_ms", over)
     compare("B3 p50, nginx mirror over nginx", "nginx, mirror", "nginx", "p50_ms", over)
     compare("nginx added p50, ms", "nginx", "direct", "p50_ms", minus)
     compare("nginx with mirror added p50, ms", "nginx, mirror", "direct", "p50_ms", minus)

@@ -81,14 +81,20 @@ def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> It
         litellm: also start LiteLLM's proxy, from the environment of :mod:`.litellm_environment`.
     """
     with contextlib.ExitStack() as stack:
-        ports = [_free_port() for _ in range(3)]
+        ports = [_free_port() for _ in range(4)]
         for port in ports:
             given = ["--port", str(port), "--tokens", str(tokens), "--gap-ms", str(gap_ms), "--whole-at-once"]
+            given += ["--fault", "hang"] if port == ports[-1] else []
             stack.enter_context(_process([sys.executable, "-m", "tests.support.stub_upstream", *given], port))
-        baseline, candidate, otlp = ports
+        baseline, candidate, otlp, hanging = ports
         arms = [Arm("direct", baseline, None)]
-        for name, rate in (("ours, mirror off", 0.0), ("ours, mirror 10 %", 0.1), ("ours, mirror 100 %", 1.0)):
-            arms.append(_ours(stack, directory, (name, rate), (baseline, candidate, otlp)))
+        for name, rate, to in (
+            ("ours, mirror off", 0.0, candidate),
+            ("ours, mirror 10 %", 0.1, candidate),
+            ("ours, mirror 100 %", 1.0, candidate),
+            ("ours, hung candidate", 1.0, hanging),
+        ):
+            arms.append(_ours(stack, directory, (name, rate), (baseline, to, otlp)))
         if shutil.which("nginx"):
             arms.append(_nginx(stack, directory, "nginx", baseline, candidate))
             arms.append(_nginx(stack, directory, "nginx, mirror", baseline, candidate))
@@ -102,10 +108,10 @@ def _ours(stack: Any, directory: Path, arm: tuple[str, float], ports: tuple[int,
     name, rate = arm
     baseline, candidate, otlp = ports
     port = _free_port()
-    path = directory / f"gateway-{rate}.yaml"
+    path = directory / f"gateway-{port}.yaml"
     config = {
         "listen": f"127.0.0.1:{port}",
-        "books": str(directory / f"books-{rate}"),
+        "books": str(directory / f"books-{port}"),
         "servers": {
             "bf16": {"url": f"http://127.0.0.1:{baseline}", "model_variant": "bf16"},
             "int4": {"url": f"http://127.0.0.1:{candidate}", "model_variant": "int4"},
