@@ -278,9 +278,10 @@ def error_message(error: BaseException) -> str | None:
     """Return an exception's message, or None where it may quote what the user sent.
 
     Validation errors (``ValueError``, ``TypeError``, and from vLLM 0.27 ``VLLMClientError``, with what derives from
-    them) are about the request and often repeat a part of it; content is never recorded unasked.
+    them) are about the request and often repeat a part of it; those of files and connections (``OSError``) name the
+    URL of a picture that could not be had. Content is never recorded unasked.
     """
-    if isinstance(error, (ValueError, TypeError)) or "VLLMClientError" in {
+    if isinstance(error, (ValueError, TypeError, OSError)) or "VLLMClientError" in {
         base.__name__ for base in type(error).__mro__
     }:
         return None
