@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.content import messages
 from traceai_vllm.content.content import Content
@@ -50,8 +50,14 @@ def content_of(body: Body, answer: Answer) -> Content:
         system_instructions=messages.system_instructions(body.get("instructions") or body.get("system")),
         tool_definitions=messages.tool_definitions(body.get("tools")),
         context=[*messages.context_documents(documents, "documents"), *messages.marked_context(given)],
+        output_schema=_json_format(body.get("response_format")),
         stop_sequences=[stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)],
     )
+
+
+def _json_format(given: Any) -> Any:
+    asks_for_json = isinstance(given, dict) and str(given.get("type")).startswith("json")
+    return given if asks_for_json else None  # {"type": "text"} holds the answer to nothing
 
 
 def _message(choice: Choice) -> Message:
