@@ -22,10 +22,13 @@ def main() -> None:
         row = json.loads(line)
         scores = {}
         for metric in METRICS:
-            given = {"output": row["response"], "context": row["context"]}
+            given = {"output": row["response"], "context": row["context"], "query": row.get("question") or "?"}
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
-                    scores[metric] = evaluate(metric, engine="local", **given).score
+                    found = evaluate(metric, engine="local", **given)
+                    # A failed validation comes back as a completed score of 0.
+                    failed = "validation failed" in str(found.reason).lower()
+                    scores[metric] = None if failed else found.score
                 except Exception as error:
                     scores[metric] = None
                     print(f"{metric}: {type(error).__name__}", file=sys.stderr)
