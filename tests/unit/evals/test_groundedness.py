@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traceai_vllm.evals import Groundedness, HallucinationScore, MissingInput
+from traceai_vllm.evals import EvaluationError, Groundedness, HallucinationScore, MissingInput
 
 PLAN = ["Plan B covers dental claims after 180 days."]
 BOTH = [Groundedness, HallucinationScore]
@@ -123,3 +123,31 @@ def test_the_same_input_gives_the_same_score():
     assert all(
         Groundedness().evaluate(response="Shipping takes 14 days, or 5.", context=CONTEXT) == one for _ in range(5)
     )
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [("Plan B does not cover dental claims after 180 days.", "not"), ("Plan B never covers dental claims.", "never")],
+)
+def test_a_denial_of_what_the_context_says_is_named(claim, named):
+    result = Groundedness().evaluate(response=claim, context=PLAN)
+    assert result.score < 0.5, result
+    assert named in [claim[start:end] for start, end in result.unsupported]
+
+
+@pytest.mark.parametrize(
+    ("response", "context"),
+    [("word " * 20_000, "other " * 20_000), ("1 " * 2_000, "2 " * 2_000)],
+    ids=["words", "numbers"],
+)
+def test_what_would_take_too_long_is_refused(response, context):
+    with pytest.raises(EvaluationError, match="too large"):
+        Groundedness().evaluate(response=response, context=context)
+
+
+def test_another_language_has_its_numbers_checked():
+    context = "Der Plan B deckt Zahnbehandlungen nach 180 Tagen."
+    assert (
+        Groundedness().evaluate(response="Plan B deckt Zahnbehandlungen nach 180 Tagen.", context=context).score > 0.8
+    )
+    assert Groundedness().evaluate(response="Plan B deckt Zahnbehandlungen nach 90 Tagen.", context=context).score < 0.5
