@@ -41,4 +41,8 @@ def _loaded_by() -> str:
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") in (__name__, "vllm.plugins"):
         frame = frame.f_back
-    return "" if frame is None else str(frame.f_globals.get("__name__"))
+    if frame is None:
+        return ""
+    # vLLM looks at a model's class in a process of its own, `python -m vllm.model_executor.models.registry`.
+    run_as_program = getattr(frame.f_globals.get("__spec__"), "name", None)
+    return str(run_as_program or frame.f_globals.get("__name__"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,9 +55,12 @@ def test_processes_that_only_run_the_model_are_left_alone(module, wanted, monkey
     monkeypatch.setattr("traceai_vllm.instrument", lambda: calls.append(module))
     vllm_plugins = {"__name__": "vllm.plugins", "load": traceai_vllm_plugin.load}
     exec("def load_general_plugins(): load()", vllm_plugins)
-    caller = {"__name__": module, "load_general_plugins": vllm_plugins["load_general_plugins"]}
-    exec("load_general_plugins()", caller)
-    assert bool(calls) == wanted
+    as_module = {"__name__": module}
+    as_program = {"__name__": "__main__", "__spec__": SimpleNamespace(name=module)}  # python -m
+    for caller in (as_module, as_program):
+        calls.clear()
+        exec("load_general_plugins()", caller | {"load_general_plugins": vllm_plugins["load_general_plugins"]})
+        assert bool(calls) == wanted
 
 
 @pytest.mark.parametrize(("value", "warned"), [("1", True), ("0", False), ("", False)])
