@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from traceai_vllm.release import Judgement
+    from traceai_vllm.release import Judgement, Source
 
 CANNOT = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def judge(arguments: argparse.Namespace) -> Judgement:
-    """Read, compare and judge; progress goes to standard error.
+    """Read, compare and judge, as :func:`judge_source` does."""
+    return judge_source(arguments)[0]
+
+
+def judge_source(arguments: argparse.Namespace) -> tuple[Judgement, Source]:
+    """Read, compare and judge; progress goes to standard error. Return the judgement and what it was made from.
 
     Raises:
         ImportError: a library is missing.
@@ -58,7 +63,7 @@ def judge(arguments: argparse.Namespace) -> Judgement:
     as_of = arguments.as_of
     if as_of is None and policy.evidence.max_age_days is not None:
         as_of = int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000
-    return Judgement(comparison, as_of)
+    return Judgement(comparison, as_of), source
 
 
 def refuse(command: str, error: Exception) -> int:

@@ -15,6 +15,7 @@ from traceai_vllm.release.decision import decision_of, decision_text
 from traceai_vllm.release.policy import Policy
 from traceai_vllm.release.policy_file import PolicyError, load_policy, parse_policy
 from traceai_vllm.release.sources import Source, SourceError, open_source
+from traceai_vllm.release.wording import verdict_sentence, what_would_change_it
 
 __all__ = [
     "Comparison",
@@ -29,4 +30,6 @@ __all__ = [
     "load_policy",
     "open_source",
     "parse_policy",
+    "verdict_sentence",
+    "what_would_change_it",
 ]

@@ -71,15 +71,18 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         progress: is told each step before it begins.
     """
     measures = measures_of(source, policy)
-    columns = sorted({measure.column for measure in measures} | {"error"})
-    columns += [f"{name}:fail" for name in source.evaluators if f"{name}:fail" not in columns]
+    # In the arrays: what is weighed, and what the books ask for. In the table of pairs also scores, for single answers.
+    weighed = sorted(
+        {measure.column for measure in measures} | {"error", *(f"{name}:fail" for name in source.evaluators)}
+    )
+    scores = [f"{name}:score" for name in source.evaluators]
     progress("pairing the answers")
     answers = named(answers_of(source, policy), "answers")
-    pairs = pairs_of(answers, [name for name in columns if name in answers.columns], policy)
-    pairs = Pairs(kept(pairs.all, "pairs"))
+    known = [name for name in weighed if name in answers.columns]
+    pairs = Pairs(kept(pairs_of(answers, sorted({*known, *scores}), policy).all, "pairs"))
     progress("reading the pairs")
-    frame = frame_of(pairs.clean, [name for name in columns if name in answers.columns], policy.prompt_token_buckets)
-    _fill_unknown(frame, columns)
+    frame = frame_of(pairs.clean, known, policy.prompt_token_buckets)
+    _fill_unknown(frame, weighed)
     progress("making up the books")
     books = books_of(answers, pairs, frame, source.evaluators)
     progress("weighing the evidence")

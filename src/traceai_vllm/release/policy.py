@@ -190,8 +190,8 @@ class Rule(_Strict):
 DEFAULT_RULES = (
     Rule(when=(Condition.REGRESSED_EVERYWHERE,), then=Action.FALLBACK),
     Rule(when=(Condition.BOOKS_OVER_LIMIT,), then=Action.KEEP_MIRRORING),
-    Rule(when=(Condition.ONLY_LONG_PROMPTS_REGRESSED,), then=Action.ADJUST_CONTEXT_LENGTH),
-    Rule(when=(Condition.REGRESSED, Condition.SOME_HEALTHY), then=Action.RESTRICT_ROUTE),
+    Rule(when=(Condition.ONLY_LONG_PROMPTS_REGRESSED, Condition.GAINS_SHOWN), then=Action.ADJUST_CONTEXT_LENGTH),
+    Rule(when=(Condition.REGRESSED, Condition.SOME_HEALTHY, Condition.GAINS_SHOWN), then=Action.RESTRICT_ROUTE),
     Rule(when=(Condition.ALL_HEALTHY, Condition.GAINS_SHOWN), then=Action.PROMOTE),
     Rule(then=Action.KEEP_MIRRORING),
 )

@@ -67,7 +67,7 @@ def verdict_sentence(judgement: Judgement) -> str:
 def what_would_change_it(judgement: Judgement) -> list[str]:
     """Return what would lead to another decision, most important first."""
     found = [f"the books: {problem}" for problem in judgement.books_problems]
-    found += [f"a candidate without this: {cell_text(cell)}" for cell in judgement.regressed[:_SHOWN]]
+    found += [f"a candidate without this: {cell_text(cell)}" for cell in _plainest(judgement)[:_SHOWN]]
     for gain, cell, shown in judgement.gains:
         if not shown:
             seen = "no data" if cell is None else change_text(cell)
@@ -84,8 +84,13 @@ def what_would_change_it(judgement: Judgement) -> list[str]:
     return found
 
 
+def _plainest(judgement: Judgement) -> list[Cell]:
+    # A part of a route that is all of a slice says the same twice.
+    return [cell for cell in judgement.regressed if len(cell.scope) <= 1] or judgement.regressed
+
+
 def _regressions(judgement: Judgement) -> str:
-    shown = [cell_text(cell) for cell in judgement.regressed[:1]]
+    shown = [cell_text(cell) for cell in _plainest(judgement)[:1]]
     more = len(judgement.regressed) - len(shown)
     return "; ".join(shown) + (f", and {more} more" if more > 0 else "")
 

@@ -1,0 +1,57 @@
+"""``traceai-vllm report``: the comparison and the decision as one HTML file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge_source, refuse
+
+if TYPE_CHECKING:
+    import argparse
+
+_DESCRIPTION = f"""\
+Write one HTML file that says go or no-go, where and why. It needs nothing else: no network, no scripts.
+
+{SOURCES}"""
+_EPILOG = """\
+exit code:
+  0  the file is there
+  2  the spans or the policy cannot be used, the file cannot be written, or a library is missing
+
+examples:
+  traceai-vllm report spans/ --policy policy.yaml                    writes report.html
+  traceai-vllm report spans/ --policy policy.yaml --no-content -o release.html
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    parser.add_argument("--no-content", action="store_true", help="leave questions and answers out")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report, say where it is, and return the exit code."""
+    try:
+        judgement, source = judge_source(arguments)
+        from traceai_vllm.release import decision_of, verdict_sentence
+        from traceai_vllm.release.report import report_html
+
+        command = ["traceai-vllm", "report", arguments.store, "--policy", arguments.policy]
+        command += ["--no-content"] if arguments.no_content else []
+        page = report_html(
+            judgement, decision_of(judgement), source, command=shlex.join(command), content=not arguments.no_content
+        )
+        arguments.output.write_text(page, encoding="utf-8")
+    except (ImportError, OSError, ValueError) as error:
+        return refuse("report", error)
+    print(verdict_sentence(judgement))
+    print(f"report: {arguments.output.absolute()}")
+    return 0

@@ -1,0 +1,107 @@
+"""compare, gate and report: exit codes and formats that a pipeline can rely on."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paired_spans import Draw, Request, requests, write_store
+from traceai_vllm.cli.gate import EXIT_CODES
+from traceai_vllm.cli.main import main
+from traceai_vllm.gateway.decision import Action, read_decision
+
+POLICY = "version: 1\nname: p\nmeasures:\n  Groundedness: {margin: 0.1}\n"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Stores of a good and a bad candidate, and a policy."""
+    root = tmp_path_factory.mktemp("gate")
+
+    def make(worse: float) -> Any:
+        def request(draw: Draw) -> Request:
+            return Request(route="a::b,c", fails=draw.fails(0.02, worse))
+
+        return request
+
+    (root / "policy.yaml").write_text(POLICY)
+    return {
+        "good": str(write_store(root / "good", requests(200, make(0.02)))),
+        "bad": str(write_store(root / "bad", requests(200, make(0.4)))),
+        "policy": str(root / "policy.yaml"),
+    }
+
+
+def test_every_action_has_an_exit_code_of_its_own() -> None:
+    """0 is promote alone; 1 and 2 are left to crashes and errors."""
+    assert set(EXIT_CODES) == {action.value for action in Action}
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert EXIT_CODES["promote"] == 0
+    assert not {1, 2} & set(EXIT_CODES.values())
+
+
+def test_gate_promotes_with_0_and_writes_what_the_gateway_reads(
+    places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The decision file is the gateway's contract."""
+    file = tmp_path / "decision.json"
+
+    code = main(["gate", places["good"], "--policy", places["policy"], "--decision", str(file)])
+
+    assert code == 0
+    assert read_decision(file).routes["a::b,c"].action is Action.PROMOTE
+    assert "Go: " in capsys.readouterr().out
+
+
+def test_gate_says_no_in_each_format(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is the same; JSON, JUnit and GitHub are what their readers parse."""
+    printed = {}
+    for name in ("json", "junit", "github"):
+        assert main(["gate", places["bad"], "--policy", places["policy"], "--format", name]) == EXIT_CODES["fallback"]
+        printed[name] = capsys.readouterr().out
+
+    content = json.loads(printed["json"])
+    assert content["decision"]["action"] == "fallback"
+    assert {"scope", "measure", "verdict", "interval", "pairs_needed"} <= set(content["cells"][0])
+    suite = ET.fromstring(printed["junit"])
+    assert int(suite.get("failures", "0")) == len(suite.findall("./testcase/failure")) > 0
+    first = printed["github"].splitlines()[0]
+    assert first.startswith("::error title=release decision%3A fallback::No go: ")
+    assert all(line.startswith("::") for line in printed["github"].splitlines())
+
+
+def test_compare_prints_tables(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Both arms, side by side."""
+    assert main(["compare", places["bad"], "--policy", places["policy"]]) == 0
+
+    out = capsys.readouterr().out
+    assert "WORSE" in out
+    assert "clean pairs" in out
+
+
+def test_report_writes_one_file(places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says where it is."""
+    file = tmp_path / "release.html"
+
+    assert main(["report", places["bad"], "--policy", places["policy"], "-o", str(file)]) == 0
+
+    assert file.read_text().startswith("<!DOCTYPE html>")
+    assert str(file) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["compare", "gate", "report"])
+def test_what_cannot_be_used_is_2_and_says_why(
+    command: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipeline tells an error from a verdict."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(POLICY + "limts: {}\n")
+
+    assert main([command, places["good"], "--policy", str(broken)]) == 2
+    assert "broken.yaml:5: limts: is not known here; did you mean `limits`?" in capsys.readouterr().err
+    assert main([command, str(tmp_path / "nowhere"), "--policy", places["policy"]]) == 2
+    assert "nothing at" in capsys.readouterr().err

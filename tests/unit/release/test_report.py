@@ -1,0 +1,138 @@
+"""The report: one file, the verdict first, hostile text as text, and content only where it is wanted."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paired_spans import Draw, Request, requests, write_store
+from traceai_vllm.release import Judgement, compare, decision_of, open_source, parse_policy, verdict_sentence
+from traceai_vllm.release.report import report_html
+from traceai_vllm.release.report.flips import marked
+
+HOSTILE = "</p><script>alert('run')</script><img src=x onerror=alert(1)>"
+POLICY = parse_policy(
+    "{version: 1, name: '<b>bold</b> policy', measures: {Groundedness: {margin: 0.05}, latency.p50: {margin: 0.1}}}"
+)
+
+
+class Page(HTMLParser):
+    """What is in a page: its elements, in order, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def messages(text: str) -> str:
+    return json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": text}]}])
+
+
+def make(draw: Draw) -> Request:
+    fails = draw.fails(0.02, 0.3)
+    return Request(
+        route=f"support {HOSTILE}",
+        fails=fails,
+        seconds=draw.seconds(0.6),
+        baseline={"gen_ai.output.messages": messages("Claims are paid after 180 days.")},
+        candidate={
+            "gen_ai.output.messages": messages(f"Claims are paid after 90 days. {HOSTILE}"),
+            "gen_ai.input.messages": messages("When are my secret claims paid?"),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A report of a bad candidate, and the same without content."""
+    source = open_source(write_store(tmp_path_factory.mktemp("report") / "spans", requests(150, make)))
+    judgement = Judgement(compare(source, POLICY))
+    decision = decision_of(judgement)
+    command = "traceai-vllm report spans --policy policy.yaml"
+    pages = [report_html(judgement, decision, source, command=command, content=content) for content in (True, False)]
+    return judgement, decision, *pages
+
+
+def test_the_verdict_comes_first_and_the_map_next(made: Any) -> None:
+    """Who reads one line has read the verdict."""
+    judgement, decision, text, _ = made
+    page = Page(text)
+
+    said = " ".join(page.text.split())
+    verdict = " ".join(verdict_sentence(judgement).split())
+    assert said.index(verdict) < said.index("part of the traffic") < said.index("The books")
+    assert decision.id in said
+    assert "traceai-vllm report spans --policy policy.yaml" in said
+
+
+def test_hostile_text_is_shown_and_not_run(made: Any) -> None:
+    """Routes, answers and policies are anybody's text; there is no script in the page, and none may run."""
+    page = Page(made[2])
+
+    assert not {"script", "img", "iframe", "object", "link", "b"} & set(page.elements)
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert HOSTILE in page.text
+    assert "default-src 'none'" in made[2]
+
+
+def test_nothing_is_fetched(made: Any) -> None:
+    """One file that needs no network."""
+    addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', made[2])
+
+    assert all(address.startswith("#") for address in addresses if "=x" not in address and address != "x")
+
+
+def test_flips_mark_the_words_that_differ(made: Any) -> None:
+    """The baseline's 180 and the candidate's 90 are marked."""
+    assert "<mark>180</mark>" in made[2]
+    assert "<mark>90</mark>" in made[2]
+
+
+def test_content_can_be_left_out(made: Any) -> None:
+    """One switch."""
+    assert "my secret claims" in made[2]
+    assert "my secret claims" not in made[3]
+    assert "180" not in Page(made[3]).text.split("Flips")[1].split("The books")[0]
+
+
+def test_the_same_comparison_is_the_same_page(made: Any, tmp_path: Path) -> None:
+    """A report can be made again."""
+    source = open_source(write_store(tmp_path / "spans", requests(150, make)))
+    judgement = Judgement(compare(source, POLICY))
+    command = "traceai-vllm report spans --policy policy.yaml"
+
+    assert report_html(judgement, decision_of(judgement), source, command=command) == made[2]
+
+
+def test_a_report_of_no_pairs_says_so(tmp_path: Path) -> None:
+    """Also nothing can be reported."""
+    source = open_source(write_store(tmp_path / "spans", [Request(candidate=None)]))
+    judgement = Judgement(compare(source, POLICY))
+
+    text = report_html(judgement, decision_of(judgement), source, command="")
+
+    assert "no data is never a pass" in text
+
+
+def test_words_are_marked_on_both_sides() -> None:
+    """What only one text has is marked; together the pieces are the text."""
+    one, other = marked("Plan B covers it.", "Plan C covers it not.")
+
+    assert "".join(piece.text for piece in one) == "Plan B covers it."
+    assert [piece.text for piece in one if piece.marked] == ["B"]
+    assert [piece.text for piece in other if piece.marked] == ["C", " not"]
