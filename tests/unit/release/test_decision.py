@@ -62,7 +62,7 @@ def test_faster_by_a_third_and_worse_on_regulated_support_tickets_is_no_global_g
 
 def test_equal_quality_and_a_shown_gain_are_promoted(tmp_path: Path) -> None:
     """Every guarded cell is healthy and the gain is shown: go, on the routes that were compared and no others."""
-    given = requests(1400, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
+    given = requests(2500, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
 
     decision = decision_of(judged(tmp_path, given))
 
