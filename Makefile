@@ -43,7 +43,7 @@ env:
 setup: env ## Install vLLM and the tools into .venv and make the small models (minutes once, then a second)
 	@$(RUN) scripts/prepare_models.py
 
-demo: setup ## Serve two variants of a small model on real vLLM and see their spans side by side
+demo: setup ## Two variants of a small model on real vLLM behind the gateway: scores, a decision, its report
 	@$(RUN) examples/demo/demo.py $(DEMO)
 
 test: setup ## Run all tests, on real vLLM (some of them: make test TESTS=tests/unit)

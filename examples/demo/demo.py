@@ -1,36 +1,48 @@
-"""The demo: real vLLM serves the same prompts on two variants of a model, and every request is a span.
+"""The demo: real vLLM, twice, behind the gateway: from a user's request to a release decision that is obeyed.
 
     make demo
 
-A receiver takes the spans over OTLP, the local store keeps them too, and the table at the end is a query on the store.
-Exit status 0 means that every prompt was served on both variants and every span arrived in both places.
+A baseline and a quantized candidate are served by `vllm serve`. Users send prompts of six routes to the gateway, which
+answers from the baseline and mirrors to the candidate; both answers are scored, users give feedback, a policy decides,
+and the gateway obeys. Exit status 0 means that all of this happened, not that the candidate was good.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
 import prompt_files
 from children import exit_on_terminate
+from processes import DemoError, Variant, gateway, refusal, vllm_serve
 from receiver import Receiver, ReceiverError
 from refusals import Refusals
 from rich.console import Console
+from settings import Place, write_config
 from summary import Findings
-from variants import Place, Variant, VariantError, run
+from traffic import give_feedback, send_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / ".models"
+POLICY = Path(__file__).parent / "policy.yaml"
 NAME = "smollm2-135m-instruct"
-BASELINE = Variant("baseline", "bf16", MODELS / NAME)
+BASELINE = Variant("baseline", "bf16", "bf16", MODELS / NAME)
 # In order of preference: the first that this machine can run is the candidate.
 CANDIDATES = (
-    Variant("candidate", "int4 weights (w4a16)", MODELS / f"{NAME}-w4a16"),
-    Variant("candidate", "int8 weights and activations (w8a8)", MODELS / f"{NAME}-w8a8"),
+    Variant("candidate", "int4", "int4 weights (w4a16)", MODELS / f"{NAME}-w4a16"),
+    Variant("candidate", "int8", "int8 weights and activations (w8a8)", MODELS / f"{NAME}-w8a8"),
 )
+PATIENCE_SECONDS = 240
 
 
 def main() -> int:
@@ -42,81 +54,168 @@ def main() -> int:
     exit_on_terminate()
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 150)
     try:
-        return show(options.out.absolute(), options.per_route, console)
-    except (ReceiverError, VariantError) as error:
+        return show(Place(options.out.absolute()), options.per_route, console)
+    except (ReceiverError, DemoError) as error:
         console.print(f"\nthe demo stopped: {error}", style="red", markup=False)
     except KeyboardInterrupt:
         console.print("\ninterrupted", style="red")
     return 1
 
 
-def show(out: Path, per_route: int | None, console: Console) -> int:
-    """Serve both variants, then print what the spans and the answers say."""
+def show(place: Place, per_route: int | None, console: Console) -> int:
+    """Serve, mirror, decide; then print what the spans say."""
     started = time.monotonic()
     if missing := [model.name for model in (BASELINE.model, *(c.model for c in CANDIDATES)) if not model.is_dir()]:
-        raise VariantError(f"there is no .models/{missing[0]} yet; run: make setup")
-    clear(out)
-    prompts = sum(map(len, prompt_files.load(per_route).values()))
-    with Receiver(out / "receiver.log") as receiver:
-        console.print(f"receiver: OTLP at {receiver.endpoint}; {prompts} prompts for each variant")
-        place = Place(out, receiver.endpoint, per_route)
-        serve_baseline(place, console)
-        serve_candidate(place, console)
-        findings = Findings(place.store, {arm: place.answers(arm) for arm in ("baseline", "candidate")})
+        raise DemoError(f"there is no .models/{missing[0]} yet; run: make setup")
+    clear(place)
+    routes = prompt_files.load(per_route)
+    with Receiver(place.folder / "receiver.log") as receiver:
+        with ExitStack() as running:
+            step(console, "1", "two servers: vllm serve, with TRACEAI_VLLM_ENABLED=1 and nothing else changed")
+            baseline = running.enter_context(vllm_serve(BASELINE, place.folder, receiver.endpoint))
+            candidate = choose(place, console)
+            other = running.enter_context(vllm_serve(candidate, place.folder, receiver.endpoint))
+            for server in (baseline, other):
+                server.wait_until_ready(console)
+
+            step(console, "2", "the gateway: users are answered by the baseline, the candidate gets a copy")
+            servers = {"baseline": (BASELINE, baseline), "candidate": (candidate, other)}
+            config, url, admin = write_config(place, servers, routes)
+            running.enter_context(gateway(config, url, admin, place.folder, receiver.endpoint)).wait_until_ready(
+                console
+            )
+            answers = send_all(url, routes, console)
+            books = wait_for_books(admin, len(answers), console)
+            wrong = give_feedback(url, answers)
+            console.print(f"  feedback: thumbs down for {wrong} of {len(answers)} answers")
+
+            step(console, "3", "the decision: traceai-vllm gate, by the policy in examples/demo/policy.yaml")
+            wait_for_scores(place, len(answers), console)
+            verdict = decide(place, console)
+            obeyed = wait_until_obeyed(admin, console)
+        findings = Findings(place, answers, books)
         received = receiver.wait_for(len(findings.stored))
-    for table in (*findings.span_tables(), findings.score_table(), findings.answer_table()):
+    for table in findings.tables():
         console.print("", table)
-    console.print("The requests of a route are sent as one batch: each waits for the others, on both variants alike.")
-    problems = findings.problems(received, prompts)
+    problems = findings.problems(received) + ([] if obeyed else ["the gateway did not obey the decision"])
     for problem in problems:
         console.print(f"✗ {problem}", style="red", markup=False)
     if not problems:
-        console.print(f"\n[green]✓[/green] the receiver and the store have the same {len(received)} spans")
-    where_next(out, console)
+        console.print(f"\n[green]✓[/green] the receiver and the stores have the same {len(findings.stored)} spans")
+    where_next(place.folder, console)
+    console.print(f"\n{verdict}", markup=False)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s")
     return 1 if problems else 0
 
 
-def clear(out: Path) -> None:
+def step(console: Console, number: str, what: str) -> None:
+    """Say what comes now."""
+    console.print(f"\n[bold]{number}.[/bold] {what}")
+
+
+def clear(place: Place) -> None:
     """Make the output folder and drop what an earlier run left in it."""
-    for name in ("store", "answers", "logs"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("answers", "logs"):
-        (out / name).mkdir(parents=True)
+    for folder in (place.store, place.engines, place.folder / "logs", place.folder / "answers"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (place.decision, place.report, place.folder / "books"):
+        file.unlink(missing_ok=True)
+    (place.folder / "logs").mkdir(parents=True)
 
 
-def serve_baseline(place: Place, console: Console) -> None:
-    """Serve the baseline; there is no demo without it."""
-    if reason := run(BASELINE, place, console):
-        raise VariantError(f"vLLM cannot run the baseline here: {reason}; its log is in {place.folder / 'logs'}")
-
-
-def serve_candidate(place: Place, console: Console) -> None:
-    """Serve the first candidate that this machine can run, and say why not the ones before it."""
+def choose(place: Place, console: Console) -> Variant:
+    """Return the first candidate that this machine can run; say why not the ones before it."""
     known = Refusals(MODELS / "refused-here.json")
-    reason = ""
-    for candidate in CANDIDATES:
+    for candidate in CANDIDATES[:-1]:
         before = known.reason(candidate)
-        reason = before or run(candidate, place, console) or ""
-        if not reason:
-            known.save()
-            return
+        if before is None:
+            console.print(f"  can this machine run {candidate.label}? generating one token")
+        reason = before or refusal(candidate, place.folder)
+        if reason is None:
+            return candidate
         known.add(candidate, reason)
         when = f" (found earlier; delete .models/{known.path.name} to try again)" if before else ""
         console.print(f"  this machine cannot run {candidate.label}; vLLM says: {reason}{when}", markup=False)
-    raise VariantError(f"vLLM can run none of the candidates here: {reason}; the logs are in {place.folder / 'logs'}")
+    known.save()
+    return CANDIDATES[-1]
 
 
-def where_next(out: Path, console: Console) -> None:
+def wait_for_books(admin: str, requests: int, console: Console) -> list[dict[str, int]]:
+    """Wait until the mirror is done; return the gateway's books, which say what became of every sampled request."""
+
+    def settled() -> bool:
+        books = [book for book in httpx.get(f"{admin}/books").json() if book["target"] == "candidate"]
+        return sum(book["sampled"] for book in books) >= requests and not sum(book["in_flight"] for book in books)
+
+    if not wait(settled):
+        raise DemoError(f"the mirror was not done after {PATIENCE_SECONDS} s; the logs are in .demo/logs")
+    books: list[dict[str, int]] = httpx.get(f"{admin}/books").json()
+    mirrored = [book for book in books if book["target"] == "candidate"]
+    sampled, paired = (sum(book[column] for book in mirrored) for column in ("sampled", "paired"))
+    console.print(f"  books: {sampled} requests sampled, {paired} answered by both")
+    return books
+
+
+def wait_for_scores(place: Place, requests: int, console: Console) -> None:
+    """Evaluators run off the users' path, so their scores come a little later."""
+    from summary import arms_stored
+
+    with console.status("waiting for the last scores"):
+        if not wait(lambda: arms_stored(place.store) >= 2 * requests):
+            raise DemoError("scores are missing: fewer spans than answers in the store; see .demo/logs/gateway.log")
+
+
+def decide(place: Place, console: Console) -> str:
+    """Run the commands that compare, decide and report; return the verdict."""
+    store, policy = str(place.store), str(POLICY)
+    console.print(command("compare", store, "--policy", policy), markup=False)
+    command("report", store, "--policy", policy, "--output", str(place.report))
+    return command("gate", store, "--policy", policy, "--decision", str(place.decision))
+
+
+def command(name: str, *arguments: str) -> str:
+    """Run ``traceai-vllm``; return what it prints. Only exit status 2 is a failure: others are decisions."""
+    done = subprocess.run(
+        [sys.executable, "-m", "traceai_vllm.cli", name, *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode in (1, 2):
+        raise DemoError(f"traceai-vllm {name} failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout.rstrip()
+
+
+def wait_until_obeyed(admin: str, console: Console) -> bool:
+    """Wait until the gateway has read the decision; say how it serves each route now."""
+    started = time.monotonic()
+    if not wait(lambda: httpx.get(f"{admin}/status").json()["decision"] is not None, seconds=10):
+        return False
+    modes = httpx.get(f"{admin}/status").json()["routes"]
+    console.print(
+        f"  obeyed within {time.monotonic() - started:.1f} s: " + ", ".join(f"{r}: {m}" for r, m in modes.items())
+    )
+    return True
+
+
+def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+    """Wait until a condition holds; return whether it did in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def where_next(folder: Path, console: Console) -> None:
     """Where to look, and how to go on."""
-    shown = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
     for line in (
         "",
         "Where to look next",
-        f"  {shown}/store         the spans: traceai_vllm.store.connect('{shown}/store') opens them in DuckDB",
-        f"  {shown}/receiver.log  the same spans as the receiver got them, every attribute with its type",
-        f"  {shown}/answers       both answers to every prompt; vLLM's own logs are in {shown}/logs",
-        "  docs/quickstart.md  the same in your own service, in two lines",
+        f"  {shown}/report.html    go or no-go, where, and why: open it in a browser",
+        f"  {shown}/gateway.yaml   what the gateway was told; decision.json beside it is what it obeys",
+        f"  {shown}/store          spans of both arms with their scores: traceai-vllm compare {shown}/store --policy …",
+        f"  {shown}/engines        the engines' spans: traceai_vllm.store.connect('{shown}/engines') opens them",
+        f"  {shown}/receiver.log   the same spans as the receiver got them; vLLM's own logs are in {shown}/logs",
+        "  docs/quickstart.md   the same in your own service, in two lines",
         "To see them in your collector or Jaeger: OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo",
     ):
         console.print(line, markup=False)

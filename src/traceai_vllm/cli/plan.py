@@ -22,6 +22,10 @@ examples:
   traceai-vllm plan --margin 0.03 --disagreement 0.1
   traceai-vllm plan --margin 0.03 --disagreement 0.1 --smallest-part 0.05 --pairs-per-day 2000
   traceai-vllm plan --margin 0.03 --from spans/       the disagreement of each evaluator, from pairs that are there
+
+exit code:
+  0  done
+  2  an argument or the spans cannot be used, or a library is missing
 """
 
 

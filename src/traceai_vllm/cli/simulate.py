@@ -32,6 +32,10 @@ examples:
   traceai-vllm simulate again/ --from spans/ --null --pairs 20000       your own pairs, with no difference between arms
   traceai-vllm simulate big/ --pairs 5000000 --slices 60                ten million spans, as Parquet
   traceai-vllm simulate big/ --pairs 50000 --slices 60 --part 20        one per cent more
+
+exit code:
+  0  done
+  2  an argument or the spans cannot be used, or a library is missing
 """
 
 
