@@ -102,8 +102,9 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
         "inter_token_s": error.ifelse(ibis.null("float64"), decode / gaps),
         "cost_usd": answers.cost_usd.fill_null(_cost(answers, policy)),
     }
+    said = _users_saw_the_candidate(answers)
     for kind in FEEDBACK:
-        values[kind] = (answers.feedback == kind).fill_null(False)
+        values[kind] = (answers.feedback == kind).fill_null(False) if said else ibis.null("boolean")
     for name in source.evaluators:
         score = answers[SCORE + name]
         guard = policy.measures.get(name)
@@ -115,6 +116,12 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
     kept = [column.name for column in ATTRIBUTES if column.name not in values]
     fields = ["trace_id", "span_id", "start_ns", "end_ns", *kept]
     return answers.select(*fields, **values)
+
+
+def _users_saw_the_candidate(answers: Any) -> bool:
+    # While a candidate only gets copies, users say nothing of it: silence about what nobody saw is no praise.
+    about = answers.filter(answers.arm == CANDIDATE, answers.feedback.notnull())
+    return bool(about.count().to_pyarrow().as_py())
 
 
 def _cost(answers: Any, policy: Policy) -> Any:

@@ -182,3 +182,14 @@ def test_the_same_spans_give_the_same_bytes_in_any_order(tmp_path: Path) -> None
 
     assert len(texts) == 1
     assert Decision.model_validate_json(texts.pop()).evidence is not None
+
+
+def test_silence_of_users_who_never_saw_the_candidate_is_no_praise(tmp_path: Path) -> None:
+    """While the candidate only gets copies, there is no feedback on it: no data, and no data is never a pass."""
+    given = requests(600, lambda draw: Request(fails=draw.fails(0.0, 0.0), seconds=draw.seconds(0.5)))
+    policy = "version: 1\nmeasures:\n  thumbs_down: {margin: 0.05}\nguard: [all]\n"
+
+    judgement = judged(tmp_path, given, policy)
+
+    assert judgement.action.value == "keep_mirroring"
+    assert {cell.evidence.pairs for cell in judgement.undecided} == {0}
