@@ -10,6 +10,7 @@ and the gateway obeys. Exit status 0 means that all of this happened, not that t
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -175,7 +176,11 @@ def decide(place: Place, console: Console) -> str:
 def command(name: str, *arguments: str) -> str:
     """Run ``traceai-vllm``; return what it prints. Only exit status 2 is a failure: others are decisions."""
     done = subprocess.run(
-        [sys.executable, "-m", "traceai_vllm.cli", name, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "traceai_vllm.cli", name, *arguments],
+        env={**os.environ, "COLUMNS": "140"},  # the tables' own width: a pipe has none
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode in (1, 2):
         raise DemoError(f"traceai-vllm {name} failed: {done.stderr.strip()[-2000:]}")

@@ -152,8 +152,7 @@ def arms_stored(folder: Path) -> int:
     if not any(folder.glob("*.jsonl")):
         return 0
     query = f"SELECT count(*) FROM spans WHERE {ARM} IN ('baseline', 'candidate')"
-    row = store.connect(folder).sql(query).fetchone()
-    return int(row[0]) if row else 0
+    return int(store.connect(folder).sql(query).fetchall()[0][0])
 
 
 def titled(title: str, columns: tuple[str, ...]) -> Table:
