@@ -12,6 +12,9 @@ import prompt_files
 from openai import OpenAI
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from openai.types.chat import ChatCompletionChunk
     from rich.console import Console
 
 USERS = 10
@@ -50,7 +53,7 @@ def send_all(url: str, routes: dict[str, list[dict[str, Any]]], console: Console
 
 
 def send(client: OpenAI, prompt: dict[str, Any]) -> Answer:
-    """Send one prompt, tagged by headers."""
+    """Send one prompt, tagged by headers; the answer is streamed, as users get theirs."""
     asked: dict[str, Any] = {"tools": prompt["tools"], "tool_choice": "required"} if "tools" in prompt else {}
     if "response_format" in prompt and not asked:
         asked = {"response_format": prompt["response_format"]}
@@ -60,6 +63,7 @@ def send(client: OpenAI, prompt: dict[str, Any]) -> Answer:
         max_tokens=prompt["max_tokens"],
         temperature=0,
         seed=0,
+        stream=True,
         extra_headers={
             "x-route": prompt["route"],
             "x-prompt-version": prompt["prompt_version"],
@@ -68,9 +72,18 @@ def send(client: OpenAI, prompt: dict[str, Any]) -> Answer:
         },
         **asked,
     )
-    message = raw.parse().choices[0].message
-    calls = [f"{call.function.name} {call.function.arguments}" for call in message.tool_calls or ()]
-    return Answer(prompt, "\n".join(filter(None, [message.content, *calls])), raw.headers["x-trace-id"])
+    return Answer(prompt, "".join(pieces(raw.parse())), raw.headers["x-trace-id"])
+
+
+def pieces(stream: Iterable[ChatCompletionChunk]) -> Iterator[str]:
+    """The text of a streamed answer, piece by piece; of tool calls their names and arguments."""
+    for chunk in stream:
+        for choice in chunk.choices:
+            yield choice.delta.content or ""
+            for call in choice.delta.tool_calls or ():
+                if call.function is not None:
+                    yield f"{call.function.name} " if call.function.name else ""
+                    yield call.function.arguments or ""
 
 
 def give_feedback(url: str, answers: list[Answer]) -> int:
