@@ -64,6 +64,7 @@ def send(client: OpenAI, prompt: dict[str, Any]) -> Answer:
         temperature=0,
         seed=0,
         stream=True,
+        stream_options={"include_usage": True},
         extra_headers={
             "x-route": prompt["route"],
             "x-prompt-version": prompt["prompt_version"],
