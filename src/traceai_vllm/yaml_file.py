@@ -22,19 +22,6 @@ class YamlFileError(ValueError):
     """The file cannot be used; the message has a line for each problem, with its place and the fix."""
 
 
-class Conflict(ValueError):
-    """Two places of a file that do not fit together.
-
-    Args:
-        location: path to the place that is to change.
-        message: what is wrong, and what to write.
-    """
-
-    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
-        super().__init__(message)
-        self.location = location
-
-
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a file.
 
@@ -49,6 +36,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[BaseModel]]) -> Model:
     """Return what a text says.
+
+    An error that a validator raises with a ``location`` (the path to the place that is to change) is shown there.
 
     Args:
         text: YAML.
@@ -76,7 +65,7 @@ def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[Ba
 
 def _problem(name: str, root: Any, detail: Any, fields: Sequence[str]) -> str:
     cause = detail.get("ctx", {}).get("error")
-    location: Location = cause.location if isinstance(cause, Conflict) else detail["loc"]
+    location: Location = getattr(cause, "location", detail["loc"])
     where = ".".join(map(str, location)) or "the file"
     return f"{name}:{_line(root, location)}: {where}: {_fix(detail, location, cause, fields)}"
 
