@@ -114,7 +114,8 @@ def _with_tool_calls(content: str | None, reasoning: str | None, parser: Any, ha
     if not getattr(request, "tools", None) or choice == "none" or not content:
         return Answer(content, reasoning)
     if choice == "required":
-        return Answer(None, reasoning, _required_calls(content))
+        calls = _required_calls(content)
+        return Answer(content, reasoning) if calls is None else Answer(None, reasoning, calls)
     if choice not in (None, "auto"):  # one function, by its name: the text is its arguments
         name = getattr(getattr(choice, "function", choice), "name", None)
         return Answer(None, reasoning, ((None, str(name), content),))
@@ -123,12 +124,16 @@ def _with_tool_calls(content: str | None, reasoning: str | None, parser: Any, ha
     found = parser.extract_tool_calls(content, request=request)
     if not found.tools_called:
         return Answer(content, reasoning)
-    calls = tuple((call.id, call.function.name, call.function.arguments) for call in found.tool_calls)
-    return Answer(found.content, reasoning, calls)
+    made = tuple((call.id, call.function.name, call.function.arguments) for call in found.tool_calls)
+    return Answer(found.content, reasoning, made)
 
 
-def _required_calls(content: str) -> tuple[tuple[str | None, str, Any], ...]:
-    return tuple((None, str(call["name"]), call.get("parameters")) for call in json.loads(content))
+def _required_calls(content: str) -> tuple[tuple[str | None, str, Any], ...] | None:
+    try:
+        calls = json.loads(content)
+    except ValueError:  # cut off at the limit of tokens: it stays a text, and is no error of ours
+        return None
+    return tuple((None, str(call["name"]), call.get("parameters")) for call in calls)
 
 
 def _calls(calls: Any) -> tuple[tuple[str | None, str, Any], ...]:
