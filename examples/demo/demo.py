@@ -116,7 +116,7 @@ def step(console: Console, number: str, what: str) -> None:
 
 def clear(place: Place) -> None:
     """Make the output folder and drop what an earlier run left in it."""
-    for folder in (place.store, place.engines, place.folder / "logs", place.folder / "answers"):
+    for folder in (place.store, place.engines, place.folder / "logs"):
         shutil.rmtree(folder, ignore_errors=True)
     for file in (place.decision, place.report, place.folder / "books"):
         file.unlink(missing_ok=True)

@@ -54,9 +54,9 @@ def send_all(url: str, routes: dict[str, list[dict[str, Any]]], console: Console
 
 def send(client: OpenAI, prompt: dict[str, Any]) -> Answer:
     """Send one prompt, tagged by headers; the answer is streamed, as users get theirs."""
-    asked: dict[str, Any] = {"tools": prompt["tools"], "tool_choice": "required"} if "tools" in prompt else {}
-    if "response_format" in prompt and not asked:
-        asked = {"response_format": prompt["response_format"]}
+    asked: dict[str, Any] = {name: prompt[name] for name in ("response_format", "tools") if name in prompt}
+    if "tools" in asked:
+        asked |= {"tool_choice": "required", "parallel_tool_calls": False}  # so small a model would call for ever
     raw = client.chat.completions.with_raw_response.create(
         model="assistant",
         messages=prompt_files.marked(prompt),

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.gateway import GatewayUnderTest, wait_until
-from tests.support.stub_upstream import StubUpstream
+from tests.support.stub_upstream import LINGER, StubUpstream
 
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
 
@@ -103,6 +103,23 @@ def test_a_client_that_hangs_up_cancels_the_servers_work(
     assert gateway.balance().dropped == {"client_disconnected": 1}
     [server] = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
     assert server.attributes["error.type"] == "cancelled"
+
+
+def test_a_client_that_hangs_up_after_the_last_event_was_answered(
+    gateway: GatewayUnderTest, baseline: StubUpstream
+) -> None:
+    """Many clients close as soon as they have read ``[DONE]``: that is a pair as any other, and no error."""
+    baseline.behaviour.fault = LINGER
+    with httpx.stream("POST", gateway.url + "/v1/chat/completions", json=chat()) as response:
+        assert "data: [DONE]" in response.iter_lines()
+
+    gateway.settled()
+    balance = gateway.balance()
+    assert (balance.paired, balance.dropped) == (1, {})
+    spans = gateway.spans(at_least=3)
+    assert not any("error.type" in span.attributes for span in spans)
+    [baselines] = [span for span in spans if span.attributes.get("traceai.pair.arm") == "baseline"]
+    assert baselines.attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
 DIALECTS = {

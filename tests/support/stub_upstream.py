@@ -22,7 +22,8 @@ import httptools
 import uvloop
 
 HANG = "hang"
-FAULTS = ("400", "500", "slow", HANG, "hang_mid_stream", "garbage", "killed", "truncated", "error_event")
+LINGER = "linger"  # the stream's last event is sent, its end is not
+FAULTS = ("400", "500", "slow", HANG, LINGER, "hang_mid_stream", "garbage", "killed", "truncated", "error_event")
 
 
 @dataclass
@@ -197,6 +198,8 @@ class _Connection(asyncio.Protocol):
             if gap:
                 due += gap
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+        if fault == LINGER:
+            await asyncio.Event().wait()
         self.transport.write(b"0\r\n\r\n")
 
     async def _break_mid_stream(self, fault: str) -> bool:

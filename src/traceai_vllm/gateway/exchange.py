@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import aiohttp
 from yarl import URL
 
-from traceai_vllm.gateway.answers import INCOMPLETE, Answer, read_answer
+from traceai_vllm.gateway.answers import DIALECTS, INCOMPLETE, Answer, read_answer
 from traceai_vllm.gateway.headers import response_headers
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ class Exchange:
         if self._answer is None:
             self._answer = self._read() if self.captured else Answer(error="not_captured")
         return self._answer
+
+    def complete(self) -> bool:
+        """Return whether all of a good answer has come, even if the connection has not seen its end yet."""
+        if self.status != 200 or not self.chunks or self.path not in DIALECTS:
+            return False
+        answer = self.answer()
+        return answer.done and answer.error is None
 
     def failure(self) -> str | None:
         """Return why there is no good answer: the exchange's own error, or what is wrong with the answer."""
@@ -200,7 +207,8 @@ async def exchange(
         record.status = refused.status
         record.end(str(refused.status))
     except (asyncio.CancelledError, ClientGone):
-        record.end(CANCELLED)
+        # Many clients hang up as soon as they have read a stream's last event: nothing is missing then.
+        record.end(None if record.complete() else CANCELLED)
         raise
     except (asyncio.TimeoutError, TimeoutError):
         record.end(TIMEOUT)

@@ -236,7 +236,10 @@ class _Request:
     def _ended(self) -> None:
         end_ns = time.time_ns()
         arm = self._arm
-        error = arm.record.error if arm is not None and arm.record is not None else None
+        record = None if arm is None else arm.record
+        error = None if record is None else record.error
+        # Who hangs up when the whole answer has come was answered.
+        left = self._user.gone and (record is None or error is not None)
         with _SPAN:
             if arm is not None:
                 span_context = None if arm.span is None else arm.span.get_span_context()
@@ -250,11 +253,11 @@ class _Request:
                     names.FALLBACK: self._fallback,
                     names.ROLLED_BACK: True if self._shift is not None and not self._shifted else None,
                 }
-                error = CANCELLED if self._user.gone else error
+                error = CANCELLED if left else error
                 self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
         if self._pair is not None:
             with _MIRROR:
-                self._runtime.mirror.primary_ended(self._pair, arm, DISCONNECTED if self._user.gone else None)
+                self._runtime.mirror.primary_ended(self._pair, arm, DISCONNECTED if left else None)
         elif arm is not None:
             arm.release()
 
