@@ -27,7 +27,7 @@ from traceai_vllm.telemetry import semconv
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-REQUESTS, TOKENS = 32, 32
+REQUESTS, TOKENS = 16, 32
 _CONTEXT = (
     "Section {0}. The waiting period of policy {0} is 30 days; claims above 1,200 euros need a receipt. Whoever has "
     "been insured since 2019-05-01 does not have to wait, unless the claim is for glasses. "

@@ -38,7 +38,7 @@ PARTS = {
     "small_vocabulary": Part("offline", 50, 8, "run_small_vocabulary"),
     "real_model": Part("offline", 14, 2, "run_real_model"),
     "concurrent": Part("concurrent", 24, 3, engine_in_process=False),
-    "evaluators": Part("evaluators", 16, 3),
+    "evaluators": Part("evaluators", 10, 3),
     "serve": Part("serve", 24, 3, engine_in_process=False),
 }
 
