@@ -1,0 +1,117 @@
+"""Evaluators as such: the forms of a call, evaluators of users, and those that packages register by name."""
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+
+from traceai_vllm.evals import (
+    EvaluationError,
+    EvaluationResult,
+    Groundedness,
+    HallucinationScore,
+    JSONValidation,
+    MissingInput,
+    ToolSelectionAccuracy,
+    run_evaluator,
+)
+from traceai_vllm.evals.registry import evaluators, names
+
+GIVEN = {"response": '{"days": 90}', "question": "How long?", "route": "claims", "schema": None}
+
+
+class Users:
+    """An evaluator as users write them."""
+
+    name = "Users"
+
+    def __init__(self, returned):
+        self.returned = returned
+
+    def evaluate(self, *, response):
+        return self.returned
+
+
+@pytest.mark.parametrize("kind", [Groundedness, HallucinationScore, JSONValidation, ToolSelectionAccuracy])
+def test_a_threshold_is_from_0_to_1(kind):
+    assert kind(threshold=1.0).threshold == 1.0
+    with pytest.raises(ValueError, match=kind.name):
+        kind(threshold=1.1)
+
+
+def test_the_asynchronous_form_gives_the_same():
+    evaluator = JSONValidation()
+    assert asyncio.run(evaluator.aevaluate(response="{")) == evaluator.evaluate(response="{")
+    with pytest.raises(MissingInput):
+        asyncio.run(Groundedness().aevaluate(response="Yes.", context=[]))
+
+
+def test_a_batch_is_in_order_and_stops_or_goes_on_at_a_failure():
+    rows = [
+        {"response": "Yes.", "context": "Yes."},
+        {"response": "Yes.", "context": ""},
+        {"response": "", "context": "No."},
+    ]
+    first, failed, last = Groundedness().evaluate_batch(rows, errors="return")
+    assert (first.passed, type(failed), last.score) == (True, MissingInput, 1.0)
+    with pytest.raises(MissingInput):
+        Groundedness().evaluate_batch(rows)
+
+
+@pytest.mark.parametrize(
+    ("returned", "score", "label"),
+    [
+        (True, 1.0, "pass"),
+        (0.25, 0.25, "fail"),
+        ({"score": 0.75, "label": "kind", "reason": "says please"}, 0.75, "kind"),
+        (EvaluationResult("Users", 0.5, "half", 0.5), 0.5, "half"),
+    ],
+)
+def test_what_users_return_becomes_a_result(returned, score, label):
+    result = run_evaluator(Users(returned), GIVEN)
+    assert (result.name, result.score, result.label) == ("Users", score, label)
+
+
+@pytest.mark.parametrize("returned", [None, "good", 1.5, -0.1, math.nan, {"label": "good"}, {"score": "1"}])
+def test_what_is_no_score_is_an_error(returned):
+    with pytest.raises(EvaluationError):
+        run_evaluator(Users(returned), GIVEN)
+
+
+def test_a_coroutine_function_is_awaited():
+    class Slow(Users):
+        async def evaluate(self, *, response, route="none"):
+            return {"score": 1.0, "explanation": route}
+
+    assert run_evaluator(Slow(None), GIVEN).explanation == "claims"
+
+
+def test_an_evaluator_is_asked_only_about_what_there_is():
+    class Needy(Users):
+        def evaluate(self, response, schema):
+            raise AssertionError("asked without a schema")
+
+    with pytest.raises(MissingInput, match="schema"):
+        run_evaluator(Needy(None), GIVEN)
+
+
+def test_ours_are_known_by_name():
+    assert {"Groundedness", "HallucinationScore", "JSONValidation", "ToolSelectionAccuracy"} <= set(names())
+    made = evaluators(["JSONValidation", "ToolSelectionAccuracy", "JSONValidation"])
+    assert [type(each) for each in made] == [JSONValidation, ToolSelectionAccuracy]
+    with pytest.raises(ValueError, match=r"there is no evaluator 'Nonsense'; there are .*Groundedness"):
+        evaluators(["Nonsense"])
+
+
+def test_another_packages_evaluator_is_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "politeness.py").write_text(
+        "class Polite:\n    name = 'Polite'\n    def evaluate(self, response):\n        return 'please' in response\n"
+    )
+    metadata = tmp_path / "politeness-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: politeness\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[traceai_vllm.evaluators]\nPolite = politeness:Polite\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (polite,) = evaluators(["Polite"])
+    assert run_evaluator(polite, {"response": "please wait"}).passed
