@@ -51,15 +51,21 @@ def judge_source(arguments: argparse.Namespace) -> tuple[Judgement, Source]:
         OSError: a file cannot be read.
         ValueError: the policy or the source cannot be used.
     """
+    with _progress() as tell:
+        judgement, source = read(arguments, tell)
+    for problem in judgement.comparison.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    return judgement, source
+
+
+def read(arguments: argparse.Namespace, tell: Callable[[str], None]) -> tuple[Judgement, Source]:
+    """Do what :func:`judge_source` does, and write nothing: ``tell`` gets each step before it begins."""
     from traceai_vllm.release import Judgement, compare, load_policy, open_source
 
     policy = load_policy(arguments.policy)
-    with _progress() as tell:
-        tell(f"reading {arguments.store}")
-        source = open_source(arguments.store)
-        comparison = compare(source, policy, tell)
-    for problem in comparison.problems:
-        print(f"skipped: {problem}", file=sys.stderr)
+    tell(f"reading {arguments.store}")
+    source = open_source(arguments.store)
+    comparison = compare(source, policy, tell)
     as_of = arguments.as_of
     if as_of is None and policy.evidence.max_age_days is not None:
         as_of = int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000

@@ -30,6 +30,7 @@ COMMANDS = (
     Command("compare", "show both arms side by side, in tables", "traceai_vllm.cli.compare"),
     Command("gate", "decide by a policy whether the candidate may serve", "traceai_vllm.cli.gate"),
     Command("report", "write the comparison and the decision as one HTML file", "traceai_vllm.cli.report"),
+    Command("watch", "follow the comparison in the terminal while pairs come in", "traceai_vllm.cli.watch"),
     Command("gateway", "answer users from a baseline, mirror them to a candidate", "traceai_vllm.cli.gateway"),
     Command("replay", "ask a candidate what users have asked before", "traceai_vllm.cli.replay"),
     Command("plan", "say how many pairs a release will need", "traceai_vllm.cli.plan"),

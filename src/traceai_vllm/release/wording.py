@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
+def printable(text: str) -> str:
+    """Return a text with nothing in it that steers a terminal: routes and errors are anybody's text."""
+    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def value_text(value: float, measure: Measure) -> str:
     """Return a value of a measure with its unit."""
     if math.isnan(value):
