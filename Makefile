@@ -31,7 +31,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench bench-evals bench-gateway bench-release soak safety compat compat-evals lint typecheck docs clean distclean
+.PHONY: help env setup demo test bench bench-evals bench-gateway bench-release cluster-test soak safety compat compat-evals lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ bench-gateway: env ## Measure the gateway beside nginx and LiteLLM (BENCH="--qui
 
 bench-release: env ## Simulate how often the release decision is right (BENCH="--quick"); half an hour
 	@$(RUN) -m benchmarks.release $(BENCH)
+
+cluster-test: env ## The same figures from ClickHouse and from a Spark cluster (BENCH="-k spark"); minutes, needs Java 17
+	@$(RUN) -m tests.cluster $(BENCH)
 
 soak: env ## The gateway under each fault of a candidate: 100,000 requests, ten minutes of hanging
 	@TRACEAI_GATEWAY_REQUESTS=10000 TRACEAI_GATEWAY_SOAK=100000 TRACEAI_GATEWAY_HANG_S=600 $(RUN) -m pytest --timeout=0 -v $(SOAK_TESTS)
@@ -93,4 +96,4 @@ clean: ## Remove what the demo, the tests and the tools leave behind
 	@find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environments and the models too
-	@rm -rf .venv .venv-installed .venv-litellm .models .compat
+	@rm -rf .venv .venv-installed .venv-litellm .venv-cluster .models .compat

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.release.rows import Row
+from traceai_vllm.cli.main import COMMANDS
 from traceai_vllm.release.simulator.spans import write_parquet
 from traceai_vllm.release.simulator.traffic import Traffic
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 SPANS = (100_000, 1_000_000, 10_000_000)
 _MIB = 1024.0
+_COMMANDS = tuple(command.name for command in COMMANDS)
+_HELP_RUNS = 7
 
 
 def run(random: np.random.Generator, scale: float, progress: Callable[[Iterable[int]], Iterable[int]]) -> list[Row]:
@@ -51,6 +56,7 @@ def _rows(sizes: list[int], found: list[dict[str, Any]]) -> list[Row]:
     each = [1e6 * taken / spans for taken, spans in zip(seconds, sizes, strict=True)]
     share = found[-1]["more"]["seconds"] / whole["seconds"]
     same = all(one["compare"]["decision"] == one["again"]["decision"] for one in found)
+    slowest, milliseconds = max(((name, _help(name)) for name in ("", *_COMMANDS)), key=lambda one: one[1])
     what = f"{sizes[-1]:,} spans from Parquet, 60 slices: "
     return [
         Row("C1", what + "seconds", "≤ 30", f"{whole['seconds']:.1f}", whole["seconds"] <= 30),
@@ -65,4 +71,22 @@ def _rows(sizes: list[int], found: list[dict[str, Any]]) -> list[Row]:
         ),
         Row("C2", "the next run after 1 % more, as a share of a whole one", "≤ 0.05", f"{share:.2f}", share <= 0.05),
         Row("C4", "the decision made again is the same to the byte", "yes", "yes" if same else "no", same),
+        Row(
+            "C4",
+            f"--help in milliseconds, the slowest of {len(_COMMANDS) + 1} commands ({slowest or 'no command'})",
+            "≤ 150",
+            f"{milliseconds:.0f}",
+            milliseconds <= 150,
+        ),
     ]
+
+
+def _help(command: str) -> float:
+    """The median over some runs, each a process of its own, in milliseconds."""
+    line = [sys.executable, "-m", "traceai_vllm.cli", *filter(None, [command]), "--help"]
+    taken = []
+    for _ in range(_HELP_RUNS):
+        begun = time.perf_counter()
+        subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
+        taken.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(taken)

@@ -72,7 +72,7 @@ def check(directory: str | os.PathLike[str]) -> StoreCheck:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no span store at {path}")
     segments = segments_in(path)
-    problems = [*_strangers(path, segments)]
+    problems = [*strangers(path)]
     spans = 0
     for segment in segments:
         readable, found = _check_segment(segment)
@@ -81,8 +81,9 @@ def check(directory: str | os.PathLike[str]) -> StoreCheck:
     return StoreCheck(len(segments), spans, removed_spans(path), tuple(problems))
 
 
-def _strangers(directory: Path, segments: list[Path]) -> Iterator[Problem]:
-    known = {*segments, directory / LEDGER}
+def strangers(directory: Path) -> Iterator[Problem]:
+    """Yield what is in the directory of a store and is no part of it."""
+    known = {*segments_in(directory), directory / LEDGER}
     for entry in sorted(directory.iterdir()):
         if entry not in known:
             yield Problem(entry.name, None, "not a segment of the store, so it is not read")

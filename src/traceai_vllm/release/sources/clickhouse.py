@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import ATTRIBUTES, PASSED, SCORE, passed_key, score_key
 from traceai_vllm.release.sources.source import Source
+from traceai_vllm.release.sources.texts import items_of
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
     from traceai_vllm.release.columns import Column
 
 TABLE = "otel_traces"
+# What a database calls the time since the epoch, and how many nanoseconds its unit has: Ibis knows seconds alone.
+_SINCE_EPOCH = {"clickhouse": ("toUnixTimestamp64Nano", 1), "duckdb": ("epoch_ns", 1), "pyspark": ("unix_micros", 1000)}
 
 
 def clickhouse_source(url: str) -> Source:
@@ -43,7 +46,7 @@ def table_source(table: Any) -> Source:
     scored = keys.filter(keys.key.startswith(semconv.EVALUATION_PREFIX), keys.key.endswith(".score"))
     found = scored.key.to_pyarrow().to_pylist()
     evaluators = sorted(key.removeprefix(semconv.EVALUATION_PREFIX).removesuffix(".score") for key in found)
-    start = table.Timestamp.cast("timestamp(9)").epoch_seconds() * 1_000_000_000
+    start = _nanoseconds(table)
     columns = {
         "trace_id": table.TraceId,
         "span_id": table.SpanId,
@@ -60,6 +63,18 @@ def table_source(table: Any) -> Source:
     return Source(spans=table.select(**columns), evaluators=tuple(evaluators))
 
 
+def _nanoseconds(table: Any) -> Any:
+    import ibis
+
+    name, unit = _SINCE_EPOCH[table.get_backend().name]
+
+    @ibis.udf.scalar.builtin(name=name, signature=(("timestamp",), "int64"))
+    def since_epoch(time: Any) -> Any:
+        """Stand for the database's own function."""
+
+    return since_epoch(table.Timestamp) * unit
+
+
 def _value(table: Any, column: Column) -> Any:
     value = _text(table, column.keys[0])
     for key in column.keys[1:]:
@@ -67,7 +82,7 @@ def _value(table: Any, column: Column) -> Any:
     if column.kind == "boolean":
         return value == "true"
     if column.kind == "list":  # the exporter writes a list of texts as JSON
-        return value.re_replace(r"[\[\]\"\s]", "").split(",")
+        return items_of(value)
     return value if column.kind == "string" else value.try_cast(column.kind)
 
 

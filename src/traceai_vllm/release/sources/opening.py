@@ -16,7 +16,8 @@ def open_source(location: str | os.PathLike[str]) -> Source:
 
     Args:
         location: a directory of our store, a file or directory of OTLP JSON lines (a collector's file exporter) or of
-            Parquet, or ``clickhouse://user:password@host:port/database`` with the collector's table ``otel_traces``.
+            Parquet, ``clickhouse://user:password@host:port/database`` with the collector's table ``otel_traces``, or
+            ``spark://host:port/path``: Parquet that the workers of a standalone cluster read.
 
     Raises:
         SourceError: there is nothing there that can be read.
@@ -27,6 +28,10 @@ def open_source(location: str | os.PathLike[str]) -> Source:
         from traceai_vllm.release.sources.clickhouse import clickhouse_source
 
         return clickhouse_source(text)
+    if text.startswith("spark://"):
+        from traceai_vllm.release.sources.spark import spark_source
+
+        return spark_source(text)
     path = Path(location).absolute()
     if not path.exists():
         raise SourceError(f"there is nothing at {path}: name a store (instrument(store=DIR)), OTLP or Parquet files")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from traceai_vllm.release.columns import COLUMNS, PASSED, SCORE, passed_key, score_key
+from traceai_vllm.release.columns import FIELDS
 from traceai_vllm.release.sources.duckdb_session import memory_connection
+from traceai_vllm.release.sources.flat import STATUS, check_ids, flat_source, names_of
 from traceai_vllm.release.sources.json_spans import KINDS, RAW, json_source, quoted
 from traceai_vllm.release.sources.source import Source, SourceError
 
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
     import duckdb
 
     from traceai_vllm.release.columns import Column
-
-# What the fields of a span itself are called elsewhere: OpenTelemetry's JSON, the collector's ClickHouse columns.
-_OTHER_NAMES = {
-    "trace_id": ("traceId", "TraceId", "context.trace_id"),
-    "span_id": ("spanId", "SpanId", "context.span_id"),
-    "parent_span_id": ("parentSpanId", "ParentSpanId", "parent_id"),
-    "kind": ("SpanKind", "span_kind"),
-    "start_ns": ("start_time_unix_nano", "startTimeUnixNano"),
-    "end_ns": ("end_time_unix_nano", "endTimeUnixNano"),
-}
-_SCORED = re.compile(r"gen_ai\.evaluation\.(.+)\.score")
 
 
 def parquet_source(files: Sequence[Path]) -> Source:
@@ -46,20 +35,13 @@ def parquet_source(files: Sequence[Path]) -> Source:
     if not readable:
         raise SourceError("no Parquet file can be read:\n  " + "\n  ".join(problems))
     names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in readable)
-    table = f"read_parquet([{names}], union_by_name = true)"
-    described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
-    columns = {row[0]: row[1] for row in described}
-    for needed in ("trace_id", "span_id"):
-        if not _names_of(needed, columns):
-            has = ", ".join(columns)
-            raise SourceError(f"{readable[0]} has no column {needed}: a row has to be a span; it has {has}")
+    connection.execute(f"CREATE TEMP VIEW given AS FROM read_parquet([{names}], union_by_name = true)")
+    columns = {row[0]: row[1] for row in connection.execute("DESCRIBE given").fetchall()}
+    check_ids(columns, str(readable[0]))
     if "attributes" in columns:
-        connection.execute(_raw_view(table, columns))
+        connection.execute(_raw_view(columns))
         return json_source(connection, problems=problems)
-    evaluators = sorted(match[1] for name in columns if (match := _SCORED.fullmatch(name)))
-    connection.execute(f"CREATE TEMP VIEW spans_read AS {_flat(table, columns, evaluators)}")
-    spans = ibis.duckdb.from_connection(connection).table("spans_read")
-    return Source(spans=spans, evaluators=tuple(evaluators), problems=tuple(problems))
+    return flat_source(ibis.duckdb.from_connection(connection).table("given"), problems)
 
 
 def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -75,39 +57,16 @@ def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> t
     return readable, problems
 
 
-def _flat(table: str, columns: dict[str, str], evaluators: Sequence[str]) -> str:
-    selected = [f"{_value(column, columns)} AS {column.name}" for column in COLUMNS]
-    for name in evaluators:
-        score, passed = score_key(name), passed_key(name)
-        selected.append(f"TRY_CAST({quoted(score)} AS DOUBLE) AS {quoted(SCORE + name)}")
-        value = f"TRY_CAST({quoted(passed)} AS BOOLEAN)" if passed in columns else "NULL::BOOLEAN"
-        selected.append(f"{value} AS {quoted(PASSED + name)}")
-    return f"SELECT {', '.join(selected)} FROM {table}"
-
-
-def _raw_view(table: str, columns: dict[str, str]) -> str:
-    fields = [f"{_value(column, columns)} AS {column.name}" for column in COLUMNS if not column.keys]
+def _raw_view(columns: dict[str, str]) -> str:
     text = columns["attributes"] in ("VARCHAR", "JSON")
     attributes = "TRY_CAST(attributes AS JSON)" if text else "to_json(attributes)"
-    return f"CREATE TEMP VIEW {RAW} AS SELECT {', '.join(fields)}, {attributes} AS attributes FROM {table}"
+    fields = [f"{_field(column, columns)} AS {column.name}" for column in FIELDS]
+    return f"CREATE TEMP VIEW {RAW} AS SELECT {', '.join(fields)}, {attributes} AS attributes FROM given"
 
 
-def _value(column: Column, columns: dict[str, str]) -> str:
+def _field(column: Column, columns: dict[str, str]) -> str:
     kind = KINDS[column.kind]
-    found = [_cast(name, columns[name], kind) for name in _names_of(column.name, columns, column.keys)]
+    found = [f"TRY_CAST({quoted(name)} AS {kind})" for name in names_of(column.name) if name in columns]
     if column.name == "failed" and not found:
-        status = _names_of("status", columns, ("StatusCode", "status_code"))
-        found = [f"contains(upper({quoted(status[0])}), 'ERROR')"] if status else []
+        found = [f"contains(upper({quoted(name)}), 'ERROR')" for name in STATUS if name in columns]
     return f"coalesce({', '.join(found)})" if found else f"NULL::{kind}"
-
-
-def _cast(name: str, given: str, kind: str) -> str:
-    if given == kind:
-        return quoted(name)
-    if kind == "VARCHAR[]" and given == "VARCHAR":  # one value, several with commas between, or a JSON list
-        return rf"""[item FOR item IN regexp_split_to_array({quoted(name)}, '[\[\]",\s]+') IF item <> '']"""
-    return f"TRY_CAST({quoted(name)} AS {kind})"
-
-
-def _names_of(name: str, columns: dict[str, str], keys: Sequence[str] = ()) -> list[str]:
-    return [known for known in (name, *keys, *_OTHER_NAMES.get(name, ())) if known in columns]

@@ -73,19 +73,23 @@ class Singles:
         return clusters
 
 
-def clusters_of(pairs: int, ids: ArrayLike | None = None, order: ArrayLike | None = None) -> Clusters:
+def clusters_of(pairs: int, ids: ArrayLike | Clusters | None = None, order: ArrayLike | None = None) -> Clusters:
     """Number the clusters in order of arrival.
 
     A cluster arrives with its last pair: until then its mean is not known. Leave out sessions that still go on.
 
     Args:
         pairs: how many pairs there are.
-        ids: the cluster of each pair, any sortable values, shape (pairs,); None when each pair is its own.
+        ids: the cluster of each pair, any sortable values, shape (pairs,); None when each pair is its own. Clusters of
+            an earlier call stay as they are.
         order: when each pair arrived, any sortable values, shape (pairs,); None when they stand in order of arrival.
 
     Raises:
         ValueError: ``ids`` or ``order`` has another length.
     """
+    if isinstance(ids, Clusters):
+        _same_length(ids.of_pair, pairs, "clusters")
+        return ids
     position = np.arange(pairs) if order is None else _places(np.asarray(order), pairs, "order")
     if ids is None:
         return Clusters(position, np.ones(pairs, dtype=np.intp))
@@ -95,9 +99,9 @@ def clusters_of(pairs: int, ids: ArrayLike | None = None, order: ArrayLike | Non
         last[inverse] = position  # what is assigned last stays
     else:
         np.maximum.at(last, inverse, position)
-    rank = np.empty_like(last)
-    rank[np.argsort(last)] = np.arange(len(last))
-    of_pair = rank[inverse]
+    ends = np.zeros(pairs, dtype=np.bool_)  # where a cluster has its last pair
+    ends[last] = True
+    of_pair = (np.cumsum(ends, dtype=np.intp) - 1)[last][inverse]
     return Clusters(of_pair, np.bincount(of_pair, minlength=len(last)).astype(np.intp))
 
 

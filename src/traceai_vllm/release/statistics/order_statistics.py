@@ -49,7 +49,7 @@ class Arm:
 
 def arm(values: Floats, weights: Floats) -> Arm:
     """Sort an arm; ``weights`` has one weight for each value."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)  # not stable: what stands among equal values changes no share at their end
     shares = np.cumsum(weights[order])
     return Arm(values[order], shares / shares[-1])
 

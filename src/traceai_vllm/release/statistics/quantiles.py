@@ -50,7 +50,7 @@ def paired_quantiles(
     margin: float,
     alpha: float = 0.05,
     scale: Scale = "ratio",
-    clusters: ArrayLike | None = None,
+    clusters: ArrayLike | Clusters | None = None,
     order: ArrayLike | None = None,
     mode: Mode = "anytime",
     alarm_above: float | None = None,

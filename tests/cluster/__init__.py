@@ -1,0 +1,1 @@
+"""The same figures from ClickHouse and from a Spark cluster: ``make cluster-test``."""
