@@ -272,22 +272,28 @@ def _end_of(output: Any, stopped: bool) -> tuple[str, BaseException | None]:
 
 
 def update_scheduler_stats(original: Any) -> Any:
-    """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: an assignment, two sums."""
+    """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: an assignment, two sums.
+
+    Where vLLM keeps no statistics (offline, by default), a comparison.
+    """
 
     @functools.wraps(original)
     def hook(self: Any, scheduler_stats: Any) -> Any:
         result = original(self, scheduler_stats)
-        with _LOAD:
-            if scheduler_stats is not None:
-                tracker = tracker_of(self)
-                tracker.load = scheduler_stats
-                cache = scheduler_stats.prefix_cache_stats
-                if cache.queries:
-                    tracker.prefix_cache_queries += cache.queries
-                    tracker.prefix_cache_hits += cache.hits
+        if scheduler_stats is not None:
+            with _LOAD:
+                _note_load(tracker_of(self), scheduler_stats)
         return result
 
     return hook
+
+
+def _note_load(tracker: Tracker, scheduler_stats: Any) -> None:
+    tracker.load = scheduler_stats
+    cache = scheduler_stats.prefix_cache_stats
+    if cache.queries:
+        tracker.prefix_cache_queries += cache.queries
+        tracker.prefix_cache_hits += cache.hits
 
 
 HOOKS_IN_FLIGHT = {
