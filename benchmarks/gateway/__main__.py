@@ -27,6 +27,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 SAMPLES = Path(__file__).with_name("results.json")
 _TOKENS = 20
 _GAP_MS = 2.0
+_PER_SECOND = 100.0
 
 
 def main() -> None:
@@ -80,7 +81,11 @@ def _round(arm: arms.Arm, figures: dict[str, list[float]], scale: float) -> None
     note("cpu_ms", (arm.cpu_s() - before) / count * 1000)
     note("p50_ms", median(times) * 1000)
     note("p99_ms", times[int(len(times) * 0.99)] * 1000)
-    streamed = load.streams(arm.port, int((4 if slow else 12) * scale) + 1)
+    per_second = 10.0 if slow else _PER_SECOND
+    paced = sorted(load.sequential(arm.port, int(2 * per_second * scale), per_second))
+    note("paced_p50_ms", median(paced) * 1000)
+    note("paced_p99_ms", paced[int(len(paced) * 0.99)] * 1000)
+    streamed = load.streams(arm.port, int((4 if slow else 24) * scale) + 1)
     note("first_event_ms", median(stream.first for stream in streamed) * 1000)
     gaps = sorted(gap for stream in streamed for gap in stream.gaps)
     note("gap_p50_ms", median(gaps) * 1000)
@@ -94,7 +99,8 @@ def report(about: dict[str, Any], figures: Figures) -> str:
     names = list(next(iter(figures.values())))
     lines = ["# The gateway, beside no gateway, nginx and LiteLLM", ""]
     lines += ["Written by `make bench-gateway`. Medians over rounds, with quartiles; differences and ratios are taken"]
-    lines += ["within a round. All processes share the machine's cores, the measuring one too.", ""]
+    lines += ["within a round. All processes share the machine's cores, the measuring one too. `paced_…` is at 100"]
+    lines += ["requests/s (LiteLLM: 10); the others have the next request follow each answer at once.", ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     lines += ["", "| target | measured |", "|---|---|"]
     lines += [f"| {label} | {cell} |" for label, cell in _comparisons(figures)]
@@ -129,8 +135,11 @@ def _comparisons(figures: Figures) -> list[tuple[str, str]]:
     compare("B2 memory over LiteLLM (<= 0.4)", off, "LiteLLM", "memory_mib", over)
     compare("B3 p50, mirror 100 % over off (<= 1.05)", whole, off, "p50_ms", over)
     compare("B3 p99, mirror 100 % over off (<= 1.05)", whole, off, "p99_ms", over)
+    compare("B3 p50 at 100 requests/s, mirror 100 % over off (<= 1.05)", whole, off, "paced_p50_ms", over)
+    compare("B3 p99 at 100 requests/s, mirror 100 % over off (<= 1.05)", whole, off, "paced_p99_ms", over)
     hung = "ours, hung candidate"
     compare("B4 p99, hung candidate over mirror off (<= 1.05)", hung, off, "p99_ms", over)
+    compare("B4 p99 at 100 requests/s, hung candidate over mirror off (<= 1.05)", hung, off, "paced_p99_ms", over)
     compare("B3 p50, nginx mirror over nginx", "nginx, mirror", "nginx", "p50_ms", over)
     compare("nginx added p50, ms", "nginx", "direct", "p50_ms", minus)
     compare("nginx with mirror added p50, ms", "nginx, mirror", "direct", "p50_ms", minus)

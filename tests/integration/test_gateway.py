@@ -122,6 +122,37 @@ def test_a_client_that_hangs_up_after_the_last_event_was_answered(
     assert baselines.attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
+def test_both_arms_times_are_measured(gateway: GatewayUnderTest, candidate: StubUpstream) -> None:
+    """The GenAI conventions' client metrics, by arm and variant; errors are told apart, and callers add few series."""
+    headers = {"x-traffic-cohort": "eu", "x-request-id": "r1"}
+    httpx.post(gateway.url + "/v1/chat/completions", json=chat(), headers=headers)
+    gateway.settled()
+    candidate.behaviour.fault = "500"
+    httpx.post(gateway.url + "/v1/chat/completions", json=chat(stream=False), headers=headers)
+    gateway.settled()
+
+    durations = gateway.measured("gen_ai.client.operation.duration")
+    of_arms = {(p.attributes["traceai.pair.arm"], p.attributes.get("error.type")): p for p in durations}
+    assert {arm: point.count for arm, point in of_arms.items()} == {
+        ("baseline", None): 2,
+        ("candidate", None): 1,
+        ("candidate", "500"): 1,
+    }
+    assert dict(of_arms["candidate", None].attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "vllm",
+        "gen_ai.request.model": "m",
+        "model_variant": "m-int4",
+        "quantization_format": "int4",
+        "route": "support",
+        "traffic_cohort": "eu",
+        "traceai.pair.arm": "candidate",
+    }
+    first = gateway.measured("gen_ai.client.operation.time_to_first_chunk")
+    assert {point.attributes["traceai.pair.arm"]: point.count for point in first} == {"baseline": 1, "candidate": 1}
+    assert all(point.sum > 0 for point in (*durations, *first))
+
+
 DIALECTS = {
     "chat": ("/v1/chat/completions", chat()),
     "chat, whole": ("/v1/chat/completions", chat(stream=False)),

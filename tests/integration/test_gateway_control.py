@@ -161,6 +161,8 @@ def test_a_decision_is_obeyed_within_a_second_and_a_broken_one_means_baseline(
         ({"slices": [{"agent_step": "plan", "max_prompt_tokens": 1000}]}, "candidate"),
         ({"max_prompt_tokens": 1000}, "candidate"),
         ({"max_prompt_tokens": 10}, "baseline"),
+        ({"except_slices": ["code"]}, "candidate"),
+        ({"slices": [{"name": "code"}]}, "baseline"),
     ],
 )
 def test_a_restriction_holds_by_slice_and_by_length(
@@ -175,9 +177,12 @@ def test_a_restriction_holds_by_slice_and_by_length(
 
 
 def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(
-    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By itself, with the next request: users never see it; a decision with newer evidence promotes again."""
+    """By itself, with the next request: users never see it; a decision with newer evidence promotes again.
+
+    An event, a metric and a log line say why.
+    """
     path = tmp_path / "decision.json"
     path.write_text(decision(action="promote"))
     guard = {"min_answers": 10, "max_errors": 0.1, "file": str(tmp_path / "rollbacks.json")}
@@ -189,6 +194,13 @@ def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(
             assert served_by(gateway.url) == "baseline"
         candidate.behaviour.fault = None
         assert served_by(gateway.url) == "baseline"
+        [event] = gateway.events()
+        [counted] = gateway.measured("traceai.gateway.rollbacks")
+    assert event.event_name == "traceai.gateway.rollback"
+    assert "errors: " in event.body
+    assert dict(event.attributes)["route"] == "support"
+    assert (counted.value, dict(counted.attributes)) == (1, {"route": "support", "signal": "errors"})
+    assert event.body in caplog.text
     with GatewayUnderTest(settings) as restarted:
         assert served_by(restarted.url) == "baseline"
         [server] = [span for span in restarted.spans(at_least=2) if span.kind.name == "SERVER"]

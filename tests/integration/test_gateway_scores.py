@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.trace import NoOpTracerProvider
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
-from traceai_vllm.gateway.options import Telemetry
-from traceai_vllm.gateway.scoring import attach
+from traceai_vllm.gateway import GatewayConfig, create_app
 from traceai_vllm.store import connect
 
 CHAT = {
@@ -39,10 +39,6 @@ def config(stub: StubUpstream, mode: str, **telemetry: Any) -> dict[str, Any]:
     }
 
 
-def scored(gateway: GatewayUnderTest) -> None:
-    attach(gateway.runtime, gateway.runtime.config.telemetry, gateway.provider)
-
-
 def rows(store: Path, query: str) -> list[Any]:
     with connect(store) as connection:
         return connection.execute(query).fetchall()
@@ -53,7 +49,6 @@ def test_both_arms_are_scored_and_kept(stub: StubUpstream, tmp_path: Path, conte
     """With content on spans, redacted, or seen by evaluators alone; users' answers have long been sent."""
     settings = config(stub, "mirror", content=content, evaluators=["JSONValidation"], store=str(tmp_path))
     with GatewayUnderTest(settings) as gateway:
-        scored(gateway)
         httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
         gateway.settled()
         gateway.provider.force_flush()
@@ -84,7 +79,6 @@ def test_without_being_asked_for_content_is_nowhere(stub: StubUpstream) -> None:
 def test_answers_that_fail_their_evaluation_take_the_candidate_back(stub: StubUpstream) -> None:
     """What users asked for was JSON, and the candidate writes something else."""
     with GatewayUnderTest(config(stub, "candidate", evaluators=["JSONValidation"])) as gateway:
-        scored(gateway)
         for _ in range(4):
             httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
         wait_until(lambda: bool(gateway.runtime.rollout.rollbacks), "the guard acts")
@@ -92,7 +86,23 @@ def test_answers_that_fail_their_evaluation_take_the_candidate_back(stub: StubUp
     gateway.provider.shutdown()
 
 
-def test_an_evaluator_that_is_not_known_is_named() -> None:
+def test_what_the_baseline_does_is_known_to_the_guard(stub: StubUpstream) -> None:
+    """Its errors, and how its answers are scored: what a candidate will be compared with."""
+    with GatewayUnderTest(config(stub, "mirror", evaluators=["JSONValidation"])) as gateway:
+        known = gateway.runtime.rollout.of_the_baseline
+        for _ in range(3):
+            httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        wait_until(lambda: known("r", "failed_evaluations") == (3, 3), "its evaluations are counted")
+        stub.behaviour.fault = "500"
+        httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        stub.behaviour.fault = "400"  # the user's own fault
+        httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        wait_until(lambda: known("r", "errors") == (4, 1), "its errors are counted")
+    gateway.provider.shutdown()
+
+
+def test_an_evaluator_that_is_not_known_is_named(stub: StubUpstream) -> None:
     """With those that are."""
+    settings = GatewayConfig.model_validate(config(stub, "mirror", evaluators=["Nonsense"]))
     with pytest.raises(ValueError, match=r"there is no evaluator 'Nonsense'; there are .*JSONValidation"):
-        attach(None, Telemetry(evaluators=("Nonsense",)), None)  # type: ignore[arg-type]
+        create_app(settings, tracer_provider=NoOpTracerProvider())

@@ -11,6 +11,10 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -30,7 +34,12 @@ class GatewayUnderTest:
         self.provider = provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         given = GatewayConfig.model_validate(config) if isinstance(config, dict) else config
-        self.app = create_app(given, tracer_provider=provider)
+        self._reader = InMemoryMetricReader()
+        meters = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
+        self._logs = InMemoryLogRecordExporter()
+        loggers = LoggerProvider(shutdown_on_exit=False)
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        self.app = create_app(given, tracer_provider=provider, meter_provider=meters, logger_provider=loggers)
         self.runtime = self.app.state.runtime
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
@@ -59,6 +68,16 @@ class GatewayUnderTest:
         """Return the spans that have ended, after waiting for so many."""
         wait_until(lambda: len(self._exporter.get_finished_spans()) >= at_least, f"{at_least} spans")
         return list(self._exporter.get_finished_spans())
+
+    def measured(self, name: str) -> list[Any]:
+        """Return the points of a metric."""
+        data = self._reader.get_metrics_data()
+        found = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics if m.name == name]
+        return [point for metric in found for point in metric.data.data_points]
+
+    def events(self) -> list[Any]:
+        """Return the events that were emitted."""
+        return [data.log_record for data in self._logs.get_finished_logs()]
 
     def clear(self) -> None:
         self._exporter.clear()

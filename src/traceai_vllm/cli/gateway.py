@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
 _STOP_AFTER_S = 30
+_SWITCH_INTERVAL_S = 0.0002
 
 _EXAMPLES = """\
 examples:
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = load_config(arguments.config)
-        from traceai_vllm.gateway.scoring import attach, evaluators_of
+        from traceai_vllm.gateway.scoring import evaluators_of
 
         evaluators_of(config.telemetry)
         if arguments.check:
@@ -64,7 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
 
         providers = configure_telemetry(service_name_fallback="traceai-vllm-gateway")
         app = create_app(arguments.config)
-        attach(app.state.runtime, config.telemetry, providers.tracer_provider)
     except (ConfigError, BooksError, ImportError, ValueError) as error:
         return _refuse(error)
     _serve(app, config)
@@ -80,6 +81,11 @@ def _refuse(error: Exception) -> int:
 def _serve(app: Any, config: Any) -> None:
     import uvloop
 
+    # The thread that exports spans may keep the interpreter for 5 ms at a time, and users would wait for it.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What is there now stays: the garbage collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     uvloop.run(_serve_both(app, config))
 
 

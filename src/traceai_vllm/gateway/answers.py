@@ -1,26 +1,19 @@
-"""From the captured bytes of an answer to what it says: text, tool calls, why it ended, tokens, and when they came.
+"""What an answer says, in each dialect: text, tool calls, why it ended, tokens.
 
 Four dialects (OpenAI chat completions, completions, responses; Anthropic messages) and embeddings, streamed or whole.
-Pure functions. An answer that cannot be read, or that breaks off, has an ``error``; what could be read of it is kept.
+From bytes to documents is :mod:`.reading`'s work.
 """
 
 from __future__ import annotations
 
-import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from traceai_vllm.gateway.sse import Decoder, Event
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-_decode = msgspec.json.Decoder().decode
-
-INVALID = "invalid_response"
-INCOMPLETE = "incomplete_response"
+    from collections.abc import Callable
 
 
 @dataclass
@@ -34,12 +27,18 @@ class ToolCall:
 
 @dataclass
 class Choice:
-    """One of the answers to a request."""
+    """One of the answers to a request.
+
+    Where logprobs were asked for, ``tokens`` are those of its text, and ``likeliest`` has the likeliest tokens of each
+    place with their logprobs; a place without them is empty.
+    """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: dict[int, ToolCall] = field(default_factory=dict)
     finish_reason: str | None = None
+    tokens: list[str] = field(default_factory=list)
+    likeliest: list[dict[str, float]] = field(default_factory=list)
 
     def says(self) -> tuple[Any, ...]:
         """Return what is compared: everything but ids."""
@@ -84,91 +83,19 @@ class Answer:
         """Why each answer ended."""
         return [c.finish_reason for _, c in sorted(self.choices.items()) if c.finish_reason]
 
+    @property
+    def amount(self) -> int:
+        """How much content has come so far, in characters."""
+        amount = 0
+        for choice in self.choices.values():
+            amount += len(choice.text) + len(choice.reasoning)
+            for call in choice.tool_calls.values():
+                amount += len(call.name) + len(call.arguments)
+        return amount
+
     def says(self) -> tuple[Any, ...]:
         """Return what is compared: everything but ids, times and counts."""
         return (tuple(choice.says() for _, choice in sorted(self.choices.items())), repr(self.embeddings))
-
-
-def read_answer(path: str, content_type: str, encoding: str, chunks: Sequence[tuple[float, bytes]]) -> Answer:
-    """Return what an answer says.
-
-    Args:
-        path: the path of the request, which tells the dialect.
-        content_type: of the answer.
-        encoding: its ``content-encoding``; empty for none.
-        chunks: its pieces, with the time of each.
-    """
-    dialect = DIALECTS.get(path)
-    answer = Answer()
-    try:
-        pieces = list(_decompressed(encoding, chunks))
-        if dialect is None:
-            answer.done = True
-        elif content_type.startswith("text/event-stream"):
-            _read_stream(dialect, answer, pieces)
-        else:
-            document = _decode(b"".join(piece for _, piece in pieces))
-            _read_whole(dialect, answer, document)
-    except (msgspec.MsgspecError, TypeError, ValueError, AttributeError, KeyError, RecursionError, zlib.error):
-        # Whatever a broken server sends: it is the answer that is wrong, not this program.
-        answer.error = INVALID
-    return answer
-
-
-def _decompressed(encoding: str, chunks: Iterable[tuple[float, bytes]]) -> Iterable[tuple[float, bytes]]:
-    if encoding in ("", "identity"):
-        return chunks
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise ValueError(f"an answer in {encoding} cannot be read")
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    return [(at, decompressor.decompress(piece)) for at, piece in chunks]
-
-
-def _read_stream(dialect: Dialect, answer: Answer, chunks: Iterable[tuple[float, bytes]]) -> None:
-    decoder = Decoder()
-    for at, piece in chunks:
-        for event in decoder.feed(piece):
-            _read_event(dialect, answer, event, at)
-    if answer.error is None and not (answer.done and decoder.complete):
-        answer.error = INCOMPLETE
-
-
-def _read_event(dialect: Dialect, answer: Answer, event: Event, at: float) -> None:
-    if event.data == b"[DONE]":
-        answer.done = True
-        return
-    document = _decode(event.data)
-    if _read_error(answer, document):
-        return
-    before = _amount(answer)
-    dialect.event(answer, document)
-    if _amount(answer) != before:
-        answer.content_times.append(at)
-
-
-def _amount(answer: Answer) -> int:
-    amount = 0
-    for choice in answer.choices.values():
-        amount += len(choice.text) + len(choice.reasoning)
-        amount += sum(len(call.name) + len(call.arguments) for call in choice.tool_calls.values())
-    return amount
-
-
-def _read_whole(dialect: Dialect, answer: Answer, document: Any) -> None:
-    if not isinstance(document, dict):
-        raise TypeError("an answer is a JSON object")
-    answer.done = True
-    if not _read_error(answer, document):
-        dialect.whole(answer, document)
-
-
-def _read_error(answer: Answer, document: Any) -> bool:
-    error = document.get("error")
-    if not error:
-        return False
-    kind = error.get("type") or error.get("code") if isinstance(error, dict) else None
-    answer.error = str(kind or "server_error")[:64]
-    return True
 
 
 def _head(answer: Answer, document: Any) -> None:
@@ -199,6 +126,7 @@ def _chat_event(answer: Answer, document: Any) -> None:
     _head(answer, document)
     for part in document.get("choices") or ():
         choice = answer.choice(part["index"])
+        _chat_logprobs(choice, part)
         _chat_message(choice, part.get("delta") or {})
         choice.finish_reason = part.get("finish_reason") or choice.finish_reason
 
@@ -207,8 +135,18 @@ def _chat_whole(answer: Answer, document: Any) -> None:
     _head(answer, document)
     for part in document["choices"]:
         choice = answer.choice(part["index"])
+        _chat_logprobs(choice, part)
         _chat_message(choice, part["message"])
         choice.finish_reason = part.get("finish_reason")
+
+
+def _chat_logprobs(choice: Choice, part: Any) -> None:
+    given = part.get("logprobs")
+    with suppress(TypeError, AttributeError, KeyError):  # an answer is no worse for logprobs that cannot be read
+        for token in (given and given.get("content")) or ():
+            likeliest = {one["token"]: float(one["logprob"]) for one in token.get("top_logprobs") or ()}
+            choice.tokens.append(token["token"])
+            choice.likeliest.append(likeliest)
 
 
 def _chat_message(choice: Choice, message: Any) -> None:
@@ -229,6 +167,11 @@ def _completion(answer: Answer, document: Any) -> None:
         choice = answer.choice(part["index"])
         choice.text += part.get("text") or ""
         choice.finish_reason = part.get("finish_reason") or choice.finish_reason
+        given = part.get("logprobs")
+        with suppress(TypeError, AttributeError):
+            likeliest = [dict(each or {}) for each in (given and given.get("top_logprobs")) or ()]
+            choice.tokens += (given and given.get("tokens")) or ()
+            choice.likeliest += likeliest
 
 
 # --- OpenAI responses --------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from traceai_vllm.gateway.measures import prometheus
 from traceai_vllm.gateway.proxy import Proxy
 from traceai_vllm.gateway.rollback import when
 from traceai_vllm.gateway.runtime import Runtime
+from traceai_vllm.gateway.scoring import attach
 from traceai_vllm.telemetry.feedback import FeedbackSpans
+from traceai_vllm.telemetry.providers import configure
 
 if TYPE_CHECKING:
     import os
@@ -39,21 +41,27 @@ def create_app(
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
 ) -> Starlette:
-    """Return the gateway as an ASGI application, to serve or to mount.
+    """Return the gateway as an ASGI application, to serve or to mount: all that ``traceai-vllm gateway`` has but ports.
 
     It starts with the first request. Run its lifespan, or call ``await app.state.runtime.close()``, to end it; mounted
     applications get no lifespan of their own from Starlette.
 
     Args:
         config: the configuration, or the path of its file, which is then watched.
-        tracer_provider: where spans go; the global provider when None.
+        tracer_provider: where spans go. None: the global providers, which are set up from the ``OTEL_*`` variables
+            where the application has not set its own; so set yours first. With a provider of the application's own,
+            scores reach the store and the guard, but not its exporters, which stand in it already.
         meter_provider: where metrics go; the global provider when None.
         logger_provider: where events go; the global provider when None.
 
     Raises:
         ConfigError: the file cannot be used.
         BooksError: the file of the books cannot be used.
+        ValueError: an evaluator is not known; the message lists those that are.
+        ImportError: an evaluator or the store needs a package that is not installed.
     """
+    if tracer_provider is None:
+        tracer_provider = configure(service_name_fallback="traceai-vllm-gateway").tracer_provider
     path = None if isinstance(config, GatewayConfig) else config
     loaded = config if isinstance(config, GatewayConfig) else load_config(config)
     runtime = Runtime(
@@ -63,6 +71,10 @@ def create_app(
         meter_provider=meter_provider,
         logger_provider=logger_provider,
     )
+    attach(runtime, loaded.telemetry, tracer_provider)
+    flush = getattr(tracer_provider, "force_flush", None)
+    if flush is not None:
+        runtime.closing.append(flush)
     proxy = Proxy(runtime)
 
     @asynccontextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.budget import Budget, Hold
-from traceai_vllm.gateway.exchange import Exchange, OutgoingRequest, Sink, exchange
+from traceai_vllm.gateway.client import OutgoingRequest
+from traceai_vllm.gateway.exchange import Exchange, Sink, exchange
 from traceai_vllm.gateway.headers import header, request_headers, visible
 from traceai_vllm.telemetry import semconv
 
@@ -34,6 +36,7 @@ _TAG_HEADERS = {
     semconv.TRAFFIC_COHORT: "x-traffic-cohort",
     semconv.AGENT_STEP: "x-agent-step",
 }
+_RAW_TAG_HEADERS = {tag: name.encode() for tag, name in _TAG_HEADERS.items()}
 _traceparent = TraceContextTextMapPropagator()
 
 
@@ -67,7 +70,7 @@ class Call:
     keep_credentials: bool = True
     context: Context | None = None
 
-    @property
+    @cached_property
     def session(self) -> str | None:
         """The user's session, as the header ``x-session-id`` or the body's metadata name it."""
         given = visible(header(self.headers, b"x-session-id"))
@@ -93,8 +96,8 @@ def tags_of(route: Route, headers: Headers, trusted: bool) -> dict[str, str]:
     }
     tags = {tag: value for tag, value in given.items() if value is not None}
     if trusted:
-        for tag, name in _TAG_HEADERS.items():
-            value = None if tag in tags else header(headers, name.encode())
+        for tag, name in _RAW_TAG_HEADERS.items():
+            value = None if tag in tags else header(headers, name)
             if value:
                 tags[tag] = value[:256]
     return tags

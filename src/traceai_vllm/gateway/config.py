@@ -108,6 +108,7 @@ class Slice(Strict):
     """A part of a route's traffic: the requests for which all that is given holds.
 
     Attributes:
+        name: a cohort slice of ``traceai.slices``, such as ``multilingual``; told from the request.
         intent: intent of the route.
         risk: risk level of the route.
         prompt_version: version of the prompt.
@@ -116,6 +117,7 @@ class Slice(Strict):
         max_prompt_tokens: the longest prompt, in tokens.
     """
 
+    name: str | None = None
     intent: str | None = None
     risk: Risk | None = None
     prompt_version: str | None = None
@@ -132,6 +134,7 @@ class Restriction(Strict):
         prompt_versions: prompt versions that are allowed.
         traffic_cohorts: values of the cohort that are allowed.
         slices: slices that are allowed; a request has to be in one of them.
+        except_slices: cohort slices of ``traceai.slices`` that are not allowed; a request must be in none of them.
         max_prompt_tokens: the longest prompt, in tokens; estimated from its bytes, see
             :class:`~traceai_vllm.gateway.tokens.TokenEstimate`.
         max_prompt_bytes: the longest prompt, in bytes of its JSON.
@@ -141,8 +144,21 @@ class Restriction(Strict):
     prompt_versions: frozenset[str] | None = None
     traffic_cohorts: frozenset[str] | None = None
     slices: tuple[Slice, ...] | None = None
+    except_slices: frozenset[str] | None = None
     max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def restricts(self) -> bool:
+        """Whether there is anything that it does not let through."""
+        given = [getattr(self, name) for name in type(self).model_fields if name != "except_slices"]
+        return bool(self.except_slices) or any(value is not None for value in given)
+
+    @property
+    def cohort_slices(self) -> frozenset[str]:
+        """The cohort slices that it names."""
+        allowed = frozenset(part.name for part in self.slices or () if part.name is not None)
+        return allowed.union(self.except_slices or ())
 
     @property
     def limits_length(self) -> bool:

@@ -81,7 +81,7 @@ class RouteDecision(_Model):
     def _fits_together(self) -> RouteDecision:
         limits = self.action in (Action.RESTRICT_ROUTE, Action.ADJUST_CONTEXT_LENGTH)
         # Without it nothing would be restricted: a slip of the pen must not promote.
-        if limits and (self.only is None or not self.only.model_fields_set):
+        if limits and (self.only is None or not self.only.restricts):
             raise ValueError(f"{self.action.value} needs `only`: what the candidate may answer")
         if not limits and self.only is not None:
             raise ValueError(f"`only` goes with restrict_route and adjust_context_length, not with {self.action.value}")

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
-from yarl import URL
 
-from traceai_vllm.gateway.answers import DIALECTS, INCOMPLETE, Answer, read_answer
+from traceai_vllm.gateway.answers import DIALECTS, Answer
+from traceai_vllm.gateway.client import send
+from traceai_vllm.gateway.deadline import timeout
 from traceai_vllm.gateway.headers import response_headers
+from traceai_vllm.gateway.reading import INCOMPLETE, AnswerReader
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from traceai_vllm.gateway.budget import Hold
+    from traceai_vllm.gateway.client import OutgoingRequest
     from traceai_vllm.gateway.config import Server
 
     Headers = list[tuple[bytes, bytes]]
 
-_T = TypeVar("_T")
-
-# Servers on uvicorn (vLLM's) close idle connections after 5 s; ours must not be the one that is just being closed.
-KEEPALIVE_S = 3.0
-_NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# So many pieces of an answer are read at a time; between them, others have their turn.
+_READ_AT_ONCE = 16
 
 CANCELLED = "cancelled"
 TIMEOUT = "timeout"
@@ -104,8 +102,21 @@ class Exchange:
     def answer(self) -> Answer:
         """Return what the answer says; read once, when it is first asked for."""
         if self._answer is None:
-            self._answer = self._read() if self.captured else Answer(error="not_captured")
+            reader = self._reader()
+            if reader is not None:
+                reader.feed(self.chunks)
+            self._answer = self._read(reader)
         return self._answer
+
+    async def read(self) -> None:
+        """Read what the answer says, as :meth:`answer` does, without holding others up while it is long."""
+        reader, chunks = self._reader(), self.chunks
+        if self._answer is not None or reader is None or len(chunks) <= _READ_AT_ONCE:
+            return
+        for start in range(0, len(chunks), _READ_AT_ONCE):
+            reader.feed(chunks[start : start + _READ_AT_ONCE])
+            await asyncio.sleep(0)
+        self._answer = self._read(reader)
 
     def complete(self) -> bool:
         """Return whether all of a good answer has come, even if the connection has not seen its end yet."""
@@ -143,12 +154,16 @@ class Exchange:
             self.ended = time.perf_counter()
             self.error = error
 
-    def _read(self) -> Answer:
-        if self.error is not None and not self.chunks:
-            return Answer(error=self.error)
-        named = {name: value.decode("latin-1") for name, value in self.headers}
-        content_type, encoding = named.get(b"content-type", ""), named.get(b"content-encoding", "")
-        answer = read_answer(self.path, content_type.lower(), encoding.lower(), self.chunks)
+    def _reader(self) -> AnswerReader | None:
+        if not self.captured or (self.error is not None and not self.chunks):
+            return None
+        named = {name: value.decode("latin-1").lower() for name, value in self.headers}
+        return AnswerReader(self.path, named.get(b"content-type", ""), named.get(b"content-encoding", ""))
+
+    def _read(self, reader: AnswerReader | None) -> Answer:
+        if reader is None:
+            return Answer(error=self.error if self.captured else "not_captured")
+        answer = reader.end()
         if self.error in (BROKEN, TIMEOUT, CANCELLED) and answer.error is None:
             answer.error = INCOMPLETE
         return answer
@@ -193,14 +208,16 @@ async def exchange(
     """
     try:
         if first_byte_timeout_s is None:
-            response = await _send(session, server, request)
+            response = await send(session, server, request)
             async with response:
                 await _take_in(response, record, hold, sink)
         else:
             until = record.started + first_byte_timeout_s
-            response = await _before(until, _send(session, server, request))
+            async with timeout(until - time.perf_counter()):
+                response = await send(session, server, request)
             async with response:
-                first = await _before(until, _good_start(response))
+                async with timeout(until - time.perf_counter()):
+                    first = await _good_start(response)
                 await _take_in(response, record, hold, sink, first)
         record.end(str(record.status) if record.status >= 400 else None)
     except _Refused as refused:
@@ -216,20 +233,6 @@ async def exchange(
         record.end(CONNECT)
     except (aiohttp.ClientError, OSError, ValueError):
         record.end(BROKEN)
-
-
-async def _send(session: aiohttp.ClientSession, server: Server, request: OutgoingRequest) -> aiohttp.ClientResponse:
-    return await session.request(
-        request.method,
-        URL(server.url + request.target, encoded=True),
-        data=request.body or None,
-        headers=request.headers,
-        skip_auto_headers=_NO_AUTOMATIC_HEADERS,
-        allow_redirects=False,
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=server.connect_timeout_s, sock_read=server.read_timeout_s
-        ),
-    )
 
 
 async def _take_in(
@@ -251,38 +254,3 @@ async def _good_start(response: aiohttp.ClientResponse) -> bytes:
     if response.status >= 400:
         raise _Refused(response.status)
     return await response.content.readany()
-
-
-async def _before(until: float, step: Awaitable[_T]) -> _T:
-    return await asyncio.wait_for(step, max(0.0, until - time.perf_counter()))
-
-
-class OutgoingRequest:
-    """A request as it is sent to one server.
-
-    Attributes:
-        method: the HTTP method.
-        target: path and query, as the caller wrote them.
-        headers: the headers, complete but for the framing.
-        body: the body.
-    """
-
-    __slots__ = ("body", "headers", "method", "target")
-
-    def __init__(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-
-
-def new_session() -> aiohttp.ClientSession:
-    """Return the HTTP client of a gateway: it leaves bodies as they are, keeps no cookies, and uses no proxy."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_line_size=32768,
-        max_field_size=32768,
-        trust_env=False,
-    )

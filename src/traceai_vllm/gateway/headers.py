@@ -25,6 +25,7 @@ _HOP_BY_HOP = frozenset(
 # Written anew for the connection to the server: its host, the length of what is really sent, and an expectation that
 # the gateway has met already by reading the body.
 _REWRITTEN = frozenset({b"host", b"content-length", b"expect"})
+_NOT_SENT_ON = _HOP_BY_HOP | _REWRITTEN
 
 
 def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -36,7 +37,7 @@ def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[
             value leaves the header out altogether.
     """
     pairs = list(raw)
-    dropped = _HOP_BY_HOP | _REWRITTEN | _named_by_connection(pairs)
+    dropped = _and_named_by_connection(_NOT_SENT_ON, pairs)
     kept = []
     for name, value in pairs:
         text = name.decode("latin-1")
@@ -49,7 +50,7 @@ def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[
 def response_headers(raw: RawHeaders) -> list[tuple[bytes, bytes]]:
     """Return the headers of a server's answer that go on to the user; ``content-length`` does, as the body does."""
     pairs = [(name.lower(), value) for name, value in raw]
-    dropped = _HOP_BY_HOP | _named_by_connection(pairs)
+    dropped = _and_named_by_connection(_HOP_BY_HOP, pairs)
     return [(name, value) for name, value in pairs if name not in dropped]
 
 
@@ -68,9 +69,9 @@ def visible(text: str | None, max_length: int = 128) -> str | None:
     return None
 
 
-def _named_by_connection(pairs: RawHeaders) -> frozenset[bytes]:
-    named = [value for name, value in pairs if name == b"connection"]
-    return frozenset(token.strip().lower() for value in named for token in value.split(b","))
+def _and_named_by_connection(names: frozenset[bytes], pairs: RawHeaders) -> frozenset[bytes]:
+    given = [value for name, value in pairs if name == b"connection"]
+    return names.union(token.strip().lower() for value in given for token in value.split(b",")) if given else names
 
 
 def _text(value: bytes) -> str:

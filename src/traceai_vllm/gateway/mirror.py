@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway import books, names
 from traceai_vllm.gateway.body import differing_fields
+from traceai_vllm.gateway.deadline import timeout
+from traceai_vllm.gateway.divergence import divergence
 from traceai_vllm.gateway.exchange import TIMEOUT
 from traceai_vllm.guard import Guard
 
@@ -160,10 +163,12 @@ class Mirror:
     def _start(self, pair: Pair, copy: Copy) -> None:
         copy.task = task = asyncio.get_running_loop().create_task(self._run(pair, copy))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, pair, copy))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, pair: Pair, copy: Copy, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if task.cancelled():  # perhaps before its first step
+            self._drop(pair, copy, pair.abandoned or SHUTDOWN)
         limits = self._limits()
         while self._queue and len(self._running) < limits.concurrency:
             pair, copy = self._queue.popleft()
@@ -175,12 +180,8 @@ class Mirror:
                 self._start(pair, copy)
 
     async def _run(self, pair: Pair, copy: Copy) -> None:
-        try:
-            with _COPY:
-                await self._exchange(copy)
-        except asyncio.CancelledError:
-            self._drop(pair, copy, pair.abandoned or SHUTDOWN)
-            return
+        with _COPY:
+            await self._exchange(copy)
         if copy.arm.record is None or not copy.arm.record.ended:
             self._drop(pair, copy, INTERNAL)
             return
@@ -190,26 +191,29 @@ class Mirror:
 
     async def _exchange(self, copy: Copy) -> None:
         try:
-            await asyncio.wait_for(copy.arm.run(self._session, self._spans, None), self._limits().timeout_s)
+            async with timeout(self._limits().timeout_s):
+                await copy.arm.run(self._session, self._spans, None)
         except asyncio.TimeoutError:
             if copy.arm.record is not None:
                 copy.arm.record.error = TIMEOUT
+        if copy.arm.record is not None:
+            await copy.arm.record.read()
 
     def _settle(self, pair: Pair, copy: Copy) -> None:
         if copy.ticket.settled:
             return
         outcome, reason = books.DROPPED, INTERNAL
-        same: bool | None = None
+        compared: dict[str, Any] = {}
         with _PAIR:
             outcome, reason = _outcome(pair, copy)
             if outcome == books.PAIRED:
-                same = _same_answer(pair, copy)
-        self._finish(pair, copy, outcome, reason, same)
+                compared = _compared(pair, copy)
+        self._finish(pair, copy, outcome, reason, compared)
 
     def _drop(self, pair: Pair, copy: Copy, reason: str) -> None:
-        self._finish(pair, copy, books.DROPPED, reason, None)
+        self._finish(pair, copy, books.DROPPED, reason, {})
 
-    def _finish(self, pair: Pair, copy: Copy, outcome: str, reason: str, same: bool | None) -> None:
+    def _finish(self, pair: Pair, copy: Copy, outcome: str, reason: str, compared: dict[str, Any]) -> None:
         copy.ticket.settle(outcome, reason)
         with _PAIR:
             if copy.arm.record is not None:
@@ -217,7 +221,7 @@ class Mirror:
             about_pair = {
                 names.PAIR_OUTCOME: outcome,
                 names.PAIR_DROP_REASON: reason or None,
-                names.PAIR_SAME_ANSWER: same,
+                **compared,
                 names.PAIR_DIFFERING_FIELDS: _differing(pair, copy),
             }
             self._spans.end_arm(copy.arm, about_pair)
@@ -247,10 +251,11 @@ def _outcome(pair: Pair, copy: Copy) -> tuple[str, str]:
     return books.PAIRED, ""
 
 
-def _same_answer(pair: Pair, copy: Copy) -> bool | None:
+def _compared(pair: Pair, copy: Copy) -> dict[str, Any]:
     if pair.primary is None or copy.arm.record is None:
-        return None
-    return pair.primary.answer().says() == copy.arm.record.answer().says()
+        return {}
+    users, other = pair.primary.answer(), copy.arm.record.answer()
+    return {names.PAIR_SAME_ANSWER: users.says() == other.says(), **divergence(users, other)}
 
 
 def _differing(pair: Pair, copy: Copy) -> list[str] | None:

@@ -49,6 +49,9 @@ class GuardLimits(Strict):
     used it up ``burn_rate`` times as fast as allowed, both over ``short_s`` and over ``long_s`` (Beyer and others, *The
     Site Reliability Workbook*, chapter 5), the baseline answers again.
 
+    It also does where a sequential test (:mod:`.drift`) shows that the candidate's answers have errors, or fail
+    evaluations, more often than the baseline's did on the same route, by more than ``max_excess``.
+
     Attributes:
         enabled: whether the guard acts.
         short_s: the short window, in seconds; a problem that is over no longer counts.
@@ -61,6 +64,10 @@ class GuardLimits(Strict):
         max_slow: budget of slow answers.
         max_failed_evaluations: budget of evaluations that do not reach the evaluator's threshold.
         max_negative_feedback: budget of answers with negative feedback of a user.
+        max_excess: by how much the share of bad answers may be higher than the baseline's; 1 turns that test off.
+        baseline_s: how far back the baseline's answers count, in seconds; ``min_answers`` of them are needed.
+        answers_per_false_alarm: that test takes back a candidate that is just good enough once in so many answers, or
+            more seldom.
         file: keeps what was taken back through restarts; None: memory alone.
     """
 
@@ -75,6 +82,9 @@ class GuardLimits(Strict):
     max_slow: Share = 0.05
     max_failed_evaluations: Share = 0.1
     max_negative_feedback: Share = 0.05
+    max_excess: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    baseline_s: Seconds = 86_400.0
+    answers_per_false_alarm: Annotated[float, Field(gt=1.0)] = 1_000_000.0
     file: str | None = None
 
 

@@ -13,12 +13,12 @@ from traceai_vllm.gateway.auth import admitted
 from traceai_vllm.gateway.body import Body
 from traceai_vllm.gateway.call import BASELINE, Arm, Call, tags_of
 from traceai_vllm.gateway.config import Mode
+from traceai_vllm.gateway.copies import Copies
 from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
 from traceai_vllm.gateway.headers import header, visible
-from traceai_vllm.gateway.mirror import DISCONNECTED, Copy, Pair
+from traceai_vllm.gateway.mirror import DISCONNECTED
 from traceai_vllm.gateway.recent import Answered
-from traceai_vllm.gateway.routing import candidate_answers, find_route, fits_candidate
-from traceai_vllm.gateway.sampling import chosen
+from traceai_vllm.gateway.routing import candidate_answers, find_route
 from traceai_vllm.gateway.user import Rejected, User, read_body
 from traceai_vllm.guard import Guard
 
@@ -34,14 +34,10 @@ if TYPE_CHECKING:
 
     Scope = MutableMapping[str, Any]
 
-SERVER_TOOLS = "server_tools"
-BACKGROUND = "background"
-UNREADABLE = "unreadable_body"
-PROMPT_TOO_LONG = "prompt_too_long"
 CIRCUIT_OPEN = "circuit_open"
 OK = 200
 
-_MIRROR = Guard("offering a request to the mirror")
+_MIRROR = Guard("a request and its copies")
 _SPAN = Guard("the spans of a request")
 _GUARD = Guard("the guard over a candidate's answers")
 
@@ -84,7 +80,7 @@ class Proxy:
         if not admitted(headers, config):
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
         body = Body(await read_body(receive, headers, config.limits))
-        path = scope["path"]
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # where the application is mounted
         route = find_route(config.routes, path, headers, body) if path in DIALECTS else config.routes[0]
         if route is None:
             raise Rejected(404, "not_found", "no route is for this request; ask for another model")
@@ -122,7 +118,8 @@ class _Request:
         self._user = user
         self._start_ns = start_ns
         self._arm: Arm | None = None
-        self._pair: Pair | None = None
+        self._copies = Copies(runtime, runtime.config, call)
+        self._end_ns = 0
         self._span: Span | None = None
         self._served_by = call.route.baseline
         self._fallback: str | None = None
@@ -135,18 +132,20 @@ class _Request:
         tokens = self._runtime.tokens(self._call.route.name)
         candidate_serves = candidate_answers(self._serving, self._call, self._config.mirror.salt, tokens)
         with _MIRROR:
-            self._sample(candidate_serves)
+            self._copies.choose(self._serving, candidate_serves)
         self._span = self._runtime.spans.start_call(self._call, self._start_ns)
         trace_id = self._span.get_span_context().trace_id
         self._user.extra_headers = [(b"x-trace-id", f"{trace_id:032x}".encode())]
-        if self._pair is not None:
-            with _MIRROR:
-                self._offer_copies(self._pair)
+        self._copies.offer_later()
         try:
             record = await self._ask(candidate_serves)
             await _finish(self._user, record)
+            self._end_ns = time.time_ns()
+            self._copies.offer_now()
+            await record.read()
         finally:
             self._user.unwatch()
+            self._copies.offer_now()
             self._ended()
 
     async def _ask(self, candidate_serves: bool) -> Exchange:
@@ -169,12 +168,10 @@ class _Request:
         record = await self._run(books.CANDIDATE, name, self._config.servers[name].first_byte_timeout_s)
         # A request that is refused may be the user's fault: then the baseline refuses it too.
         self._refused = record.error is not None and 400 <= record.status < 500 and not self._user.status
-        if not self._refused:
-            first = None if record.first_byte is None else record.first_byte - record.started
-            failure = record.failure()
-            self._note_candidate(failed=failure is not None, timed_out=failure == TIMEOUT, first_byte_s=first)
         if record.error is None or self._user.status:
-            return record
+            return record  # what it says is looked at when the user has it
+        if not self._refused:
+            self._note_candidate(failed=True, timed_out=record.error == TIMEOUT, first_byte_s=_first_byte_s(record))
         self._fallback = record.error
         self._end_arm()
         return None
@@ -202,39 +199,8 @@ class _Request:
                 self._runtime.spans.end_arm(self._arm, {})
             self._arm.release()
 
-    def _sample(self, candidate_serves: bool) -> None:
-        route, call = self._call.route, self._call
-        mirrored = self._serving.mode is not Mode.BASELINE and route.candidate is not None and not candidate_serves
-        if mirrored and chosen(call.id, route.sampling_rate, self._config.mirror.salt):
-            self._pair = Pair()
-            call.pair_id = uuid.uuid4().hex
-
-    def _offer_copies(self, pair: Pair) -> None:
-        call, route, limits = self._call, self._call.route, self._config.mirror
-        decile = self._runtime.deciles(route.name, call.body.prompt_bytes)
-        self._offer(pair, books.CANDIDATE, route.candidate or "", decile)
-        if chosen(call.id, route.noise_floor, limits.salt + ":noise"):
-            self._offer(pair, books.REPEAT, route.baseline, decile)
-
-    def _offer(self, pair: Pair, target: str, server: str, decile: str) -> None:
-        call, limits = self._call, self._config.mirror
-        ticket = self._runtime.books.sample(call.route.name, target, decile)
-        reason = _cannot_be_copied(call)
-        if reason is not None:
-            ticket.settle(books.DROPPED, reason)
-            return
-        arm = Arm(
-            call,
-            target,
-            self._config.servers[server],
-            body=call.body.without(limits.strip_fields),
-            budget=self._runtime.budget,
-            strip_headers=limits.strip_headers,
-        )
-        self._runtime.mirror.offer(pair, Copy(arm, ticket))
-
     def _ended(self) -> None:
-        end_ns = time.time_ns()
+        end_ns = self._end_ns or time.time_ns()
         arm = self._arm
         record = None if arm is None else arm.record
         error = None if record is None else record.error
@@ -255,11 +221,26 @@ class _Request:
                 }
                 error = CANCELLED if left else error
                 self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
-        if self._pair is not None:
+        if arm is not None and not left:
+            with _GUARD:
+                self._judge(arm)
+        if self._copies.pair is not None:
             with _MIRROR:
-                self._runtime.mirror.primary_ended(self._pair, arm, DISCONNECTED if left else None)
+                self._runtime.mirror.primary_ended(self._copies.pair, arm, DISCONNECTED if left else None)
         elif arm is not None:
             arm.release()
+
+    def _judge(self, arm: Arm) -> None:
+        """Tell the circuit and the guard how the answer that the user got went."""
+        record = arm.record
+        if record is None or record.error == CANCELLED:
+            return
+        failure = record.failure()
+        if arm.name == books.CANDIDATE:
+            first = _first_byte_s(record)
+            self._note_candidate(failed=failure is not None, timed_out=failure == TIMEOUT, first_byte_s=first)
+        elif self._fallback is None and not 400 <= record.status < 500:
+            self._runtime.rollout.baseline_answered(self._call.route.name, failed=failure is not None)
 
     def _remember(self, arm: Arm, context: SpanContext | None) -> None:
         """Keep what feedback and evaluations that come later need, and learn from the answer's counts."""
@@ -275,17 +256,8 @@ class _Request:
             self._runtime.recent.add(Answered(context, response_id, call.tags, arm.server, call.pair_id, shift))
 
 
-def _cannot_be_copied(call: Call) -> str | None:
-    """Return why a request cannot be mirrored: a copy would do something, or would not be the same request."""
-    if not call.body.fields:
-        return UNREADABLE
-    if call.body.runs_server_tools():
-        return SERVER_TOOLS
-    if call.body.get("background") is True:
-        return BACKGROUND
-    if not fits_candidate(call):
-        return PROMPT_TOO_LONG
-    return None
+def _first_byte_s(record: Exchange) -> float | None:
+    return None if record.first_byte is None else record.first_byte - record.started
 
 
 async def _finish(user: User, record: Exchange) -> None:

@@ -22,8 +22,9 @@ from traceai_vllm.gateway import books, names
 from traceai_vllm.gateway.body import Body
 from traceai_vllm.gateway.budget import Budget
 from traceai_vllm.gateway.call import BASELINE, Arm, Call
+from traceai_vllm.gateway.client import new_session
 from traceai_vllm.gateway.config import Route
-from traceai_vllm.gateway.exchange import CONNECT, new_session
+from traceai_vllm.gateway.exchange import CONNECT
 from traceai_vllm.gateway.recorded import NotReplayable, Recorded, recorded_in, replayed_in
 from traceai_vllm.gateway.spans import Spans
 from traceai_vllm.store.writer import SpanStoreExporter

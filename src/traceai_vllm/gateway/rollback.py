@@ -1,7 +1,8 @@
 """The guard over candidates that answer users: it watches their answers, and gives the route back to the baseline.
 
-It rests on burn rates (:mod:`.burn`), one for each way to be bad. What it took back stays so until there is a decision
-that rests on newer evidence, or ``gateway.yaml`` says something else for the route.
+It rests on burn rates (:mod:`.burn`), one for each way to be bad; and, for errors and evaluations, on a sequential
+test against what the baseline did on the same route (:mod:`.drift`). What it took back stays so until there is a
+decision that rests on newer evidence, or ``gateway.yaml`` says something else for the route.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traceai_vllm.gateway.burn import Burn
+from traceai_vllm.gateway.burn import Burn, Window
+from traceai_vllm.gateway.drift import Detector, upper_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,8 @@ TIMEOUTS = "timeouts"
 SLOW = "slow"
 EVALUATIONS = "failed_evaluations"
 FEEDBACK = "negative_feedback"
+# Of these the baseline's rate is known too.
+_COMPARED = (ERRORS, EVALUATIONS)
 
 
 class Shift(NamedTuple):
@@ -99,6 +103,8 @@ class RolloutGuard:
         self._clock = clock
         self._wall_clock = wall_clock
         self._burns: dict[tuple[Shift, str], Burn] = {}
+        self._detectors: dict[tuple[Shift, str], Detector] = {}
+        self._baselines: dict[tuple[str, str], Window] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self.rollbacks: dict[str, Rollback] = self._kept()
 
@@ -128,6 +134,18 @@ class RolloutGuard:
         """Take in an evaluation of an answer of the candidate's to a user."""
         self._note(shift, EVALUATIONS, 1, int(not passed), self._limits().max_failed_evaluations)
 
+    def baseline_answered(self, route: str, *, failed: bool) -> None:
+        """Take in an answer of the baseline's to a user."""
+        self._baseline(route, ERRORS).add(1, int(failed))
+
+    def baseline_evaluated(self, route: str, *, passed: bool) -> None:
+        """Take in an evaluation of an answer of the baseline's to a user."""
+        self._baseline(route, EVALUATIONS).add(1, int(not passed))
+
+    def of_the_baseline(self, route: str, signal: str) -> tuple[int, int]:
+        """Return how many answers of the baseline's are known on a route, and how many of them were bad in that way."""
+        return self._baseline(route, signal).counts()
+
     def criticized(self, shift: Shift) -> None:
         """Take in a user's negative feedback on an answer of the candidate's."""
         self._note(shift, FEEDBACK, 0, 1, self._limits().max_negative_feedback)
@@ -142,14 +160,34 @@ class RolloutGuard:
             burn = self._burns[shift, signal] = Burn(limits.short_s, limits.long_s, self._clock)
         burn.add(events, bad)
         if bad and burn.exceeds(budget, limits.burn_rate, limits.min_answers):
-            self._roll_back(shift, signal, burn, budget)
+            all_, bad_ = burn.long.counts()
+            why = f"{bad_} for {all_} answers of the candidate in {limits.long_s:g} s, where {budget:.1%} are allowed"
+            self._roll_back(shift, signal, why)
+        elif signal in _COMPARED:
+            self._compare(shift, signal, bool(bad))
 
-    def _roll_back(self, shift: Shift, signal: str, burn: Burn, budget: float) -> None:
-        events, bad = burn.long.counts()
-        why = (
-            f"{signal}: {bad} for {events} answers of the candidate in {self._limits().long_s:g} s, "
-            f"where {budget:.1%} are allowed"
-        )
+    def _compare(self, shift: Shift, signal: str, bad: bool) -> None:
+        limits = self._limits()
+        events, bad_ones = self.of_the_baseline(shift.route, signal)
+        allowed = upper_rate(bad_ones, events) + limits.max_excess
+        if events < limits.min_answers or allowed >= 1:
+            return
+        detector = self._detectors.setdefault((shift, signal), Detector())
+        if detector.add(bad, allowed) >= limits.answers_per_false_alarm and bad:
+            why = (
+                f"the candidate is worse than the baseline, which had {bad_ones} for {events} answers, by more than "
+                f"{limits.max_excess:.1%} of the answers (sequential test)"
+            )
+            self._roll_back(shift, signal, why)
+
+    def _baseline(self, route: str, signal: str) -> Window:
+        window = self._baselines.get((route, signal))
+        if window is None:
+            window = self._baselines[route, signal] = Window(self._limits().baseline_s, self._clock)
+        return window
+
+    def _roll_back(self, shift: Shift, signal: str, reason: str) -> None:
+        why = f"{signal}: {reason}"
         rollback = Rollback(shift.route, self._wall_clock(), signal, why, shift.source, shift.serving)
         self.rollbacks[shift.route] = rollback
         self.counts[shift.route, signal] += 1
@@ -161,6 +199,7 @@ class RolloutGuard:
     def _forget_others(self, shift: Shift) -> None:
         # What was counted before the route was served in this way says nothing about this way.
         self._burns = {k: burn for k, burn in self._burns.items() if k[0].route != shift.route or k[0] == shift}
+        self._detectors = {k: v for k, v in self._detectors.items() if k[0].route != shift.route or k[0] == shift}
 
     def _keep(self) -> None:
         if self._path is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from traceai_vllm.gateway import cohorts
 from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.headers import header
 from traceai_vllm.gateway.sampling import chosen
@@ -84,10 +85,16 @@ def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> b
     ):
         if allowed is not None and value not in allowed:
             return False
-    return only.slices is None or any(_in_slice(part, call, estimate) for part in only.slices)
+    found = cohorts.slices_of_call(call, estimate) if only.cohort_slices else frozenset()
+    forbidden = only.except_slices or frozenset()
+    if found is None or found & forbidden or cohorts.untold(forbidden):
+        return False
+    return only.slices is None or any(_in_slice(part, call, estimate, found) for part in only.slices)
 
 
-def _in_slice(part: Slice, call: Call, estimate: float) -> bool:
+def _in_slice(part: Slice, call: Call, estimate: float, found: frozenset[str]) -> bool:
+    if part.name is not None and part.name not in found:
+        return False
     if part.max_prompt_tokens is not None and estimate > part.max_prompt_tokens:
         return False
     pairs = (

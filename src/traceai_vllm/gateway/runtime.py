@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace import NoOpTracerProvider
 
 from traceai_vllm.content.options import ContentMode, ContentOptions, options_from
+from traceai_vllm.gateway import cohorts
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
+from traceai_vllm.gateway.client import new_session
 from traceai_vllm.gateway.config import Mode, Serving
 from traceai_vllm.gateway.config_file import ConfigError, load_config
 from traceai_vllm.gateway.deciles import Deciles
 from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Decision, DecisionError, read_decision
+from traceai_vllm.gateway.durations import Durations
 from traceai_vllm.gateway.events import RollbackEvents
-from traceai_vllm.gateway.exchange import new_session
 from traceai_vllm.gateway.measures import observe
 from traceai_vllm.gateway.mirror import Mirror
 from traceai_vllm.gateway.recent import Recent
@@ -26,9 +28,11 @@ from traceai_vllm.gateway.rollback import RolloutGuard, Shift
 from traceai_vllm.gateway.spans import Spans
 from traceai_vllm.gateway.tokens import TokenEstimate
 from traceai_vllm.gateway.watch import watch
+from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Sequence
 
     import aiohttp
     from opentelemetry._logs import LoggerProvider
@@ -61,6 +65,7 @@ class Runtime:
         config_error: why the newest file is not in force; None when it is.
         decision: the decision in force; None when there is none.
         decision_error: why there is none; None when there is, or when no file is configured.
+        closing: called at the end, in another thread: what is to be sent or written.
     """
 
     def __init__(
@@ -79,7 +84,12 @@ class Runtime:
         self.books = Books(config.books)
         self.budget = Budget(config.mirror.max_bytes)
         self.content = _content(config.telemetry)
-        self.spans = Spans(tracer_provider, trust_callers=config.trust_callers, content=self.content)
+        self.spans = Spans(
+            tracer_provider,
+            trust_callers=config.trust_callers,
+            content=self.content,
+            durations=Durations(meter_provider),
+        )
         self.silent = Spans(NoOpTracerProvider(), trust_callers=False)
         self._path = None if path is None else Path(path)
         self._breakers: dict[str, Breaker] = {}
@@ -92,6 +102,7 @@ class Runtime:
         self.recent = Recent()
         self.rollout = RolloutGuard(lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider))
         self._shifts: dict[str, Shift | None] = {}
+        self.closing: list[Callable[[], object]] = []
         observe(self, meter_provider)
 
     @property
@@ -118,6 +129,7 @@ class Runtime:
         self._session = new_session()
         self._mirror = Mirror(self._mirror_limits, self._session, self.spans)
         self._loop = loop = asyncio.get_running_loop()
+        self._prepare_slices(self.config.routes)
         if self._path is not None:
             self._tasks.append(loop.create_task(watch(self._path, self.reload)))
         if self.config.decision_file is not None:
@@ -134,6 +146,8 @@ class Runtime:
         if self._session is not None:
             await self._session.close()
         self.books.close()
+        for finish in self.closing:
+            await asyncio.to_thread(finish)
 
     def serving(self, route: Route) -> Serving:
         """Return who answers the users of a route now."""
@@ -187,8 +201,12 @@ class Runtime:
 
     def _evaluated(self, span_id: int, passed: bool) -> None:
         answered = self.recent.by_span(span_id)
-        if answered is not None and answered.shift is not None:
+        if answered is None:
+            return
+        if answered.shift is not None:
             self.rollout.evaluated(answered.shift, passed=passed)
+        else:
+            self.rollout.baseline_evaluated(answered.tags[semconv.ROUTE], passed=passed)
 
     def reload(self) -> None:
         """Take the configuration file into force, all of it or nothing."""
@@ -203,6 +221,7 @@ class Runtime:
         if changed:
             _log.warning("%s: restart the gateway for the new %s", self._path, ", ".join(changed))
         self.config, self.config_error = config, None
+        self._prepare_slices(config.routes)
         self._shifts.clear()
         self.budget.limit = config.mirror.max_bytes
         _log.info("%s is in force", self._path)
@@ -218,9 +237,23 @@ class Runtime:
             _log.error("There is no decision to obey, so the baseline answers on every route: %s", error)
             return
         _log.info("Decision %r of %s is in force: %s", self.decision.id, path, self.decision.action.value)
+        self._prepare_slices([route.serving for route in self.decision.routes.values()])
         known = {EVERY_OTHER_ROUTE, *(route.name for route in self.config.routes)}
         for name in sorted(self.decision.routes.keys() - known):
             _log.warning("%s names the route %r, which is not in the configuration", path, name)
+
+    def _prepare_slices(self, servings: Sequence[Serving]) -> None:
+        named = frozenset[str]().union(*(serving.only.cohort_slices for serving in servings))
+        if not named:
+            return
+        if self._loop is not None:
+            self._loop.run_in_executor(None, cohorts.warm_up)
+        for name in sorted(cohorts.untold(named)):
+            _log.warning(
+                "The slice %r cannot be told here, so the baseline answers where it is named. If it is one of the six "
+                "that docs/evaluators.md describes: pip install 'traceai-vllm[evals]'",
+                name,
+            )
 
     def _mirror_limits(self) -> MirrorLimits:
         return self.config.mirror

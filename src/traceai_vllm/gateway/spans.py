@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.answers import Answer
     from traceai_vllm.gateway.call import Arm, Call
     from traceai_vllm.gateway.config import Server
+    from traceai_vllm.gateway.durations import Durations
     from traceai_vllm.gateway.exchange import Exchange
 
     Attributes = dict[str, Any]
@@ -62,11 +63,18 @@ class Spans:
         tracer_provider: where they go; the global provider when None.
         trust_callers: whether a caller's trace context is continued.
         content: whether what is said goes on spans, or to evaluators alone; None: it is not looked at.
+        durations: takes the times of each arm; None: nobody does.
     """
 
     def __init__(
-        self, tracer_provider: TracerProvider | None, *, trust_callers: bool, content: ContentOptions | None = None
+        self,
+        tracer_provider: TracerProvider | None,
+        *,
+        trust_callers: bool,
+        content: ContentOptions | None = None,
+        durations: Durations | None = None,
     ) -> None:
+        self._durations = durations
         self._reader = None if content is None else ContentReader(content)
         self._on_span = None if content is None else ContentExport(content, NoOpLogger(_SCOPE))
         self._tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
@@ -138,6 +146,8 @@ class Spans:
         if span is None or record is None:
             return
         arm.span = None
+        if self._durations is not None:
+            self._durations.record(arm, self.context_of(arm, span))
         said = self._said(arm, record) if span.is_recording() else None
         if span.is_recording():
             span.set_attributes(arm_attributes(arm, record))
@@ -228,9 +238,10 @@ def _request_attributes(arm: Arm) -> Attributes:
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and str(response_format.get("type")).startswith("json"):
         attributes[semconv.OUTPUT_TYPE] = "json"
+    if arm.call.pair_id is not None or arm.call.route.candidate is not None:
+        attributes[names.PAIR_ARM] = arm.name  # also without a pair: feedback is compared by who answered
     if arm.call.pair_id is not None:
         attributes[names.PAIR_ID] = arm.call.pair_id
-        attributes[names.PAIR_ARM] = arm.name
         attributes[names.PAIR_PROMPT_HASH] = body.prompt_hash()
     return attributes
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.gateway.deadline import timeout
 from traceai_vllm.gateway.exchange import ClientGone
 from traceai_vllm.gateway.headers import header
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[bytes, bytes]]
+
+# An answer that is there sooner needs nobody who watches for the user to hang up.
+_WATCH_AFTER_S = 0.005
 
 
 class Rejected(Exception):
@@ -46,32 +50,18 @@ async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes
     announced = header(headers, b"content-length")
     if announced is not None and announced.isdecimal() and int(announced) > limits.max_body_bytes:
         raise _too_long(limits)
-    message = await _first_message(receive, limits)
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > limits.max_body_bytes:
-            raise _too_long(limits)
-        return body
     try:
-        return await asyncio.wait_for(_rest(receive, message["body"], limits), limits.body_timeout_s)
+        async with timeout(limits.body_timeout_s):
+            return await _whole(receive, limits)
     except asyncio.TimeoutError:
-        raise _too_slow(limits) from None
+        message = f"the body did not arrive within {limits.body_timeout_s:g} s"
+        raise Rejected(408, "request_timeout", message) from None
 
 
-async def _first_message(receive: Receive, limits: Limits) -> Message:
-    try:
-        # Most bodies are there at once; then this is all, without a task of its own.
-        message = await asyncio.wait_for(receive(), limits.body_timeout_s)
-    except asyncio.TimeoutError:
-        raise _too_slow(limits) from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
-
-
-async def _rest(receive: Receive, first: bytes, limits: Limits) -> bytes:
-    pieces, length = [first], len(first)
-    while True:
+async def _whole(receive: Receive, limits: Limits) -> bytes:
+    pieces: list[bytes] = []
+    length, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -79,16 +69,12 @@ async def _rest(receive: Receive, first: bytes, limits: Limits) -> bytes:
         length += len(pieces[-1])
         if length > limits.max_body_bytes:
             raise _too_long(limits)
-        if not message.get("more_body"):
-            return b"".join(pieces)
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _too_long(limits: Limits) -> Rejected:
     return Rejected(413, "request_too_large", f"the body may have {limits.max_body_bytes} bytes")
-
-
-def _too_slow(limits: Limits) -> Rejected:
-    return Rejected(408, "request_timeout", f"the body did not arrive within {limits.body_timeout_s:g} s")
 
 
 class User:
@@ -109,7 +95,7 @@ class User:
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self.extra_headers: Headers = []
         self.status = 0
         self.gone = False
@@ -117,7 +103,7 @@ class User:
     def watch(self) -> None:
         """Cancel the current task when the user hangs up, until :meth:`unwatch`."""
         self._task = asyncio.current_task()
-        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_disconnect())
+        self._watcher = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._start_to_watch)
 
     def unwatch(self) -> None:
         """Stop watching."""
@@ -156,6 +142,9 @@ class User:
         except OSError:
             self.gone = True
             raise ClientGone from None
+
+    def _start_to_watch(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_disconnect())
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -65,10 +65,10 @@ class RequestMetrics:
     def __init__(self, meter: Meter) -> None:
         # Without a meter provider nobody asks for measurements: then none is prepared either.
         self.wanted = not isinstance(meter, NoOpMeter)
-        self._duration = _histogram(meter, semconv.REQUEST_DURATION)
-        self._time_to_first_token = _histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
-        self._time_per_output_token = _histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
-        self._token_usage = _histogram(meter, semconv.TOKEN_USAGE)
+        self._duration = histogram(meter, semconv.REQUEST_DURATION)
+        self._time_to_first_token = histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
+        self._time_per_output_token = histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
+        self._token_usage = histogram(meter, semconv.TOKEN_USAGE)
         self._dimensions = {name: CappedDimension() for name in (semconv.ROUTE, semconv.TRAFFIC_COHORT)}
         self._observe(meter, semconv.INTERNAL_ERRORS, _internal_errors)
         self._observe(meter, semconv.CAPPED_VALUES, self._capped_values)
@@ -139,7 +139,8 @@ def _internal_errors(options: CallbackOptions) -> Iterable[Observation]:
         yield Observation(count, {"where": where, semconv.ERROR_TYPE: kind})
 
 
-def _histogram(meter: Meter, metric: semconv.Metric) -> Histogram:
+def histogram(meter: Meter, metric: semconv.Metric) -> Histogram:
+    """Return a histogram with the boundaries of its metric, where OpenTelemetry takes them."""
     settings: dict[str, Any] = {"unit": metric.unit, "description": metric.meaning}
     if _TAKES_BOUNDARIES:
         settings["explicit_bucket_boundaries_advisory"] = list(metric.boundaries)

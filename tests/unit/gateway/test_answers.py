@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.stub_upstream import Behaviour, document_of, stream_of
-from traceai_vllm.gateway.answers import DIALECTS, Answer, read_answer
+from traceai_vllm.gateway.answers import DIALECTS, Answer
+from traceai_vllm.gateway.reading import read_answer
 
 STREAM, JSON = "text/event-stream; charset=utf-8", "application/json"
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi"}

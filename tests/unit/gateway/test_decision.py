@@ -26,6 +26,8 @@ def decided(route: dict[str, Any], name: str = "support") -> Decision:
         ({"action": "promote", "share": 0.1}, Mode.CANARY),
         ({"action": "keep_mirroring"}, Mode.MIRROR),
         ({"action": "restrict_route", "only": {"slices": [{"traffic_cohort": "eu"}]}}, Mode.RESTRICTED),
+        ({"action": "restrict_route", "only": {"slices": [{"name": "code"}]}}, Mode.RESTRICTED),
+        ({"action": "restrict_route", "only": {"except_slices": ["multilingual"]}}, Mode.RESTRICTED),
         ({"action": "adjust_context_length", "only": {"max_prompt_tokens": 4096}}, Mode.RESTRICTED),
         ({"action": "fallback"}, Mode.BASELINE),
     ],
@@ -46,6 +48,8 @@ def test_each_action_says_who_answers(route: dict[str, Any], mode: Mode) -> None
     [
         {"action": "restrict_route"},
         {"action": "restrict_route", "only": {}},
+        {"action": "restrict_route", "only": {"intents": None}},
+        {"action": "restrict_route", "only": {"except_slices": []}},
         {"action": "adjust_context_length", "only": {"intents": ["billing"]}},
         {"action": "fallback", "only": {"max_prompt_tokens": 5}},
         {"action": "keep_mirroring", "share": 0.5},

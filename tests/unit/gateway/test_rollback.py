@@ -137,6 +137,38 @@ def test_a_rollback_outlives_a_restart(make: Callable[..., RolloutGuard], tmp_pa
     assert make(path=path).undone(SHIFT) is None
 
 
+@pytest.mark.parametrize("signal", ["errors", "failed_evaluations"])
+def test_a_candidate_that_is_worse_than_the_baseline_is_taken_back(
+    make: Callable[..., RolloutGuard], seen: list[Rollback], signal: str
+) -> None:
+    """Within its budget, and before there are enough answers for burn rates: the baseline's own rate is known."""
+    limits = LIMITS.model_copy(update={"max_errors": 1.0, "max_failed_evaluations": 1.0, "min_answers": 100})
+    guard = make(limits)
+    for number in range(400):
+        guard.baseline_answered("support", failed=number % 100 == 0)
+        guard.baseline_evaluated("support", passed=number % 100 != 0)
+    for number in range(90):
+        bad = number % 3 == 0
+        if signal == "errors":
+            guard.answered(SHIFT, failed=bad, timed_out=False, first_byte_s=0.1)
+        else:
+            guard.evaluated(SHIFT, passed=not bad)
+    [rollback] = seen
+    assert rollback.signal == signal
+    assert "the baseline, which had 4 for 400 answers" in rollback.why
+
+
+@pytest.mark.parametrize("known", [0, 400])
+def test_a_candidate_that_is_as_bad_as_the_baseline_is_not(make: Callable[..., RolloutGuard], known: int) -> None:
+    """Also where both fail often; and without answers of the baseline's nothing is compared."""
+    guard = make(LIMITS.model_copy(update={"max_failed_evaluations": 1.0}))
+    for number in range(known):
+        guard.baseline_evaluated("support", passed=number % 3 != 0)
+    for number in range(3000):
+        guard.evaluated(SHIFT, passed=number % 3 != 0)
+    assert guard.undone(SHIFT) is None
+
+
 def test_it_can_be_turned_off(make: Callable[..., RolloutGuard]) -> None:
     """For those who watch in another way."""
     guard = make(GuardLimits(enabled=False))

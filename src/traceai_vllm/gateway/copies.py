@@ -1,0 +1,108 @@
+"""The copies of one request: whether there are any is chosen when it arrives; they leave after the user's own has."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+from traceai_vllm.gateway import books
+from traceai_vllm.gateway.call import Arm
+from traceai_vllm.gateway.config import Mode
+from traceai_vllm.gateway.mirror import Copy, Pair
+from traceai_vllm.gateway.routing import fits_candidate
+from traceai_vllm.gateway.sampling import chosen
+from traceai_vllm.guard import Guard
+
+if TYPE_CHECKING:
+    from traceai_vllm.gateway.call import Call
+    from traceai_vllm.gateway.config import GatewayConfig, Serving
+    from traceai_vllm.gateway.runtime import Runtime
+
+SERVER_TOOLS = "server_tools"
+BACKGROUND = "background"
+UNREADABLE = "unreadable_body"
+PROMPT_TOO_LONG = "prompt_too_long"
+# By then the user's own request has left. A model takes longer than that to answer.
+_AFTER_S = 0.001
+
+_MIRROR = Guard("offering a request to the mirror")
+
+
+class Copies:
+    """Offers copies of one request to the mirror.
+
+    Args:
+        runtime: what all requests share.
+        config: the configuration that the request began with.
+        call: the request.
+
+    Attributes:
+        pair: the request and its copies; None when it is not sampled.
+    """
+
+    def __init__(self, runtime: Runtime, config: GatewayConfig, call: Call) -> None:
+        self._runtime = runtime
+        self._config = config
+        self._call = call
+        self._later: asyncio.TimerHandle | None = None
+        self.pair: Pair | None = None
+
+    def choose(self, serving: Serving, candidate_serves: bool) -> None:
+        """Sample the request, or not."""
+        route, call = self._call.route, self._call
+        if serving.mode is Mode.BASELINE or route.candidate is None or candidate_serves:
+            return
+        if chosen(call.id, route.sampling_rate, self._config.mirror.salt):
+            self.pair = Pair()
+            call.pair_id = uuid.uuid4().hex
+
+    def offer_later(self) -> None:
+        """Offer the copies in a moment."""
+        if self.pair is not None:
+            self._later = asyncio.get_running_loop().call_later(_AFTER_S, self._offer, self.pair)
+
+    def offer_now(self) -> None:
+        """Offer the copies, unless that has been done."""
+        if self._later is not None and self.pair is not None:
+            self._later.cancel()
+            self._offer(self.pair)
+
+    def _offer(self, pair: Pair) -> None:
+        self._later = None
+        call, route, limits = self._call, self._call.route, self._config.mirror
+        with _MIRROR:
+            decile = self._runtime.deciles(route.name, call.body.prompt_bytes)
+            self._offer_to(pair, books.CANDIDATE, route.candidate or "", decile)
+            if chosen(call.id, route.noise_floor, limits.salt + ":noise"):
+                self._offer_to(pair, books.REPEAT, route.baseline, decile)
+
+    def _offer_to(self, pair: Pair, target: str, server: str, decile: str) -> None:
+        call, limits = self._call, self._config.mirror
+        ticket = self._runtime.books.sample(call.route.name, target, decile)
+        reason = _cannot_be_copied(call)
+        if reason is not None:
+            ticket.settle(books.DROPPED, reason)
+            return
+        arm = Arm(
+            call,
+            target,
+            self._config.servers[server],
+            body=call.body.without(limits.strip_fields),
+            budget=self._runtime.budget,
+            strip_headers=limits.strip_headers,
+        )
+        self._runtime.mirror.offer(pair, Copy(arm, ticket))
+
+
+def _cannot_be_copied(call: Call) -> str | None:
+    """Return why a request cannot be mirrored: a copy would do something, or would not be the same request."""
+    if not call.body.fields:
+        return UNREADABLE
+    if call.body.runs_server_tools():
+        return SERVER_TOOLS
+    if call.body.get("background") is True:
+        return BACKGROUND
+    if not fits_candidate(call):
+        return PROMPT_TOO_LONG
+    return None
