@@ -265,8 +265,6 @@ def _providers(
 def _store_processor(
     tracer_provider: TracerProvider, directory: str | os.PathLike[str] | None
 ) -> StoreProcessor | None:
-    from traceai_vllm.store.processor import StoreProcessor
-
     if directory is None:
         return None
     if not hasattr(tracer_provider, "add_span_processor"):
@@ -277,4 +275,6 @@ def _store_processor(
             type(tracer_provider).__name__,
         )
         return None
+    from traceai_vllm.store.processor import StoreProcessor
+
     return StoreProcessor(directory)

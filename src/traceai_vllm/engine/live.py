@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -267,6 +266,8 @@ def begin(
 
 def error_type(error: BaseException) -> str:
     """Return the ``error.type`` of an exception: ``timeout``, ``cancelled``, or the name of its class."""
+    import asyncio  # here, because it takes longer to import than all of ours, and whoever fails in it has it
+
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return "timeout"
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):

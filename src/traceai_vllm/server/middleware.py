@@ -6,7 +6,6 @@ parsed or recorded of it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +132,8 @@ def _note_if_unfinished(scope: Scope, span: Span) -> None:
 
 
 def _note_error(span: Span, error: BaseException) -> None:
+    import asyncio  # here: services that only make offline calls need not wait for it
+
     if isinstance(error, asyncio.CancelledError):
         _note_gone(span)
     elif span.is_recording():  # the status is set by OpenTelemetry's middleware
