@@ -101,6 +101,7 @@ SCENARIOS = [
     Scenario("no pairs of the critical slice", KEEP, options={"slices": {"code": 0.1}}),
     Scenario("nothing scored", KEEP, options={"evaluators": {}}),
     Scenario("one evaluator missing", KEEP, options={"evaluators": {"Groundedness": Evaluator()}}),
+    Scenario("nobody can say anything", KEEP, options={"feedback": 0.0}),
     Scenario("evidence a month old", KEEP, days_old=30.0),
     Scenario("equal, and three weeks old", KEEP, days_old=21.0, options={"speed": 0.6}),
     *_of(

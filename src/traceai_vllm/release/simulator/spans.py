@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from traceai_vllm.release.columns import (
     BASELINE,
     CANDIDATE,
-    FEEDBACK_PREFIX,
     PAIR_PREFIX,
     SLICES,
     passed_key,
@@ -129,10 +128,10 @@ def _attributes(traffic: Traffic, arm: str) -> dict[str, str]:
         semconv.LATENCY_TIME_TO_FIRST_TOKEN: f"CASE WHEN {answered} THEN {arm}_ttft END",
         semconv.LATENCY_E2E: f"CASE WHEN {answered} THEN {arm}_latency END",
         semconv.ERROR_TYPE: f"CASE WHEN {arm}_error THEN 'EngineDeadError' END",
+        semconv.FEEDBACK_KIND: f"CASE WHEN {arm}_feedback >= 0 THEN {_name(FEEDBACK, f'{arm}_feedback')} END",
     }
     if arm == "c":
         found[semconv.ERROR_TYPE] = "CASE WHEN c_timeout THEN 'timeout' WHEN c_error THEN 'EngineDeadError' END"
-        found[FEEDBACK_PREFIX + "kind"] = f"CASE WHEN c_feedback >= 0 THEN {_name(FEEDBACK, 'c_feedback')} END"
     return found
 
 

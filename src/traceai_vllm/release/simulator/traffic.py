@@ -51,6 +51,7 @@ class Traffic:
         speed: the candidate's times as a share of the baseline's.
         errors: share of the answers of each arm that end in an error.
         missing: share of the candidate's answers that are missing.
+        feedback: share of the answers of each arm that users say each kind of bad thing about; 0: nobody can.
         seed: of everything.
         start_ns: when the first request came, nanoseconds since the epoch.
     """
@@ -67,6 +68,7 @@ class Traffic:
     speed: float = 0.7
     errors: float = 0.002
     missing: float = 0.005
+    feedback: float = 0.004
     seed: int = 0
     start_ns: int = 1_780_000_000_000_000_000
 
@@ -161,9 +163,11 @@ def _shares(traffic: Traffic, random: np.random.Generator, drawn: Draw) -> None:
     drawn["c:timeout"] = hits(0.0, "timeouts")
     drawn["c:missing"] = hits(traffic.missing, "missing")
     drawn["c:prompt"] = hits(0.0, "prompt")
-    drawn["c:feedback"] = np.full(pairs, -1, dtype=np.int16)
+    for arm in ARMS:
+        drawn[f"{arm}:feedback"] = np.full(pairs, -1, dtype=np.int16)
     for place, kind in enumerate(FEEDBACK):
-        drawn["c:feedback"][hits(0.0, kind)] = place
+        drawn["b:feedback"][random.random(pairs) < traffic.feedback] = place
+        drawn["c:feedback"][hits(traffic.feedback, kind)] = place
 
 
 def _scores(traffic: Traffic, random: np.random.Generator, drawn: Draw, name: str, evaluator: Evaluator) -> None:
