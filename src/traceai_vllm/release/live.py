@@ -54,7 +54,7 @@ class Screen:
             return console.render_lines(part, options.update(height=None))
 
         head, body = lines(Group(_head(self.judgement), "")), lines(_parts(self.judgement))
-        foot = lines(Group(_books(self.judgement), Text(printable(self.note), style="dim")))
+        foot = lines(Group("", _books(self.judgement), Text(printable(self.note), style="dim")))
         room = max(_LEAST_ROWS, height - len(head) - len(foot))
         if len(body) > room:
             body = body[: room - 1] + lines(Text(_MORE, style="dim"))[:1]
@@ -78,7 +78,7 @@ def _parts(judgement: Judgement) -> Table:
             by_scope.setdefault(cell.scope, {})[cell.measure.name] = cell
     names = list(dict.fromkeys(name for cells in by_scope.values() for name in cells))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("part of the traffic, worst first", overflow="fold")
+    table.add_column("part of the traffic", overflow="fold")
     table.add_column("pairs", justify="right", no_wrap=True)
     for name in names:
         table.add_column(Text(printable(name)), overflow="fold")
@@ -114,5 +114,5 @@ def _books(judgement: Judgement) -> Text:
     text = Text(printable("books: " + ", ".join(said)))
     for problem in judgement.books_problems:
         text.append(printable(f"\nover the limit: {problem}"), style="yellow")
-    legend = "\nok: not worse by the margin; WORSE: shown; ?: pairs still needed. Fail rates in points."
+    legend = "\nok: not worse by the margin; WORSE: shown; ?: pairs still needed. fail rates in points."
     return text.append(legend, style="dim")
