@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, cells_of_rows
-from traceai_vllm.release.measures import FEEDBACK, RATE, SCORE
+from traceai_vllm.release.measures import RATE, SCORE
 from traceai_vllm.release.report.flips import worst_flips
 from traceai_vllm.release.report.plots import evidence_plot, latency_plot
 from traceai_vllm.release.wording import cell_text, change_text, value_text, verdict_sentence, what_would_change_it
@@ -51,8 +51,8 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
     """
     comparison = judgement.comparison
     guarded = [cell for cell in comparison.cells if cell.margin is not None]
-    page = _environment().get_template("page.html")
-    return page.render(
+    template = _environment().get_template("page.html")
+    page = template.render(
         verdict=verdict_sentence(judgement),
         decision=decision,
         changes=what_would_change_it(judgement),
@@ -62,7 +62,6 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         measures=list(dict.fromkeys(cell.measure.name for cell in guarded)),
         rows=heat_map(guarded),
         shown=[cell for cell in comparison.cells if not cell.scope],
-        feedback=[cell for cell in comparison.cells if not cell.scope and cell.measure.name in FEEDBACK],
         latency=_latency(comparison),
         evidence=_evidence(judgement),
         flips=worst_flips(comparison, source) if content else [],
@@ -73,6 +72,8 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         command=command,
         version=__version__,
     )
+    # Half of an emoji, where an answer was cut, has no place in UTF-8.
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def heat_map(guarded: list[Cell]) -> list[Row]:
@@ -121,9 +122,9 @@ def _latency(comparison: Comparison) -> list[Markup]:
     for column, title in (("latency_s", "end-to-end latency"), ("ttft_s", "time to first token")):
         one, other = (comparison.frame.values.get(side + column) for side in ("b:", "c:"))
         if one is not None and other is not None and np.isfinite(one).any():
-            known = (one[np.isfinite(one) & (one > 0)], other[np.isfinite(other) & (other > 0)])
+            known = tuple(values[np.isfinite(values) & (values > 0)].astype(np.float64) for values in (one, other))
             # Drawn by us from numbers: there is no text of anybody's in it.
-            made.append(Markup(latency_plot(*known, title)))
+            made.append(Markup(latency_plot(known[0], known[1], title)))
     return made
 
 
