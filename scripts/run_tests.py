@@ -1,4 +1,4 @@
-"""Run all tests: the unit tests in one process, then each file of integration tests in a process of its own.
+"""Run all tests: the unit tests in one process, each file of integration tests in a process of its own.
 
     python scripts/run_tests.py [--jobs 2]
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 # What takes longest goes first, so that no core is left with it at the end.
-LONGEST_FIRST = ("test_fault_harness", "test_serve", "test_export", "test_async", "test_missing_hooks", "test_content")
+LONGEST_FIRST = ("test_fault_harness", "test_export", "test_gateway_vllm", "test_serve_endpoints", "test_async")
 
 
 class Outcome(NamedTuple):
@@ -32,15 +32,14 @@ class Outcome(NamedTuple):
 
 
 def main() -> int:
-    """Run the unit tests, then the integration tests; return 1 if any group failed."""
+    """Run all groups of tests; return 1 if any of them failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2, help="integration test files that run at a time (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of tests that run at a time (default: 2)")
     jobs = parser.parse_args().jobs
     files = sorted((ROOT / "tests" / "integration").glob("test_*.py"), key=_place)
-    outcomes = [_show(_run(ROOT / "tests" / "unit"))]
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_run, file) for file in files]
-        outcomes += [_show(future.result()) for future in as_completed(running)]
+        running = [pool.submit(_run, group) for group in (ROOT / "tests" / "unit", *files)]
+        outcomes = [_show(future.result()) for future in as_completed(running)]
     failed = [outcome.name for outcome in outcomes if outcome.code != 0]
     print(f"\n{len(outcomes) - len(failed)} passed, {len(failed)} failed" + "".join(f"\n  {name}" for name in failed))
     return 1 if failed else 0

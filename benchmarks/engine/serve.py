@@ -141,14 +141,13 @@ def run(rounds: int) -> dict[str, Any]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         endpoint = _receiver(stack)
-        servers = {}
-        for name in _ARMS:
-            servers[name] = Server(name, endpoint, directory)
-            stack.callback(servers[name].close)
         session = loop.run_until_complete(_session())
         stack.callback(lambda: loop.run_until_complete(session.close()))
-        for server in servers.values():
-            loop.run_until_complete(server.ready(session))
+        servers = {}
+        for name in _ARMS:  # one after the other: side by side on a few cores, none of them would start in time
+            servers[name] = Server(name, endpoint, directory)
+            stack.callback(servers[name].close)
+            loop.run_until_complete(servers[name].ready(session))
 
         def arm(name: str, server: Server) -> Arm:
             def work(requests: int) -> int:
