@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +25,10 @@ DAY_NS = 86_400 * 10**9
 def run(random: np.random.Generator, scale: float, progress: Callable[[Iterable[int]], Iterable[int]]) -> list[Row]:
     """Return the lines of D5; ``scale`` 1 is 20 seeds of each scenario."""
     seeds = max(1, round(20 * scale))
-    done = [
-        (scenario, decided(scenario, int(random.integers(2**31))))
-        for number in progress(range(seeds * len(SCENARIOS)))
-        for scenario in (SCENARIOS[number % len(SCENARIOS)],)
-    ]
+    runs = [(number % len(SCENARIOS), int(random.integers(2**31))) for number in range(seeds * len(SCENARIOS))]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(_decided, *run) for run in runs]
+        done = [(SCENARIOS[runs[number][0]], running[number].result()) for number in progress(range(len(runs)))]
     wanted = np.array([scenario.action.value for scenario, _ in done])
     found = np.array([action.value for _, action in done])
     unfit = np.array([scenario.action is not Action.PROMOTE for scenario, _ in done])
@@ -41,6 +42,10 @@ def run(random: np.random.Generator, scale: float, progress: Callable[[Iterable[
             text = f"{len(others)} of {seeds}: {', '.join(sorted(set(others)))}"
             rows.append(Row("D5", f"— not as wanted: {scenario.name} ({scenario.action.value})", "", text))
     return rows
+
+
+def _decided(number: int, seed: int) -> Action:
+    return decided(SCENARIOS[number], seed)
 
 
 def decided(scenario: Scenario, seed: int) -> Action:

@@ -8,6 +8,7 @@ rates (Zou and Donner, Statistics in Medicine 27, 2008: "MOVER").
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
@@ -21,37 +22,73 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_LARGE, _SOME = 200_000, 50_000  # of more values some are looked at first, to tell where the others have to be sorted
+_BAND = 0.03  # ten standard errors of the share of some values on either side
+
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm, sorted.
+class _Sorted:
+    """Values in order.
 
     Attributes:
-        values: sorted, shape (pairs,).
-        shares: the share of the weight up to and with each value, shape (pairs,).
+        values: sorted, shape (n,).
+        shares: the share of the arm's weight up to and with each value, shape (n,).
+        below: the share that lies below the first.
     """
 
     values: Floats
     shares: Floats
+    below: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm. Of a large one only what lies near a quantile is sorted, as little else is asked for.
+
+    Attributes:
+        values: as they came, shape (pairs,).
+        weights: one for each value, shape (pairs,).
+        near: the share that is asked for.
+    """
+
+    values: Floats
+    weights: Floats
+    near: float
 
     def quantile(self, share: float) -> float:
         """Return the smallest value with at least this share of the weight at or below it; infinite outside 0 to 1."""
         if share <= 0 or share > 1:
             return -inf if share <= 0 else inf
-        place = int(np.searchsorted(self.shares, share - 1e-12))
-        return float(self.values[min(place, len(self.values) - 1)])
+        wanted = share - 1e-12
+        known = self._near if self._near.below < wanted <= self._near.shares[-1] else self._whole
+        place = int(np.searchsorted(known.shares, wanted))
+        return float(known.values[min(place, len(known.values) - 1)])
 
     def share(self, value: float) -> float:
         """Return the share of the weight at or below a value."""
-        place = int(np.searchsorted(self.values, value, side="right"))
-        return float(self.shares[place - 1]) if place else 0.0
+        return float(self.weights[self.values <= value].sum() / self._total)
 
+    @cached_property
+    def _total(self) -> float:
+        return float(self.weights.sum())
 
-def arm(values: Floats, weights: Floats) -> Arm:
-    """Sort an arm; ``weights`` has one weight for each value."""
-    order = np.argsort(values)  # not stable: what stands among equal values changes no share at their end
-    shares = np.cumsum(weights[order])
-    return Arm(values[order], shares / shares[-1])
+    @cached_property
+    def _whole(self) -> _Sorted:
+        return self._sorted(self.values, self.weights, 0.0)
+
+    @cached_property
+    def _near(self) -> _Sorted:
+        if len(self.values) < _LARGE:
+            return self._whole
+        some = np.sort(self.values[:: len(self.values) // _SOME])
+        first, last = (round((self.near + side * _BAND) * len(some)) for side in (-1, 1))
+        low, high = some[first] if first > 0 else -inf, some[last] if last < len(some) else inf
+        inside = (self.values > low) & (self.values <= high)
+        return self._sorted(self.values[inside], self.weights[inside], self.share(low))
+
+    def _sorted(self, values: Floats, weights: Floats, below: float) -> _Sorted:
+        order = np.argsort(values)  # not stable: what stands among equal values changes no share at their end
+        return _Sorted(values[order], below + np.cumsum(weights[order]) / self._total, below)
 
 
 @dataclass(frozen=True)
@@ -59,8 +96,8 @@ class Arms:
     """Both arms at one quantile.
 
     Attributes:
-        baseline: the baseline, sorted.
-        candidate: the candidate, sorted.
+        baseline: the baseline.
+        candidate: the candidate.
         at: the quantile, in (0, 1).
         spreads: standard error of each arm's share below its own quantile.
         correlation: of these shares, between the arms.
@@ -120,7 +157,7 @@ def arms(baseline: Floats, candidate: Floats, units: Clusters, quantile: float) 
         quantile: in (0, 1).
     """
     weights = 1.0 / units.sizes[units.of_pair]
-    first, second = arm(baseline, weights), arm(candidate, weights)
+    first, second = Arm(baseline, weights, quantile), Arm(candidate, weights, quantile)
     below = [
         units.means((values <= sorted_.quantile(quantile)).astype(np.float64))
         for values, sorted_ in ((baseline, first), (candidate, second))

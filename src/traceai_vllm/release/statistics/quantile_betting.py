@@ -15,8 +15,10 @@ factor, which by Jensen's inequality is never more evidence than betting on the 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import betaln
@@ -24,6 +26,8 @@ from scipy.special import betaln
 from traceai_vllm.release.statistics.betting import FRACTIONS, log_mixture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -49,9 +53,16 @@ class Sample:
     weights: Floats
     clusters: NDArray[np.intp]
 
+    @cached_property
+    def order(self) -> NDArray[np.intp]:
+        """The pairs by the baseline's value, equal ones in order of arrival."""
+        return np.argsort(self.baseline, kind="stable")
+
     def first(self, pairs: int) -> Sample:
         """Return the first ``pairs`` pairs."""
-        return Sample(self.baseline[:pairs], self.candidate[:pairs], self.weights[:pairs], self.clusters[:pairs])
+        part = Sample(self.baseline[:pairs], self.candidate[:pairs], self.weights[:pairs], self.clusters[:pairs])
+        part.__dict__["order"] = self.order[self.order < pairs]  # sorted once for all looks
+        return part
 
 
 @dataclass(frozen=True)
@@ -73,17 +84,29 @@ class Plausible:
 
 def plausible(sample: Sample, quantile: float, alpha: float) -> Plausible:
     """Return the values that the second bettor alone has not disproved."""
-    order = np.argsort(sample.baseline, kind="stable")
-    below = np.concatenate([[0.0], np.cumsum(sample.weights[order])])
+    ordered = sample.order
+    below = np.concatenate([[0.0], np.cumsum(sample.weights[ordered])])
     total = below[-1]
     first, second = _PRIOR * quantile, _PRIOR * (1 - quantile)
-    capital = betaln(below + first, np.maximum(total - below, 0.0) + second) - betaln(first, second)
-    capital -= below * np.log(quantile) + (total - below) * np.log1p(-quantile)
-    capital += np.log1p(-_SHARE_OF_PAIRS)
-    open_ = np.flatnonzero(capital < -np.log(alpha))
-    edges = np.concatenate([[-np.inf], sample.baseline[order], [np.inf]])
-    starts, places = np.unique(edges[open_], return_index=True)  # of equal values the one that says least counts
-    return Plausible(starts, np.minimum.reduceat(capital[open_], places), float(edges[open_[-1] + 1]))
+
+    def capital_at(weight: Floats) -> Floats:
+        capital = betaln(weight + first, np.maximum(total - weight, 0.0) + second) - betaln(first, second)
+        capital -= weight * np.log(quantile) + (total - weight) * np.log1p(-quantile)
+        return np.asarray(capital + np.log1p(-_SHARE_OF_PAIRS))
+
+    low, high = _low_stretch(below, quantile * total, lambda weight: bool(capital_at(weight) < -np.log(alpha)))
+    edges = np.concatenate([[-np.inf], sample.baseline[ordered], [np.inf]])
+    starts, places = np.unique(edges[low:high], return_index=True)  # of equal values the one that says least counts
+    return Plausible(starts, np.minimum.reduceat(capital_at(below[low:high]), places), float(edges[high]))
+
+
+def _low_stretch(weights: Floats, lowest: float, is_low: Callable[[Any], bool]) -> tuple[int, int]:
+    """Return the first and the past-the-last place where a function is low that is convex, and lowest near a weight."""
+    near = int(np.searchsorted(weights, lowest))
+    middle = next(place for place in (near, near - 1, near + 1) if 0 <= place < len(weights) and is_low(weights[place]))
+    low = bisect_left(range(middle), True, key=lambda place: is_low(weights[place]))
+    high = bisect_left(range(middle, len(weights)), True, key=lambda place: not is_low(weights[place]))
+    return low, middle + high
 
 
 def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool) -> float:
