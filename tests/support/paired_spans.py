@@ -117,3 +117,41 @@ def _span(
         "events": [],
         "links": [],
     }
+
+
+def live_span(place: int, arm: str, **attributes: Any) -> dict[str, Any]:
+    """Return the span of an answer that a user got, without a pair, as the gateway writes it in a canary."""
+    which = ("baseline", "candidate").index(arm)
+    given = {
+        "traceai.pair.arm": arm,
+        "model_variant": ("m-bf16", "m-int4")[which],
+        "route": "support",
+        "traffic_cohort": "mirrored-2026-05",
+        "gen_ai.operation.name": "chat",
+        "gen_ai.response.id": f"chatcmpl-{place}",
+        "gen_ai.usage.input_tokens": 400,
+        **attributes,
+    }
+    trace, span_id = f"{place + 2**64:032x}", f"{place + 2**48:016x}"
+    return _span(trace, span_id, f"{place + 2**52:016x}", "CLIENT", START_NS + place * SECOND, 0.5, given)
+
+
+def feedback_span(
+    place: int,
+    kind: str,
+    *,
+    response_id: str | None = None,
+    trace_id: str | None = None,
+    about: dict[str, Any] | None = None,
+    at_ns: int = START_NS + 10**15,
+) -> dict[str, Any]:
+    """Return a span of feedback, as `POST /v1/feedback` and `traceai_vllm.feedback()` write it."""
+    attributes = {
+        "traceai.feedback.kind": kind,
+        "traceai.feedback.id": f"feedback-{place}-{kind}",
+        **({"gen_ai.response.id": response_id} if response_id else {}),
+        **({"traceai.feedback.trace_id": trace_id} if trace_id else {}),
+    }
+    trace = f"{place + 2**80:032x}" if about is None else about["trace_id"]
+    parent = None if about is None else about["span_id"]
+    return {**_span(trace, f"{place + 2**40:016x}", parent, "INTERNAL", at_ns, 0, attributes), "name": "feedback"}

@@ -5,57 +5,78 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, PASSED, SCORE
+from traceai_vllm.release.feedback import with_feedback
 from traceai_vllm.release.keeping import kept
 from traceai_vllm.release.measures import FEEDBACK
 
 if TYPE_CHECKING:
+    from traceai_vllm.release.feedback import Feedback
     from traceai_vllm.release.policy import Policy
     from traceai_vllm.release.sources import Source
 
 # What a server's span below an arm may add: latency is the arm's own, taken at the same point for both.
 _FROM_BELOW = ("quantization_format", "slices", "session", "input_tokens", "output_tokens", "decode_s", "cost_usd")
+# And what came late to it.
+_LATE = ("scored_ns",)
 
 
-def answers_of(source: Source, policy: Policy) -> Any:
-    """Return an Ibis table of answers, with a row for each span that is an arm of a pair.
+def arms_of(source: Source, policy: Policy) -> Any:
+    """Return the spans of a source, without feedback and with late scores put in, and the arm that each is.
 
-    It has the columns of the source, with the scores of servers' spans below an arm and late scores put in, and one
-    column for each measure (:mod:`~traceai_vllm.release.measures`).
+    Where a span does not say its ``arm``, its variant does, if the policy names it; ``own_arm`` tells which it was.
 
     Args:
         source: the spans.
-        policy: names the variants, for spans that do not say their arm, and holds thresholds and prices.
+        policy: names the variants.
     """
     spans = _with_late_scores(source)
+    spans = spans.filter(spans.feedback_id.isnull())
     arm = spans.arm
     for name, variant in ((BASELINE, policy.baseline), (CANDIDATE, policy.candidate)):
         if variant is not None:
             arm = arm.fill_null((spans.model_variant == variant).ifelse(name, None))
-    spans = spans.mutate(arm=arm)
+    return spans.mutate(arm=arm, own_arm=spans.arm.notnull())
+
+
+def answers_of(spans: Any, source: Source, policy: Policy, feedback: Feedback | None = None) -> Any:
+    """Return an Ibis table of answers, with a row for each span that is an arm of a pair.
+
+    It has the columns of the source, with the scores of servers' spans below an arm put in, and one column for each
+    measure (:mod:`~traceai_vllm.release.measures`).
+
+    Args:
+        spans: an Ibis table of :func:`arms_of`.
+        source: where they are from.
+        policy: holds thresholds and prices.
+        feedback: what users said in spans of its own.
+    """
     arms = spans.filter(spans.pair_id.notnull(), spans.arm.notnull())
-    return _measured(_with_spans_below(arms, spans, source), source, policy)
+    answers = _with_spans_below(arms, spans, source)
+    return _measured(answers if feedback is None else with_feedback(answers, feedback), source, policy)
 
 
 def _with_late_scores(source: Source) -> Any:
+    import ibis
+
     spans = source.spans
     for name in source.evaluators:  # an evaluator may be known from late scores alone
         if SCORE + name not in spans.columns:
-            import ibis
-
             spans = spans.mutate(
                 **{SCORE + name: ibis.null("float64"), PASSED + name: ibis.null("boolean")},
             )
     if source.late is None:
-        return spans
+        return spans.mutate(scored_ns=ibis.null("int64"))
     found = {}
     for name in source.evaluators:
         of_this = source.late.evaluator == name
         found["late:" + SCORE + name] = source.late.score.max(where=of_this)
         found["late:" + PASSED + name] = source.late.passed.all(where=of_this)
+    found["late:slices"] = source.late.slices.arbitrary()
+    found["scored_ns"] = source.late.scored_ns.max()
     late = kept(source.late.group_by("trace_id", "span_id").aggregate(**found), "late")
     joined = spans.left_join(late, ["trace_id", "span_id"])
-    merged = {column: joined[column].fill_null(joined["late:" + column]) for column in _scores(source)}
-    return joined.mutate(**merged).select(*spans.columns)
+    merged = {column: joined[column].fill_null(joined["late:" + column]) for column in (*_scores(source), "slices")}
+    return joined.mutate(**merged).select(*spans.columns, "scored_ns")
 
 
 def _scores(source: Source) -> list[str]:
@@ -66,7 +87,7 @@ def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
     others = spans.filter(spans.pair_id.isnull(), spans.parent_span_id.notnull())
     if others.count().to_pyarrow().as_py() == 0:
         return arms
-    carried = [*_FROM_BELOW, *_scores(source)]
+    carried = [*_FROM_BELOW, *_LATE, *_scores(source)]
     edges = arms.select("trace_id", arm_span="span_id", parent="span_id")
     children = _children(edges, others, carried)
     grandchildren = _children(children.select("trace_id", "arm_span", parent="span_id"), others, carried)
@@ -101,10 +122,11 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
         "ttft_s": error.ifelse(ibis.null("float64"), answers.ttft_s),
         "inter_token_s": error.ifelse(ibis.null("float64"), decode / gaps),
         "cost_usd": answers.cost_usd.fill_null(_cost(answers, policy)),
+        # An answer is known when it is there, and whoever scores it later has done so.
+        "known_ns": ibis.greatest(answers.end_ns, answers.scored_ns.fill_null(answers.end_ns)),
     }
-    said = _users_saw_the_candidate(answers)
-    for kind in FEEDBACK:
-        values[kind] = (answers.feedback == kind).fill_null(False) if said else ibis.null("boolean")
+    for kind, said in _said(answers).items():
+        values[kind] = said
     for name in source.evaluators:
         score = answers[SCORE + name]
         guard = policy.measures.get(name)
@@ -118,10 +140,19 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
     return answers.select(*fields, **values)
 
 
-def _users_saw_the_candidate(answers: Any) -> bool:
+def _said(answers: Any) -> dict[str, Any]:
+    """Return what was said of each answer of a pair: on its own span, or in spans of feedback."""
+    import ibis
+
+    apart = "said" in answers.columns
+    about = answers.feedback.notnull() | answers.said.notnull() if apart else answers.feedback.notnull()
     # While a candidate only gets copies, users say nothing of it: silence about what nobody saw is no praise.
-    about = answers.filter(answers.arm == CANDIDATE, answers.feedback.notnull())
-    return bool(about.count().to_pyarrow().as_py())
+    if not answers.filter(answers.arm == CANDIDATE, about).count().to_pyarrow().as_py():
+        return {kind: ibis.null("boolean") for kind in FEEDBACK}
+    said = {kind: (answers.feedback == kind).fill_null(False) for kind in FEEDBACK}
+    if apart:
+        said = {kind: on_span | answers["said:" + kind].fill_null(False) for kind, on_span in said.items()}
+    return said
 
 
 def _cost(answers: Any, policy: Policy) -> Any:

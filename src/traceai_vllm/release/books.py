@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from traceai_vllm.release.columns import BASELINE, CANDIDATE, REPEAT
+from traceai_vllm.release.keeping import only_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from traceai_vllm.release.feedback import Feedback
     from traceai_vllm.release.frame import Frame
     from traceai_vllm.release.pairs import Pairs
     from traceai_vllm.release.policy import Limits
@@ -60,6 +63,8 @@ class Books:
         backwards: answers that end before they begin.
         repeats: questions that the baseline answered twice, for the noise floor.
         unscored: evaluator to how many pairs lack only the baseline's score, only the candidate's, or none.
+        feedback: what users said in spans of its own: how often, how much of it came again and counts once, is about an
+            answer that is not here, or came too late to count; empty where there is none.
     """
 
     sampled: int
@@ -74,6 +79,7 @@ class Books:
     backwards: int
     repeats: int
     unscored: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    feedback: dict[str, int] = field(default_factory=dict)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -89,6 +95,7 @@ class Books:
             "excluded": sum(self.excluded.values()) / pairs if pairs else 1.0,
             "untagged": max(self.untagged.values(), default=0) / self.answers if self.answers else 1.0,
             "unscored": max(lacking, default=0.0),
+            "apart": self.apart / pairs if pairs else 0.0,
         }
 
     def over_limit(self, limits: Limits) -> list[str]:
@@ -101,7 +108,9 @@ class Books:
         ]
 
 
-def books_of(answers: Any, pairs: Pairs, frame: Frame, evaluators: Sequence[str]) -> Books:
+def books_of(
+    answers: Any, pairs: Pairs, frame: Frame, evaluators: Sequence[str], feedback: Feedback | None = None
+) -> Books:
     """Make up the books.
 
     Args:
@@ -109,52 +118,62 @@ def books_of(answers: Any, pairs: Pairs, frame: Frame, evaluators: Sequence[str]
         pairs: the pairs made of it.
         frame: the clean ones.
         evaluators: names of the evaluators whose scores ``frame`` has.
+        feedback: what users said in spans of its own.
     """
-    import ibis
-
-    in_baseline, in_candidate = (answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE))
-    lonely = in_baseline.anti_join(in_candidate, "pair_id")
-    lonely = lonely.select("pair_id", "input_tokens", reason=ibis.literal(NO_CANDIDATE))
-    every = pairs.all
-    dropped = every.filter(every.dropped).select(
-        "pair_id", input_tokens="prompt_tokens", reason=every.drop_reason.fill_null("dropped")
-    )
-    missing = lonely.union(dropped)
-    unpaired = _counts(missing, "reason")
-    only_candidate = int(in_candidate.anti_join(in_baseline, "pair_id").pair_id.nunique().to_pyarrow().as_py())
-    if only_candidate:
-        unpaired[NO_BASELINE] = only_candidate
     totals = _totals(answers)
-    paired = _row(every.aggregate(pairs=every.count(), apart=(every.apart_ns.abs() > _APART_NS).sum()))
-    lonely_count = unpaired.get(NO_CANDIDATE, 0)
+    groups = _groups(pairs.every)
+    unpaired = _counted(groups, _why_unpaired)
+    both = [group for group in groups if group["missing"] is None]
     return Books(
-        sampled=int(paired["pairs"]) + lonely_count + only_candidate,
+        sampled=sum(group["questions"] for group in groups),
         clean=len(frame),
         unpaired=unpaired,
-        deciles=_deciles(in_baseline, missing),
-        excluded=_counts(every.filter(every.excluded.notnull(), ~every.dropped), "excluded"),
+        deciles=_deciles(pairs.every),
+        excluded=_counted(both, lambda group: None if group["dropped"] else group["excluded"]),
         answers=int(totals["answers"]),
         untagged={"route": int(totals["no_route"] or 0), "model_variant": int(totals["no_variant"] or 0)},
-        repeated=_repeated(answers),
-        apart=int(paired["apart"] or 0),
+        repeated=pairs.repeated,
+        apart=sum(int(group["apart"] or 0) for group in both),
         backwards=int(totals["backwards"] or 0),
         repeats=int(totals["repeats"] or 0),
         unscored={name: _unscored(frame, name) for name in evaluators},
+        feedback={} if feedback is None else _feedback(feedback),
     )
 
 
-def _row(table: Any) -> dict[str, Any]:
-    row: dict[str, Any] = table.to_pyarrow().to_pylist()[0]
-    return row
+def _feedback(feedback: Feedback) -> dict[str, int]:
+    return {
+        "given": feedback.given,
+        "came again": feedback.repeated,
+        "about no answer here": feedback.lost,
+        "too late": feedback.late,
+    }
 
 
-def _counts(table: Any, column: str) -> dict[str, int]:
-    rows = table.group_by(column).aggregate(count=table.count()).to_pyarrow().to_pylist()
-    return {row[column]: row["count"] for row in sorted(rows, key=lambda row: (-row["count"], row[column]))}
+def _groups(every: Any) -> list[dict[str, Any]]:
+    grouped = every.group_by("missing", "dropped", "drop_reason", "excluded")
+    apart = (every.apart_ns.abs() > _APART_NS).sum()
+    rows: list[dict[str, Any]] = grouped.aggregate(questions=every.count(), apart=apart).to_pyarrow().to_pylist()
+    return rows
+
+
+def _why_unpaired(group: dict[str, Any]) -> str | None:
+    if group["missing"] is not None:
+        return NO_CANDIDATE if group["missing"] == CANDIDATE else NO_BASELINE
+    return (group["drop_reason"] or "dropped") if group["dropped"] else None
+
+
+def _counted(groups: Iterable[dict[str, Any]], why: Callable[[dict[str, Any]], str | None]) -> dict[str, int]:
+    """Count questions by why, where there is a why; the most frequent first."""
+    counts: Counter[str] = Counter()
+    for group in groups:
+        if (reason := why(group)) is not None:
+            counts[reason] += group["questions"]
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _totals(answers: Any) -> dict[str, Any]:
-    return _row(
+    return only_row(
         answers.aggregate(
             answers=answers.count(),
             no_route=answers.route.isnull().sum(),
@@ -165,33 +184,21 @@ def _totals(answers: Any) -> dict[str, Any]:
     )
 
 
-def _repeated(answers: Any) -> int:
-    again = answers.group_by("pair_id", "arm").having(answers.count() > 1).aggregate(more=answers.count() - 1)
-    return int(again.more.sum().to_pyarrow().as_py() or 0)
-
-
-def _deciles(answers: Any, missing: Any) -> tuple[Decile, ...]:
-    lengths = answers.input_tokens
-    edges = answers.aggregate(**{f"q{tenth}": lengths.quantile(tenth / 10) for tenth in range(1, 10)})
-    found = [value for value in _row(edges).values() if value is not None]
-    inner = sorted({int(value) for value in found})
-    if not inner:
+def _deciles(every: Any) -> tuple[Decile, ...]:
+    asked = every.filter((every.missing != BASELINE).fill_null(True), every.prompt_tokens.notnull())
+    alone = asked.missing.notnull() | asked.dropped
+    table = asked.select(tokens=asked.prompt_tokens, alone=alone).to_pyarrow()
+    tokens, unpaired = table["tokens"].to_numpy(), table["alone"].to_numpy()
+    if not len(tokens):
         return ()
-    sampled, unpaired = _by_length(answers, inner), _by_length(missing, inner)
-    bounds = [-1, *inner]
+    inner = np.unique(np.quantile(tokens, np.arange(1, 10) / 10).astype(np.int64))
+    place = np.searchsorted(inner, tokens)
+    sampled, missing = (np.bincount(rows, minlength=len(inner) + 1) for rows in (place, place[unpaired]))
+    bounds = [-1, *map(int, inner)]
     return tuple(
-        Decile(first, inner[place] if place < len(inner) else None, sampled.get(place, 0), unpaired.get(place, 0))
-        for place, first in enumerate(bounds)
+        Decile(first, bounds[number + 1] if number < len(inner) else None, int(sampled[number]), int(missing[number]))
+        for number, first in enumerate(bounds)
     )
-
-
-def _by_length(table: Any, edges: Sequence[int]) -> dict[int, int]:
-    known = table.filter(table.input_tokens.notnull())
-    place = known.input_tokens * 0
-    for edge in edges:
-        place = place + (known.input_tokens > edge).cast("int64")
-    rows = known.group_by(place=place).aggregate(count=known.count())
-    return {row["place"]: row["count"] for row in rows.to_pyarrow().to_pylist()}
 
 
 def _unscored(frame: Frame, name: str) -> tuple[int, int, int]:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.release.answers import answers_of
+import numpy as np
+
+from traceai_vllm.release.answers import answers_of, arms_of
 from traceai_vllm.release.books import Books, books_of
 from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
+from traceai_vllm.release.feedback import feedback_of, served_frame
 from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of
-from traceai_vllm.release.keeping import kept, named
-from traceai_vllm.release.measures import OPERATIONS, Measure, evaluator_measures
-from traceai_vllm.release.pairs import Pairs, pairs_of
+from traceai_vllm.release.keeping import named
+from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, Measure, evaluator_measures
+from traceai_vllm.release.pairs import Pairs, kept_pairs
+from traceai_vllm.release.volume import Volume, volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from traceai_vllm.release.feedback import Feedback
     from traceai_vllm.release.frame import Scope
     from traceai_vllm.release.policy import Policy
     from traceai_vllm.release.sources import Source
@@ -33,7 +38,10 @@ class Comparison:
         policy: what was allowed.
         cells: every measure in every part that was looked at; guarded and shown ones.
         books: what it rests on.
+        volume: how much answers differ; it decides nothing.
         variants: arm to the model variants and number formats seen there.
+        cost_per_trace: arm to the mean token cost of a trace (an agent's task, where its calls share one), in the
+            currency of the prices; empty where no cost is known.
         frame: the pairs as arrays.
         pairs: the pairs as tables, for drawing and for reading single ones.
         problems: what of the source could not be read.
@@ -42,7 +50,9 @@ class Comparison:
     policy: Policy
     cells: tuple[Cell, ...]
     books: Books
+    volume: Volume
     variants: dict[str, list[str]]
+    cost_per_trace: dict[str, float]
     frame: Frame
     pairs: Pairs
     problems: tuple[str, ...]
@@ -54,12 +64,12 @@ class Comparison:
     @property
     def start_ns(self) -> int | None:
         """When the oldest pair was complete; None without pairs."""
-        return int(self.frame.arrived_ns[0]) if len(self.frame) else None
+        return int(self.frame.arrived_ns.min()) if len(self.frame) else None
 
     @property
     def end_ns(self) -> int | None:
         """When the newest pair was complete; None without pairs."""
-        return int(self.frame.arrived_ns[-1]) if len(self.frame) else None
+        return int(self.frame.arrived_ns.max()) if len(self.frame) else None
 
 
 def compare(source: Source, policy: Policy, progress: Callable[[str], None] = lambda step: None) -> Comparison:
@@ -70,46 +80,55 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         policy: what is guarded and how.
         progress: is told each step before it begins.
     """
-    measures = measures_of(source, policy)
+    progress("reading the spans")
+    spans = arms_of(source, policy)
+    feedback = feedback_of(source.spans, spans, policy)
+    measures = measures_of(source, policy, feedback)
     # In the arrays: what is weighed, and what the books ask for. In the table of pairs also scores, for single answers.
     weighed = sorted(
         {measure.column for measure in measures} | {"error", *(f"{name}:fail" for name in source.evaluators)}
     )
     scores = [f"{name}:score" for name in source.evaluators]
     progress("pairing the answers")
-    answers = named(answers_of(source, policy), "answers")
+    answers = named(answers_of(spans, source, policy, feedback), "answers")
     known = [name for name in weighed if name in answers.columns]
-    pairs = Pairs(kept(pairs_of(answers, sorted({*known, *scores}), policy).all, "pairs"))
+    pairs, whole_pairs = kept_pairs(answers, known, scores, policy)
     progress("reading the pairs")
     frame = frame_of(pairs.clean, known, policy.prompt_token_buckets)
     _fill_unknown(frame, weighed)
+    if feedback is not None and not any(np.isfinite(frame.values["c:" + kind]).any() for kind in FEEDBACK):
+        frame.served = served_frame(spans, feedback, policy)
     progress("making up the books")
-    books = books_of(answers, pairs, frame, source.evaluators)
+    books = books_of(answers, pairs, frame, source.evaluators, feedback)
+    volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
     progress("weighing the evidence")
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
         books=books,
+        volume=volume,
         variants=_variants(pairs.all),
+        cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
-        pairs=pairs,
+        pairs=whole_pairs,
         problems=source.problems,
     )
 
 
-def measures_of(source: Source, policy: Policy) -> list[Measure]:
-    """Return what is measured: what the policy guards or wants gains in, and the scores and operations there are."""
+def measures_of(source: Source, policy: Policy, feedback: Feedback | None = None) -> list[Measure]:
+    """Return what is measured: what the policy guards or wants gains in, and what there is of the rest."""
     guarded = {*policy.measures, *(gain.measure for gain in policy.gains)}
     guarded |= {name for override in policy.overrides for name in override.measures}
     names = {name.removesuffix(".score") for name in guarded if name not in OPERATIONS} | {*source.evaluators}
     known = {**evaluator_measures(tuple(sorted(names))), **OPERATIONS}
-    shown = {*source.evaluators, "errors", "timeouts", "output_tokens", "latency.p50", "latency.p99"}
-    shown |= {"time_to_first_token.p50", "time_to_first_token.p99"}
+    shown = {*source.evaluators, "errors", "timeouts", "output_tokens", "cost", *QUANTILES}
+    shown |= set() if feedback is None else {*FEEDBACK}
     return [measure for name, measure in known.items() if name in guarded or name in shown]
 
 
 def _cells(frame: Frame, measures: list[Measure], policy: Policy) -> list[Cell]:
-    cells = cells_of(frame, [()], measures, policy)
+    # What is only shown needs something to show.
+    cells = [cell for cell in cells_of(frame, [()], measures, policy) if cell.margin is not None or cell.evidence.pairs]
     scopes = [scope for division in DIVISIONS for scope in frame.scopes(division) if len(frame.rows(scope))]
     # What is critical is judged with no data too: no data is never a pass.
     scopes += [scope for part in policy.critical if (scope := part.items()) not in scopes]
@@ -131,11 +150,29 @@ def _guarded_cells(frame: Frame, scopes: list[Scope], measures: list[Measure], p
 
 def _fill_unknown(frame: Frame, columns: Iterable[str]) -> None:
     # A measure that the policy names and no answer has: there is no evidence, which is not a pass.
-    import numpy as np
-
     for name in columns:
         for side in ("b:", "c:"):
             frame.values.setdefault(side + name, np.full(len(frame), np.nan))
+
+
+def gpu_memory(comparison: Comparison, arm: str) -> float | None:
+    """Return the memory in GiB that the policy says an arm's variant takes; None where it does not say."""
+    found = [
+        price.gpu_memory_gib
+        for name, price in comparison.policy.prices.items()
+        if any(seen == name or seen.startswith(f"{name} (") for seen in comparison.variants[arm])
+    ]
+    return max((gib for gib in found if gib is not None), default=None)
+
+
+def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:
+    if not np.isfinite(frame.values["b:cost_usd"] + frame.values["c:cost_usd"]).any():
+        return {}
+    clean = pairs.clean
+    costs = clean.filter(clean["b:cost_usd"].notnull(), clean["c:cost_usd"].notnull())
+    sums = {"baseline": costs["b:cost_usd"].sum(), "candidate": costs["c:cost_usd"].sum()}
+    row = costs.aggregate(**sums, traces=costs["b:trace_id"].nunique()).to_pyarrow().to_pylist()[0]
+    return {arm: float(row[arm]) / row["traces"] for arm in sums}
 
 
 def _variants(pairs: Any) -> dict[str, list[str]]:

@@ -15,8 +15,10 @@ from traceai_vllm.release.measures import QUANTILE
 if TYPE_CHECKING:
     from traceai_vllm.gateway.decision import Action
     from traceai_vllm.release.comparison import Comparison
-    from traceai_vllm.release.frame import Rows, Scope
+    from traceai_vllm.release.frame import Frame, Rows, Scope
     from traceai_vllm.release.policy import Condition, Gain, Rule
+
+    _Rows = tuple[Rows, Rows]  # of pairs, and of answers that users saw
 
 DAY_NS = 86_400 * 1_000_000_000
 ROUTE, COHORT = "route", "traffic_cohort"
@@ -191,32 +193,38 @@ class Judgement:
         # A part that regressed somewhere may be healthy in what is allowed, as a route may be to blame. Where it still
         # regresses, or is critical and not shown to be healthy, what has a share in it is taken out.
         rows = {place: self._rows_of(one, part) for place, one in enumerate(allowed)}
-        together = self._verdict_of(np.unique(np.concatenate([np.empty(0, np.intp), *rows.values()])), part)
+        together = self._verdict_of(_together([*rows.values()]), part)
         is_critical = part in [scope.items() for scope in self.comparison.policy.critical]
         if together in (None, HEALTHY) or (together == NOT_ENOUGH and not is_critical):
             return allowed
         return [one for place, one in enumerate(allowed) if self._verdict_of(rows[place], part) in (None, HEALTHY)]
 
-    def _verdict_of(self, rows: Rows, part: Scope) -> str | None:
+    def _verdict_of(self, rows: _Rows, part: Scope) -> str | None:
         """Return the verdict on some rows of a part; None when there are none."""
-        if not len(rows):
+        pairs, served = rows
+        if not len(pairs) and not len(served):
             return None
         measures = [cell.measure for cell in self._by_scope[part]]
-        cells = cells_of_rows(self.comparison.frame, rows, part, measures, self.comparison.policy)
+        cells = cells_of_rows(self.comparison.frame, pairs, part, measures, self.comparison.policy, served=served)
         verdicts = {cell.verdict for cell in cells}
         if REGRESSED in verdicts:
             return REGRESSED
         return HEALTHY if verdicts == {HEALTHY} else NOT_ENOUGH
 
-    def _rows_of(self, allowed: Allowed, part: Scope) -> Rows:
+    def _rows_of(self, allowed: Allowed, part: Scope) -> _Rows:
         frame = self.comparison.frame
+        served = np.empty(0, np.intp) if frame.served is None else self._rows_in(frame.served, allowed, part)
+        return self._rows_in(frame, allowed, part), served
+
+    def _rows_in(self, frame: Frame, allowed: Allowed, part: Scope) -> Rows:
         in_route = () if allowed.route is None or (ROUTE, allowed.route) in part else ((ROUTE, allowed.route),)
         rows = frame.rows((*part, *in_route))
         if allowed.max_prompt_tokens is not None:
             longest = self.comparison.policy.prompt_token_buckets.index(allowed.max_prompt_tokens)
             rows = rows[frame.codes[PROMPT_TOKENS][rows] <= longest]
         if allowed.traffic_cohorts is not None:
-            codes = [frame.names[COHORT].index(name) for name in allowed.traffic_cohorts]
+            names = frame.names[COHORT]
+            codes = [names.index(name) for name in allowed.traffic_cohorts if name in names]
             rows = rows[np.isin(frame.codes[COHORT][rows], codes)]
         return rows
 
@@ -240,6 +248,12 @@ class Judgement:
         if REGRESSED not in verdicts.values():
             return ()
         return tuple(name for name, found in verdicts.items() if found == HEALTHY)
+
+
+def _together(rows: list[_Rows]) -> _Rows:
+    none = np.empty(0, np.intp)
+    pairs, served = (np.unique(np.concatenate([none, *(one[side] for one in rows)])) for side in (0, 1))
+    return pairs, served
 
 
 def _is_shown(gain: Gain, cell: Cell) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway.decision import Action
 from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED
+from traceai_vllm.release.comparison import gpu_memory
 from traceai_vllm.release.wording import cell_text, verdict_sentence, what_would_change_it
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.decision import Decision
     from traceai_vllm.release.cells import Cell
     from traceai_vllm.release.deciding import Judgement
+    from traceai_vllm.release.volume import Share, Volume
 
 
 def as_text(judgement: Judgement, decision: Decision) -> str:
@@ -36,6 +38,9 @@ def as_json(judgement: Judgement, decision: Decision) -> str:
         "what_would_change_it": what_would_change_it(judgement),
         "variants": comparison.variants,
         "books": _books(judgement),
+        "volume": _volume(comparison.volume),
+        "cost_per_trace": comparison.cost_per_trace,
+        "gpu_memory_gib": {arm: gpu_memory(comparison, arm) for arm in ("baseline", "candidate")},
         "gains": [
             {"measure": gain.measure, "at_least": gain.at_least, "shown": shown} for gain, _, shown in judgement.gains
         ],
@@ -58,8 +63,9 @@ def as_junit(judgement: Judgement, decision: Decision) -> str:
             ET.SubElement(case, "failure", message=_xml(cell_text(cell)), type=REGRESSED)
         elif cell.verdict == NOT_ENOUGH:
             needed = cell.evidence.pairs_needed
-            more = "" if needed is None else f"; about {needed} more pairs are needed"
-            ET.SubElement(case, "skipped", message=_xml(f"not enough evidence in {cell.evidence.pairs} pairs{more}"))
+            more = "" if needed is None else f"; about {needed} more {cell.unit} are needed"
+            seen = f"{cell.evidence.pairs} {cell.unit}"
+            ET.SubElement(case, "skipped", message=_xml(f"not enough evidence in {seen}{more}"))
     suite.set("tests", str(len(cells) + 1))
     suite.set("failures", str(len(suite.findall("./testcase/failure"))))
     suite.set("skipped", str(len(suite.findall("./testcase/skipped"))))
@@ -103,6 +109,7 @@ def _books(judgement: Judgement) -> dict[str, Any]:
         "untagged": books.untagged,
         "answers": books.answers,
         "repeated_answers": books.repeated,
+        "feedback": books.feedback,
         "arms_a_minute_apart": books.apart,
         "end_before_start": books.backwards,
         "baseline_repeats": books.repeats,
@@ -111,6 +118,27 @@ def _books(judgement: Judgement) -> dict[str, Any]:
             for name, (one, other, both) in books.unscored.items()
         },
         "over_limit": judgement.books_problems,
+    }
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    return {
+        "different_answers": _share(volume.different),
+        "flips": {name: _share(share) for name, share in volume.flips.items()},
+        "first_divergence": volume.first_divergence,
+        "top1_agreement": volume.top1_agreement,
+        "kl_divergence": volume.kl_divergence,
+        "with_logprobs": volume.with_logprobs,
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {
+        "pairs": share.pairs,
+        "share": share.share,
+        "repeats": share.repeats,
+        "by_chance": share.by_chance,
+        "beyond_chance": share.beyond_chance,
     }
 
 
@@ -128,6 +156,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "interval": [_number(evidence.low), _number(evidence.high)],
         "p_value": _number(evidence.p_value),
         "pairs": evidence.pairs,
+        "unit": cell.unit,
         "clusters": evidence.clusters,
         "pairs_needed": evidence.pairs_needed,
         "worse": cell.worse,

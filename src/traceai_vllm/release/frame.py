@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from traceai_vllm.release.statistics.clusters import clusters_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from traceai_vllm.release.statistics.clusters import Clusters
 
     Scope = tuple[tuple[str, str], ...]
     Rows = NDArray[np.intp]
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 DIMENSIONS = ("route", "traffic_cohort", "prompt_version")
 SLICE = "slice"
 PROMPT_TOKENS = "prompt_tokens"
+_UNITS_KEPT = 2
 
 
 def bucket_label(number: int, edges: Sequence[int]) -> str:
@@ -30,15 +35,17 @@ def bucket_label(number: int, edges: Sequence[int]) -> str:
 
 @dataclass
 class Frame:
-    """Pairs as arrays of the same length, in order of arrival.
+    """Pairs as arrays of the same length, in the order in which they and their scores became known.
 
     Attributes:
-        arrived_ns: when each pair was complete, nanoseconds since the epoch.
+        arrived_ns: when each pair had both answers, nanoseconds since the epoch; not in order where scores came late.
         clusters: a number for the cluster of each pair; None when each is its own.
         codes: dimension to the number of each pair's value; -1 where it has none.
         names: dimension to its values, sorted; ``codes`` are places in it.
         slices: slice to the rows that are in it.
         values: ``b:NAME`` and ``c:NAME`` to values, NaN where there is none.
+        served: where users saw answers of both arms, but not of the same questions: those answers, each with a value of
+            its own arm alone, for what users say (:mod:`~traceai_vllm.release.feedback`); None where there are none.
     """
 
     arrived_ns: NDArray[np.int64]
@@ -46,7 +53,10 @@ class Frame:
     codes: dict[str, NDArray[np.int32]]
     names: dict[str, list[str]]
     slices: dict[str, Rows]
-    values: dict[str, NDArray[np.float64]]
+    values: dict[str, NDArray[np.float32]]
+    served: Frame | None = None
+    _found: dict[Scope, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _units: list[tuple[Rows, Clusters]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.arrived_ns)
@@ -61,16 +71,39 @@ class Frame:
         return sorted(self.slices) if dimension == SLICE else self.names[dimension]
 
     def rows(self, scope: Scope) -> Rows:
-        """Return the rows of a part of the traffic."""
+        """Return the rows of a part of the traffic, in order."""
+        found = self._found.get(scope)
+        if found is None:
+            found = self._found[scope] = self._rows_of(scope)
+        return found
+
+    def _rows_of(self, scope: Scope) -> Rows:
         rows = self.everything
-        for dimension, value in scope:
+        # Slices first: their rows are known, and the fewer there are the less is looked at.
+        for dimension, value in sorted(scope, key=lambda part: part[0] != SLICE):
+            everything = rows is self.everything
             if dimension == SLICE:
-                rows = np.intersect1d(rows, self.slices.get(value, rows[:0]), assume_unique=True)
-            else:
-                names = self.names[dimension]
-                code = names.index(value) if value in names else -2
-                rows = rows[self.codes[dimension][rows] == code]
+                inside = self.slices.get(value, rows[:0])
+                rows = inside if everything else np.intersect1d(rows, inside, assume_unique=True)
+                continue
+            names, codes = self.names[dimension], self.codes[dimension]
+            code = names.index(value) if value in names else -2
+            rows = np.flatnonzero(codes == code) if everything else rows[codes[rows] == code]
         return rows
+
+    def units(self, rows: Rows) -> Clusters | None:
+        """Return the clusters of some rows; None when each pair is its own.
+
+        The last ones are remembered, as most measures of a part of the traffic have values in the same pairs.
+        """
+        if self.clusters is None:
+            return None
+        for known, units in self._units:
+            if known is rows or np.array_equal(known, rows):
+                return units
+        units = clusters_of(len(rows), self.clusters[rows])
+        self._units = [(rows, units), *self._units[: _UNITS_KEPT - 1]]
+        return units
 
     def scopes(self, *dimensions: str) -> Iterable[Scope]:
         """Return the parts that the values of some dimensions make together; one part, all of it, for none."""
@@ -88,26 +121,39 @@ def frame_of(clean: Any, measured: Sequence[str], edges: Sequence[int]) -> Frame
     """
     sides = [side + name for name in measured for side in ("b:", "c:")]
     floats = {name: clean[name].cast("float32").name(name) for name in sides}
-    table = (
-        clean.select("arrived_ns", "pair_id", "cluster", "slices", "bucket", *DIMENSIONS, **floats)
-        .order_by("arrived_ns", "pair_id")
-        .drop("pair_id")
-        .to_pyarrow()
-    )
+    fields = ("arrived_ns", "known_ns", "pair_id", "cluster", "slices", "bucket", *DIMENSIONS)
+    table = clean.select(*fields, **floats).to_pyarrow()
+    order = _in_order(table["known_ns"].fill_null(0).to_numpy(), table["pair_id"])
     codes, names = {}, {}
     for dimension in DIMENSIONS:
-        codes[dimension], names[dimension] = _coded(table[dimension])
-    bucket = np.nan_to_num(table["bucket"].to_numpy().astype(np.float64), nan=-1).astype(np.int32)
-    codes[PROMPT_TOKENS] = bucket
+        of_rows, names[dimension] = _coded(table[dimension])
+        codes[dimension] = of_rows[order]
+    codes[PROMPT_TOKENS] = table["bucket"].fill_null(-1).to_numpy().astype(np.int32)[order]
     names[PROMPT_TOKENS] = [bucket_label(number, edges) for number in range(len(edges) + 1)]
     return Frame(
-        arrived_ns=table["arrived_ns"].to_numpy(),
-        clusters=_clusters(table["cluster"]),
+        arrived_ns=table["arrived_ns"].fill_null(0).to_numpy()[order],
+        clusters=_clusters(table["cluster"], order),
         codes=codes,
         names=names,
-        slices=_slices(table["slices"]),
-        values={name: table[name].to_numpy().astype(np.float64) for name in sides},
+        slices=_slices(table["slices"], order),
+        values={name: table[name].to_numpy()[order] for name in sides},
     )
+
+
+def _in_order(times: NDArray[np.int64], ids: Any) -> Rows:
+    """Return rows by time, and by id where several have the same: here, as a database would sort all their columns."""
+    import pyarrow
+    from pyarrow import compute
+
+    order = np.argsort(times, kind="stable")
+    again = np.diff(times[order]) == 0
+    tied = np.append(again, False) | np.append(False, again) if len(order) else again
+    if tied.any():
+        rows = order[tied]
+        among = pyarrow.table({"time": times[rows], "id": ids.take(pyarrow.array(rows))})
+        keys = [("time", "ascending"), ("id", "ascending")]
+        order[tied] = rows[compute.sort_indices(among, sort_keys=keys).to_numpy()]
+    return order
 
 
 def _coded(column: Any) -> tuple[NDArray[np.int32], list[str]]:
@@ -121,18 +167,20 @@ def _coded(column: Any) -> tuple[NDArray[np.int32], list[str]]:
     return rank[indices], [values[place] for place in order]
 
 
-def _clusters(column: Any) -> NDArray[np.int64] | None:
+def _clusters(column: Any, order: Rows) -> NDArray[np.int64] | None:
     encoded = column.combine_chunks().dictionary_encode()
     if len(encoded.dictionary) == len(encoded):
         return None
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)[order]
 
 
-def _slices(column: Any) -> dict[str, Rows]:
+def _slices(column: Any, order: Rows) -> dict[str, Rows]:
     import pyarrow
     from pyarrow import compute
 
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
     lists = column.combine_chunks()
-    rows = compute.list_parent_indices(lists).to_numpy()
+    rows = place[compute.list_parent_indices(lists).to_numpy()]
     codes, names = _coded(pyarrow.chunked_array([lists.flatten()]))
-    return {name: np.unique(rows[codes == code]).astype(np.intp) for code, name in enumerate(names)}
+    return {name: np.unique(rows[codes == code]) for code, name in enumerate(names)}

@@ -22,6 +22,21 @@ def kept(table: Any, name: str) -> Any:
     return table.cache()
 
 
+def only_row(table: Any) -> dict[str, Any]:
+    """Return the one row that a table of totals has."""
+    row: dict[str, Any] = table.to_pyarrow().to_pylist()[0]
+    return row
+
+
+def forget(table: Any) -> None:
+    """Give back the memory of a table of :func:`kept`."""
+    backend = table.get_backend()
+    if backend.name == _DUCKDB:
+        backend.raw_sql(f"DROP TABLE {table.get_name()}")
+    else:
+        table.release()
+
+
 def named(table: Any, name: str) -> Any:
     """Return a table that stands for an expression: translating a long one to SQL for each question takes its time.
 

@@ -114,5 +114,5 @@ def _books(judgement: Judgement) -> Text:
     text = Text(printable("books: " + ", ".join(said)))
     for problem in judgement.books_problems:
         text.append(printable(f"\nover the limit: {problem}"), style="yellow")
-    legend = "\nok: not worse by the margin; WORSE: shown; ?: pairs still needed. fail rates in points."
+    legend = "\nok: not worse by the margin; WORSE: shown; ?: pairs still needed. Fail rates in points."
     return text.append(legend, style="dim")

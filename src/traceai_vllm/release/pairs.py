@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import BASELINE, CANDIDATE, SAMPLING
+from traceai_vllm.release.keeping import forget, kept, only_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,39 +18,100 @@ PROMPT_DIFFERS = "prompt"
 VERSION_DIFFERS = "prompt_version"
 SAMPLING_DIFFERS = "sampling"
 EXCLUSIONS = (PROMPT_DIFFERS, VERSION_DIFFERS, SAMPLING_DIFFERS)
+# By how much the second answer differs from the first, as whoever had both noted it.
+DIVERGENCE = ("same_answer", "first_divergence", "top1_agreement", "kl_divergence")
 # What a pair has only once.
 SHARED = ("route", "intent", "prompt_version", "traffic_cohort", "agent_step", "slices", "session")
 
 
+# What tells single answers apart, and no statistic asks for: half of the memory that pairs take.
+_SINGLE = ("intent", "agent_step", "session", *(f"{side}:{name}" for side in "bc" for name in ("trace_id", "span_id")))
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of answers, as Ibis tables.
+    """Questions with their answers in two arms, as Ibis tables.
 
     Attributes:
-        all: every pair with both answers: ``pair_id``, ``excluded`` (why it is not clean; null when it is),
-            ``dropped``, what both share, ``prompt_tokens``, ``bucket``, ``cluster``, ``arrived_ns``, and ``b:NAME`` and
-            ``c:NAME`` for each measure.
+        every: every question: ``pair_id``, ``missing`` (the arm without an answer; null when both have one),
+            ``excluded`` (why a pair is not clean; null when it is), ``dropped``, what both share, ``prompt_tokens``,
+            ``bucket``, ``cluster``, ``arrived_ns`` (when both answers were there), ``known_ns`` (and late scores of
+            them), and ``b:NAME`` and ``c:NAME`` for each measure.
+        repeated: how many answers came again; the first counts.
     """
 
-    all: Any
+    every: Any
+    repeated: int = 0
+
+    @property
+    def all(self) -> Any:
+        """Those with both answers."""
+        return self.every.filter(self.every.missing.isnull())
 
     @property
     def clean(self) -> Any:
         """Those that count."""
-        return self.all.filter(self.all.excluded.isnull(), ~self.all.dropped)
+        return self.every.filter(self.every.missing.isnull(), self.every.excluded.isnull(), ~self.every.dropped)
+
+
+def kept_pairs(answers: Any, weighed: Sequence[str], others: Sequence[str], policy: Policy) -> tuple[Pairs, Pairs]:
+    """Join the answers of baseline and candidate, once.
+
+    Args:
+        answers: as for :func:`pairs_of`.
+        weighed: columns of ``answers`` that statistics ask for.
+        others: columns that are put side by side for single answers alone.
+        policy: as for :func:`pairs_of`.
+
+    Returns:
+        The pairs in a table of their own, with what statistics ask for; and all that is known of them, which is joined
+        again when it is asked for.
+    """
+    measured = sorted({*weighed, *others})
+    single = [*_SINGLE, *(f"{side}:{name}" for side in "bc" for name in measured if name not in weighed)]
+    given = only_row(answers.aggregate(**{arm: (answers.arm == arm).sum() for arm in (BASELINE, CANDIDATE)}))
+    answered = sum(int(count or 0) for count in given.values())
+    # Requests that were sent again are rare, and looking for them takes as long as the join: its rows tell of them.
+    whole = _joined(*(answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE)), measured, policy)
+    every = kept(whole.drop(*single), "pairs")
+    counts = _counts(every)
+    if not _adds_up(counts, given):
+        forget(every)
+        whole = pairs_of(answers, measured, policy).every
+        every = kept(whole.drop(*single), "pairs")
+        counts = _counts(every)
+    repeated = answered - 2 * counts["both"] - counts[BASELINE] - counts[CANDIDATE]
+    return Pairs(every, repeated), Pairs(whole, repeated)
+
+
+def _counts(every: Any) -> dict[str, int]:
+    wanted = {"both": every.missing.isnull().sum()}
+    for arm, other in ((BASELINE, CANDIDATE), (CANDIDATE, BASELINE)):
+        alone = every.missing == other
+        wanted |= {arm: alone.sum(), f"{arm} questions": every.pair_id.nunique(where=alone)}
+    return {name: int(count or 0) for name, count in only_row(every.aggregate(**wanted)).items()}
+
+
+def _adds_up(counts: dict[str, int], given: dict[str, int]) -> bool:
+    # An answer is in one row: more rows, or fewer questions than rows, come from answers that came twice.
+    return all(
+        counts["both"] + counts[arm] == int(given[arm] or 0) and counts[arm] == counts[f"{arm} questions"]
+        for arm in (BASELINE, CANDIDATE)
+    )
 
 
 def first_answers(answers: Any, arm: str) -> Any:
     """Return the first answer of each pair in an arm; a request that was sent again has several."""
-    of_arm = answers.filter(answers.arm == arm)
-    again = of_arm.group_by("pair_id").having(of_arm.count() > 1).aggregate(first=of_arm.start_ns.min())
-    if again.count().to_pyarrow().as_py() == 0:
-        return of_arm
     import ibis
 
-    window = ibis.window(group_by="pair_id", order_by=[of_arm.start_ns, of_arm.span_id])
-    numbered = of_arm.mutate(place=ibis.row_number().over(window))
-    return numbered.filter(numbered.place == 0).drop("place")
+    of_arm = answers.filter(answers.arm == arm)
+    again = kept(of_arm.group_by("pair_id").having(of_arm.count() > 1).aggregate(times=of_arm.count()), "again")
+    if again.count().to_pyarrow().as_py() == 0:
+        return of_arm
+    several = of_arm.semi_join(again, "pair_id")
+    window = ibis.window(group_by="pair_id", order_by=[several.start_ns, several.span_id])
+    numbered = several.mutate(place=ibis.row_number().over(window))
+    return of_arm.anti_join(again, "pair_id").union(numbered.filter(numbered.place == 0).drop("place"))
 
 
 def pairs_of(answers: Any, measured: Sequence[str], policy: Policy, other: str = CANDIDATE) -> Pairs:
@@ -61,24 +123,33 @@ def pairs_of(answers: Any, measured: Sequence[str], policy: Policy, other: str =
         policy: the lengths where buckets end, and what a cluster is.
         other: the arm that is compared with the baseline; ``baseline_repeat`` for the noise floor.
     """
-    left = _side(first_answers(answers, BASELINE), "b:", measured)
-    right = _side(first_answers(answers, other), "c:", measured)
-    joined = left.join(right, left["b:pair_id"] == right["c:pair_id"])
+    return Pairs(_joined(first_answers(answers, BASELINE), first_answers(answers, other), measured, policy))
+
+
+def _joined(baseline: Any, candidate: Any, measured: Sequence[str], policy: Policy) -> Any:
+    import ibis
+
+    left, right = _side(baseline, "b:", measured), _side(candidate, "c:", measured)
+    joined = left.outer_join(right, left["b:pair_id"] == right["c:pair_id"])
+    one_arm = ibis.cases((joined["b:pair_id"].isnull(), BASELINE), (joined["c:pair_id"].isnull(), CANDIDATE))
     columns = {name: joined["b:" + name].fill_null(joined["c:" + name]) for name in SHARED}
     tokens = joined["b:input_tokens"].fill_null(joined["c:input_tokens"])
+    pair_id = joined["b:pair_id"].fill_null(joined["c:pair_id"])
     session = joined["b:session"].fill_null(joined["b:trace_id"])
-    every = joined.select(
-        pair_id=joined["b:pair_id"],
+    return joined.select(
+        pair_id=pair_id,
+        missing=one_arm,
         **columns,
         excluded=_exclusion(joined),
         dropped=(joined["c:outcome"] == "dropped").fill_null(False),
         drop_reason=joined["c:drop_reason"],
-        same_answer=joined["c:same_answer"],
+        **{name: joined["c:" + name] for name in DIVERGENCE},
         prompt_tokens=tokens,
         bucket=bucket_of(tokens, policy.prompt_token_buckets),
-        cluster=joined["b:pair_id"] if policy.evidence.cluster == "pair" else session,
-        # A pair is evidence from the moment when both of its answers are there.
+        cluster=pair_id if policy.evidence.cluster == "pair" else session,
+        # A pair is evidence from the moment when both of its answers, and late scores of them, are there.
         arrived_ns=_later(joined["b:end_ns"], joined["c:end_ns"]),
+        known_ns=_later(joined["b:known_ns"], joined["c:known_ns"]),
         apart_ns=joined["c:start_ns"] - joined["b:start_ns"],
         **{
             side + name: joined[side + name]
@@ -86,7 +157,6 @@ def pairs_of(answers: Any, measured: Sequence[str], policy: Policy, other: str =
             for name in ("trace_id", "span_id", "model_variant", "quantization_format", *measured)
         },
     )
-    return Pairs(every)
 
 
 def bucket_of(tokens: Any, edges: Sequence[int]) -> Any:
@@ -100,7 +170,7 @@ def bucket_of(tokens: Any, edges: Sequence[int]) -> Any:
 
 
 def _side(answers: Any, prefix: str, measured: Sequence[str]) -> Any:
-    needed = {"pair_id", "trace_id", "span_id", "start_ns", "end_ns", "outcome", "drop_reason", "same_answer"}
+    needed = {"pair_id", "trace_id", "span_id", "start_ns", "end_ns", "known_ns", "outcome", "drop_reason", *DIVERGENCE}
     needed |= {"prompt_hash", "differing_fields", "model_variant", "quantization_format", "input_tokens"}
     needed |= {*SHARED, *SAMPLING, *measured}
     return answers.select(**{prefix + name: answers[name] for name in sorted(needed)})

@@ -18,7 +18,7 @@ Level = Annotated[float, Field(gt=0.0, lt=0.5)]
 Margin = Annotated[float, Field(ge=0.0, le=10.0)]
 
 
-Dimension = Literal["all", "route", "slice", "traffic_cohort", "prompt_tokens"]
+Dimension = Literal["all", "route", "slice", "traffic_cohort", "prompt_tokens", "prompt_version"]
 
 
 class _Strict(BaseModel):
@@ -56,6 +56,8 @@ class Evidence(_Strict):
         cluster: ``session``: pairs of one session or trace are one unit of evidence; ``pair``: each is.
         min_pairs: cells with fewer pairs are never healthy.
         max_age_days: evidence whose newest pair is older is out of date; None: age does not matter.
+        feedback_hours: how long users have to say something of an answer. It counts when that time is over, and later
+            words do not; None: it counts at once, and whatever comes later changes it.
     """
 
     alpha: Level = 0.05
@@ -64,6 +66,7 @@ class Evidence(_Strict):
     cluster: Literal["session", "pair"] = "session"
     min_pairs: Annotated[int, Field(ge=0)] = 0
     max_age_days: Annotated[float, Field(gt=0)] | None = None
+    feedback_hours: Annotated[float, Field(ge=0)] | None = None
 
 
 class Limits(_Strict):
@@ -75,6 +78,8 @@ class Limits(_Strict):
         excluded: share of the pairs whose prompt or sampling parameters differ.
         untagged: share of the answers without route or model variant.
         unscored: by how much more of the candidate's answers than of the baseline's may lack a score.
+        apart: share of the pairs whose arms began more than a minute apart: late copies, or clocks that differ. Any
+            share by default, since what is replayed is apart by nature.
     """
 
     unpaired: Share = 0.05
@@ -82,6 +87,7 @@ class Limits(_Strict):
     excluded: Share = 0.02
     untagged: Share = 0.02
     unscored: Share = 0.02
+    apart: Share = 1.0
 
 
 class Guard(_Strict):

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED
-from traceai_vllm.release.wording import change_text, value_text
+from traceai_vllm.release.comparison import gpu_memory
+from traceai_vllm.release.wording import change_text, evidence_text, moved_text, usd_text, value_text, volume_texts
 
 if TYPE_CHECKING:
     from traceai_vllm.release.cells import Cell
@@ -32,6 +33,8 @@ def print_tables(judgement: Judgement, *, everything: bool, console: Console | N
     comparison = judgement.comparison
     console.print(cells_table(comparison, everything=everything))
     console.print(shown_table(comparison))
+    if volume_texts(comparison.volume):
+        console.print(volume_table(comparison))
     console.print(books_table(comparison))
     if judgement.books_problems:
         console.print("over the limit: " + "; ".join(judgement.books_problems), style="yellow")
@@ -60,8 +63,33 @@ def shown_table(comparison: Comparison) -> Table:
     for cell in comparison.cells:
         if not cell.scope:
             values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]
-            moved = f"{cell.worse} / {cell.better}"
-            table.add_row(escape(cell.measure.name), *values, change_text(cell), moved, str(cell.evidence.pairs))
+            moved = moved_text(cell)
+            table.add_row(escape(cell.measure.name), *values, change_text(cell), moved, evidence_text(cell))
+    for row in _resources(comparison):
+        table.add_row(*row, "", "")
+    return table
+
+
+def _resources(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    """What is no measure of single answers: cost of a trace, memory of the variants."""
+    rows = []
+    costs = comparison.cost_per_trace
+    if costs:
+        one, other = costs["baseline"], costs["candidate"]
+        change = f"{other / one - 1:+.0%}" if one else "-"
+        rows.append(("cost per trace", usd_text(one), usd_text(other), change))
+    memory = [gpu_memory(comparison, arm) for arm in ("baseline", "candidate")]
+    if any(gib is not None for gib in memory):
+        one, other = ("-" if gib is None else f"{gib:g} GiB" for gib in memory)
+        rows.append(("GPU memory (policy)", one, other, ""))
+    return rows
+
+
+def volume_table(comparison: Comparison) -> Table:
+    """Return the table of how much answers differ."""
+    table = Table("", "how much", title="volume: shown, never decisive")
+    for what, how_much in volume_texts(comparison.volume):
+        table.add_row(escape(what), how_much)
     return table
 
 
@@ -78,9 +106,16 @@ def books_table(comparison: Comparison) -> Table:
     for tag, count in books.untagged.items():
         if count:
             table.add_row(f"answers without {tag}", str(count))
-    for text, count in (("answers that came twice", books.repeated), ("arms a minute apart", books.apart)):
+    for text, count in (
+        ("answers that came twice", books.repeated),
+        ("arms a minute apart", books.apart),
+        ("answers that end before they begin", books.backwards),
+        ("repeats of the baseline", books.repeats),
+    ):
         if count:
             table.add_row(text, str(count))
+    for what, count in books.feedback.items():
+        table.add_row(f"feedback: {what}", str(count))
     return table
 
 

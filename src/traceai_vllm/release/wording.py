@@ -12,6 +12,7 @@ from traceai_vllm.release.measures import QUANTILE, RATE, RATIO, Measure
 if TYPE_CHECKING:
     from traceai_vllm.release.cells import Cell
     from traceai_vllm.release.deciding import Judgement
+    from traceai_vllm.release.volume import Share, Volume
 
 _SHOWN = 3
 
@@ -30,8 +31,13 @@ def value_text(value: float, measure: Measure) -> str:
     if measure.unit == "s":
         return f"{value * 1000:.0f} ms" if value < 10 else f"{value:.1f} s"
     if measure.unit == "USD":
-        return f"${value:.6f}".rstrip("0").rstrip(".")
+        return usd_text(value)
     return f"{value:.3f}" if measure.unit == "score" else f"{value:.1f}"
+
+
+def usd_text(value: float) -> str:
+    """Return an amount of money."""
+    return f"${value:.6f}".rstrip("0").rstrip(".")
 
 
 def change_text(cell: Cell) -> str:
@@ -50,7 +56,38 @@ def cell_text(cell: Cell) -> str:
     what = f"{cell.measure.name} fails" if cell.measure.column.endswith(":fail") else cell.measure.name
     one, other = value_text(cell.baseline, cell.measure), value_text(cell.candidate, cell.measure)
     moved = "went" if cell.candidate == cell.baseline else ("rose" if cell.candidate > cell.baseline else "fell")
-    return f"{what} on {cell.name} {moved} from {one} to {other} in {cell.evidence.pairs} pairs"
+    return f"{what} on {cell.name} {moved} from {one} to {other} in {cell.evidence.pairs} {cell.unit}"
+
+
+def moved_text(cell: Cell) -> str:
+    """Return how many pairs became worse and better; nothing where answers are no pairs."""
+    return f"{cell.worse} / {cell.better}" if cell.paired else ""
+
+
+def evidence_text(cell: Cell) -> str:
+    """Return how much evidence a cell has: pairs; ``served`` marks answers to users that are no pairs."""
+    return str(cell.evidence.pairs) if cell.paired else f"{cell.evidence.pairs} served"
+
+
+def volume_texts(volume: Volume) -> list[tuple[str, str]]:
+    """Return how much answers differ, as pairs of what it is and how much; only what is known."""
+    found = [("answers that differ", _share_text(volume.different))] if volume.different.pairs else []
+    if volume.first_divergence is not None:
+        found.append(("words in common before the first that differs (median)", f"{volume.first_divergence:g}"))
+    if volume.top1_agreement is not None and volume.kl_divergence is not None:
+        found.append(("same first choice of the next token", f"{volume.top1_agreement:.1%}"))
+        found.append(("divergence of the next token, at least", f"{volume.kl_divergence:.4f} nats"))
+    flips = [(name, share) for name, share in volume.flips.items() if share.pairs]
+    return found + [(f"pairs that {name} judges differently", _share_text(share)) for name, share in flips]
+
+
+def _share_text(share: Share) -> str:
+    if share.share is None:
+        return "-"
+    if share.by_chance is None or share.beyond_chance is None:
+        return f"{share.share:.1%}; how much of it is chance is not known: the baseline was not repeated"
+    by_chance = f"{share.by_chance:.1%} by chance (in {share.repeats} repeats of the baseline)"
+    return f"{share.share:.1%}, of which {by_chance}: {share.beyond_chance:.1%} beyond it"
 
 
 def verdict_sentence(judgement: Judgement) -> str:
@@ -81,7 +118,7 @@ def what_would_change_it(judgement: Judgement) -> list[str]:
     needed = [cell.evidence.pairs_needed for cell in undecided if cell.evidence.pairs_needed is not None]
     if undecided and needed:
         slowest = max(undecided, key=lambda cell: cell.evidence.pairs_needed or 0)
-        text = f"about {max(needed)} more pairs on {slowest.name} for {slowest.measure.name}"
+        text = f"about {max(needed)} more {slowest.unit} on {slowest.name} for {slowest.measure.name}"
         found.append(f"{text}, if the candidate is as good as the baseline there")
     without = sorted({cell.measure.name for cell in undecided if not cell.evidence.pairs})
     if without:

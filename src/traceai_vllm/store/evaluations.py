@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class EvaluationWriter:
             self._segment.close()
 
     def write(self, evaluations: Iterable[dict[str, Any]]) -> None:
-        """Append evaluations.
+        """Append evaluations, each with the time at which it comes (``time_unix_nano``).
 
         Args:
             evaluations: each with ``trace_id``, ``span_id``, ``evaluator`` and ``status``, and, where it has a result,
@@ -45,7 +46,8 @@ class EvaluationWriter:
         Raises:
             OSError: they could not be written; none of them is in the file then.
         """
-        data = b"".join(to_json(evaluation) + b"\n" for evaluation in evaluations)
+        now = {"time_unix_nano": time.time_ns()}
+        data = b"".join(to_json(evaluation | now) + b"\n" for evaluation in evaluations)
         if data:
             if self._segment is None:
                 self._segment = Segment(self._directory, KIND)

@@ -44,6 +44,7 @@ _EVALUATION_FIELDS = {
     "threshold": "DOUBLE",
     "explanation": "VARCHAR",
     "slices": "VARCHAR[]",
+    "time_unix_nano": "BIGINT",
 }
 _PREFIX = semconv.EVALUATION_PREFIX
 _SCORE_KEY = _PREFIX.replace(".", r"\.") + r"([^,]+)\.score(?:,|$)"
@@ -76,7 +77,8 @@ def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
     ``batch_size``. Any other attribute is ``attributes->>'$."the.name"'``.
 
     ``evaluations`` has a row for each evaluator and span: ``trace_id``, ``span_id``, ``evaluator``, ``status`` (``ok``,
-    or why there is no score), ``score``, ``label``, ``passed``, ``threshold``, ``explanation``, ``slices`` (a list).
+    or why there is no score), ``score``, ``label``, ``passed``, ``threshold``, ``explanation``, ``slices`` (a list),
+    ``time_unix_nano`` (when it was added to the store; NULL where it came with its span).
 
     Each query reads the files as they are then, so spans written later appear; only a store that has no
     segment yet stays empty until the next ``connect``. Lines that cannot be read are left out:
@@ -126,7 +128,8 @@ def _evaluations_view(path: Path) -> str:
     source = _files(path, evaluations.PATTERN, _EVALUATION_FIELDS) if found else _no_files(_EVALUATION_FIELDS)
     # A span that was evaluated on its way carries its scores; each is a row here, like those that came later.
     return f"""CREATE VIEW evaluations AS
-    SELECT trace_id, span_id, evaluator, status, score, label, passed, threshold, explanation, slices FROM {source}
+    SELECT trace_id, span_id, evaluator, status, score, label, passed, threshold, explanation, slices, time_unix_nano
+    FROM {source}
     WHERE length(trace_id) = 32 AND length(span_id) = 16 AND evaluator IS NOT NULL
     UNION ALL
     SELECT trace_id, span_id, evaluator, 'ok',
@@ -134,7 +137,7 @@ def _evaluations_view(path: Path) -> str:
         attributes->>('$."{_PREFIX}' || evaluator || '.label"'),
         TRY_CAST(attributes->>('$."{_PREFIX}' || evaluator || '.passed"') AS BOOLEAN), NULL,
         attributes->>('$."{_PREFIX}' || evaluator || '.explanation"'),
-        TRY_CAST(attributes->'$."{semconv.SLICES}"' AS VARCHAR[])
+        TRY_CAST(attributes->'$."{semconv.SLICES}"' AS VARCHAR[]), NULL
     FROM (
         SELECT trace_id, span_id, attributes,
             unnest(regexp_extract_all(array_to_string(json_keys(attributes), ','), '{_SCORE_KEY}', 1)) AS evaluator
@@ -144,7 +147,7 @@ def _evaluations_view(path: Path) -> str:
 
 def _files(directory: Path, pattern: str, fields: dict[str, str]) -> str:
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in fields.items())
-    pattern = f"{_glob_escaped(str(directory))}/{pattern}".replace("'", "''")
+    pattern = f"{glob_escaped(str(directory))}/{pattern}".replace("'", "''")
     return (
         f"read_json('{pattern}', format = 'newline_delimited', ignore_errors = true, "
         f"hive_partitioning = false, columns = {{{columns}}})"
@@ -155,5 +158,6 @@ def _no_files(fields: dict[str, str]) -> str:
     return f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in fields.items())} WHERE false)"
 
 
-def _glob_escaped(path: str) -> str:
+def glob_escaped(path: str) -> str:
+    """Return a path as DuckDB's patterns have it, with nothing in it that stands for something else."""
     return "".join(f"[{character}]" if character in "*?[]" else character for character in path)

@@ -213,3 +213,21 @@ def test_where_there_are_no_spans_the_error_says_what_to_name(tmp_path: Path, na
 
     with pytest.raises(SourceError, match="store"):
         open_source(tmp_path / name)
+
+
+def test_what_is_half_written_in_a_store_is_reported_and_skipped(tmp_path: Path, expected: Any) -> None:
+    """A writer that was killed, a file that is none of ours, names that are patterns elsewhere."""
+    store = write_store(tmp_path / "a store [1]", some_requests())
+    whole = next(store.glob("spans-*.jsonl"))
+    cut = whole.read_text().splitlines()[0][:100]
+    (store / "spans-00000000000000000002-1-[x].jsonl").write_text("nonsense\n" + cut)
+    (store / "notes.txt").write_text("mine")
+
+    source = open_source(store)
+
+    assert seen(source) == expected
+    assert [problem.split(":")[0] for problem in source.problems] == [
+        "notes.txt",
+        "spans-00000000000000000002-1-[x].jsonl",
+    ]
+    assert "2 lines are no spans" in source.problems[1]

@@ -46,7 +46,10 @@ def json_source(
     connection.execute(f"CREATE TEMP TABLE spans_read AS {_canonical(sorted(evaluators))}")
     if late is not None:
         connection.execute(f"CREATE TEMP TABLE {_LATE} AS {late}")
-        evaluators |= {name for (name,) in connection.execute(f"SELECT DISTINCT evaluator FROM {_LATE}").fetchall()}
+        evaluators |= {
+            name
+            for (name,) in connection.execute(f"SELECT DISTINCT evaluator FROM {_LATE} WHERE score NOTNULL").fetchall()
+        }
     backend = ibis.duckdb.from_connection(connection)
     return Source(
         spans=backend.table("spans_read"),

@@ -28,7 +28,8 @@ class Source:
             ``passed:NAME`` for each of the evaluators.
         evaluators: names of the evaluators with scores in ``spans`` or ``late``, sorted.
         late: an Ibis table of scores that are kept apart from the spans: ``trace_id``, ``span_id``, ``evaluator``,
-            ``score``, ``passed``; None when there are none.
+            ``score`` (null where there is none), ``passed``; and, the same in all rows of a span, its ``slices`` and
+            when the last of them came, ``scored_ns``; None when there are none.
         problems: files and lines that could not be read, for a person.
         content: returns, for pairs of trace id and span id, the attributes with content that these spans have.
     """

@@ -34,10 +34,11 @@ def unpaired_rates(
 
     Only who was sent to which arm may differ between them: compare arms of a random split, not two weeks. Anytime:
     requests are put in blocks as they arrive, each closed when it has both arms, and the differences of their rates are
-    bet on. Fixed: Newcombe's interval and the score test (statsmodels).
+    bet on. Fixed: Newcombe's interval and the score test; where requests are sessions with shares of their own, Welch's
+    interval and test (statsmodels).
 
     Args:
-        baseline: 1 or True where a request of the baseline failed, shape (n,).
+        baseline: 1 or True where a request of the baseline failed, shape (n,); for sessions, the share in each.
         candidate: the same for the candidate, shape (m,).
         margin: how much higher the candidate's rate may be, stated beforehand.
         alpha: the chance of a false verdict, of either kind.
@@ -50,11 +51,11 @@ def unpaired_rates(
         The evidence; ``pairs`` counts the requests of both arms, ``clusters`` the blocks (requests, for fixed n).
 
     Raises:
-        ValueError: a value is neither 0 nor 1, only one order is given, or a level is out of range.
+        ValueError: a value is not in [0, 1], only one order is given, or a level is out of range.
     """
     first, second = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
-    if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
-        raise ValueError("fails are 0 or 1")
+    if not all(((values >= 0) & (values <= 1)).all() for values in (first, second)):
+        raise ValueError("fails are 0 or 1, and a session's share of them is between the two")
     if (baseline_order is None) != (candidate_order is None):
         raise ValueError("give the order of both arms, or of neither")
     claims = means.Claims(margin, alarm_above, alpha)
@@ -100,7 +101,14 @@ def _full_blocks(block: NDArray[np.intp], arm: NDArray[np.intp]) -> int:
 
 
 def _fixed(first: Floats, second: Floats, claims: means.Claims) -> Evidence:
-    low, high, p_value = _newcombe(first, second, claims) if len(first) and len(second) else (-1.0, 1.0, 1.0)
+    low, high, p_value, method = -1.0, 1.0, 1.0, "Newcombe interval, score test"
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        if len(first) and len(second):
+            low, high, p_value = _newcombe(first, second, claims)
+    else:
+        method = "Welch interval of session means"
+        if len(first) > 1 and len(second) > 1:
+            low, high, p_value = _welch(first, second, claims)
     decision = one_look_verdict(p_value <= claims.alpha, low, high, claims.margin)
     return Evidence(
         estimate=float(second.mean() - first.mean()) if len(first) and len(second) else float("nan"),
@@ -113,7 +121,7 @@ def _fixed(first: Floats, second: Floats, claims: means.Claims) -> Evidence:
         clusters=len(first) + len(second),
         pairs_needed=None,
         decided_at=None,
-        method="unpaired fail rates, Newcombe interval, score test",
+        method=f"unpaired fail rates, {method}",
     )
 
 
@@ -127,3 +135,12 @@ def _newcombe(first: Floats, second: Floats, claims: means.Claims) -> tuple[floa
             *counts, value=claims.alarm_above, method="score", compare="diff", alternative="larger"
         )
     return float(low), float(high), float(np.nan_to_num(test.pvalue, nan=1.0))  # NaN where nothing failed, or all
+
+
+def _welch(first: Floats, second: Floats, claims: means.Claims) -> tuple[float, float, float]:
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+    compared = CompareMeans(DescrStatsW(second), DescrStatsW(first))
+    low, high = compared.tconfint_diff(alpha=2 * claims.alpha, usevar="unequal")
+    _, p_value, _ = compared.ttest_ind(alternative="larger", usevar="unequal", value=claims.alarm_above)
+    return max(float(low), -1.0), min(float(high), 1.0), float(np.nan_to_num(p_value, nan=1.0))
