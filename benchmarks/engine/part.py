@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.engine import machine
 from benchmarks.engine.setting import prepare_environment
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     part = PARTS[arguments.name]
     prepare_environment(engine_in_process=part.engine_in_process)
-    begun = time.time()
+    begun, moment = time.time(), machine.moment()
     module = importlib.import_module(f"benchmarks.engine.{part.module}")
     result = getattr(module, part.function)(arguments.rounds)
     groups = {
@@ -59,6 +60,7 @@ def main() -> None:
     }
     whole = {
         "part": arguments.name,
+        **moment,
         "rounds": arguments.rounds,
         "took_s": time.time() - begun,
         "facts": result["facts"],

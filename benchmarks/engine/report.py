@@ -40,7 +40,10 @@ def render(parts: Mapping[str, Any], run: Mapping[str, str]) -> str:
         f"{len(judged) - met - not_met} the rounds cannot tell.",
         "",
         *(f"- {name}: {value}" for name, value in run.items()),
-        "- rounds: " + ", ".join(f"{name} {part['rounds']}" for name, part in parts.items()),
+        "",
+        "| part | rounds | minutes | begun | commit | load before |",
+        "|---|---|---|---|---|---|",
+        *(_of_part(name, part) for name, part in parts.items()),
         "",
         "Figures are medians over interleaved rounds; ratios and differences are taken within a round. *Undisturbed*",
         "is the same from each arm's 10th percentile: other work on the machine only ever adds time. A target is met,",
@@ -65,6 +68,11 @@ def write(section: str, path: Path) -> None:
     else:
         text = text.rstrip("\n") + "\n\n" + block
     path.write_text(text, encoding="utf-8")
+
+
+def _of_part(name: str, part: Mapping[str, Any]) -> str:
+    minutes = f"{part['took_s'] / 60:.1f}"
+    return f"| {name} | {part['rounds']} | {minutes} | {part['date']} | {part['commit']} | {part['load']} |"
 
 
 def _line(row: Row) -> str:

@@ -29,7 +29,7 @@ def main() -> int:
     folder = Path(options.data) if options.data else None
     if folder is not None and not folder.is_dir():
         raise SystemExit(f"{folder} is no folder; give the folder with the labelled answers, or leave it out")
-    facts = machine.facts()
+    facts = machine.moment() | machine.facts()
     _say("JSONValidation against the JSON Schema Test Suite")
     parts = {"E1": schema_suite.run()}
     place = needs.bfcl()
