@@ -71,6 +71,7 @@ def test_answers_without_tags_are_counted(tmp_path: Path) -> None:
 
     assert books.untagged == {"route": 6, "model_variant": 0}
     assert books.shares["untagged"] == pytest.approx(0.1)
+    assert books.over_limit(Policy.model_validate(POLICY).limits) == ["untagged 10.0% (limit 2.0%)"]
 
 
 def test_scores_that_only_the_candidate_lacks_are_counted(tmp_path: Path) -> None:
@@ -122,6 +123,45 @@ def test_the_turns_of_a_session_are_one_unit_of_evidence(tmp_path: Path) -> None
     assert by_pair is not None
     assert (by_session.evidence.pairs, by_session.evidence.clusters) == (60, 6)
     assert (by_pair.evidence.pairs, by_pair.evidence.clusters) == (60, 60)
+
+
+def test_an_answer_that_is_not_there_yet_makes_its_pair_later(tmp_path: Path) -> None:
+    """A collector writes one arm's spans minutes before the other's: the next look has the pairs."""
+    spans = [span for place in range(20) for span in spans_of(place, Request())]
+    late = [span for span in spans if span["attributes"].get("traceai.pair.arm") == "candidate"][10:]
+    store = write_store(tmp_path / "spans", [])
+    lines = {"2": [span for span in spans if span not in late], "3": late}
+
+    def look(segment: str) -> Comparison:
+        path = store / f"spans-0000000000000000000{segment}-1-test.jsonl"
+        path.write_text("".join(json.dumps(span) + "\n" for span in lines[segment]))
+        return compare(open_source(store), Policy.model_validate(POLICY))
+
+    first, second = look("2"), look("3")
+
+    assert (first.books.clean, first.books.unpaired) == (10, {"no answer of the candidate": 10})
+    assert Judgement(first).action.value == "keep_mirroring"
+    assert (second.books.clean, second.books.unpaired) == (20, {})
+
+
+def test_a_clock_that_is_wrong_is_seen_and_changes_no_latency(tmp_path: Path) -> None:
+    """The candidate's host is ten minutes ahead: times are each arm's own, the books tell, a limit can block."""
+    spans = [span for place in range(30) for span in spans_of(place, Request())]
+    for span in spans:
+        if span["attributes"].get("traceai.pair.arm") == "candidate":
+            del span["attributes"]["gen_ai.latency.e2e"]
+            span["start_time_unix_nano"] += 600 * 10**9
+            span["end_time_unix_nano"] += 600 * 10**9
+    store = write_store(tmp_path / "spans", [])
+    (store / "spans-00000000000000000002-1-test.jsonl").write_text("\n".join(map(json.dumps, spans)) + "\n")
+
+    comparison = compare(open_source(store), Policy.model_validate({**POLICY, "limits": {"apart": 0.1}}))
+
+    assert comparison.books.apart == 30
+    assert Judgement(comparison).books_problems == ["apart 100.0% (limit 10.0%)"]
+    latency = comparison.cell((), "latency.p50")
+    assert latency is not None
+    assert (latency.baseline, latency.candidate) == (pytest.approx(1.0), pytest.approx(0.65))
 
 
 def test_old_evidence_blocks(tmp_path: Path) -> None:
