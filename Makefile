@@ -11,8 +11,10 @@ TESTS ?=
 DEMO ?=
 # Folder of labelled answers for make bench-evals; by default $TRACEAI_EVAL_DATA
 DATA ?=
-# Options of the gateway's benchmark: make bench-gateway BENCH="--quick"
+# Options of a benchmark: make bench BENCH="--only serve", make bench-gateway BENCH="--quick"
 BENCH ?=
+# Options of the ladder: make ladder LADDER="--docs"
+LADDER ?=
 SOAK_TESTS := tests/integration/test_gateway_faults.py tests/integration/test_gateway_soak.py
 # How make compat runs which versions of vLLM
 LEVEL ?= source
@@ -31,7 +33,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo test bench bench-evals bench-gateway bench-release cluster-test soak safety compat compat-evals lint typecheck docs clean distclean
+.PHONY: help env setup demo ladder test bench bench-evals bench-gateway bench-release cluster-test soak safety compat compat-evals lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +48,10 @@ setup: env ## Install vLLM and the tools into .venv and make the small models (m
 demo: setup ## Two variants of a small model on real vLLM behind the gateway: scores, a decision, its report
 	@$(RUN) examples/demo/demo.py $(DEMO)
 
+ladder: setup ## One model in bf16, int8, int4, int3, int2: what the release decision says of each; half an hour
+	@$(RUN) scripts/prepare_models.py --ladder
+	@$(RUN) examples/ladder/ladder.py $(LADDER)
+
 test: setup ## Run all tests, on real vLLM (some of them: make test TESTS=tests/unit)
 ifeq ($(TESTS),)
 	@$(RUN) scripts/run_tests.py
@@ -54,7 +60,7 @@ else
 endif
 
 bench: setup ## Measure what the instrumentation costs
-	@$(RUN) -m benchmarks
+	@$(RUN) -m benchmarks $(BENCH)
 
 bench-gateway: env ## Measure the gateway beside nginx and LiteLLM (BENCH="--quick --without-litellm"); minutes
 	@$(RUN) -m benchmarks.gateway $(BENCH)
@@ -92,7 +98,7 @@ docs: env ## Check that the links and the Python examples of the documentation h
 	@$(RUN) scripts/check_docs.py
 
 clean: ## Remove what the demo, the tests and the tools leave behind
-	@rm -rf .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	@rm -rf .demo .ladder dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	@find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environments and the models too

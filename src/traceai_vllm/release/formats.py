@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway.decision import Action
 from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED
-from traceai_vllm.release.comparison import gpu_memory
-from traceai_vllm.release.wording import cell_text, verdict_sentence, what_would_change_it
+from traceai_vllm.release.resources import gpu_memory
+from traceai_vllm.release.wording import cell_text, printable, verdict_sentence, what_would_change_it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,8 @@ def as_text(judgement: Judgement, decision: Decision) -> str:
     lines = [verdict_sentence(judgement), f"action: {decision.action.value}", f"policy: {decision.policy_hash}"]
     lines += [f"  {name}: {route.action.value}: {route.reason}" for name, route in sorted(decision.routes.items())]
     changes = what_would_change_it(judgement)
-    return "\n".join(lines + (["what would change it:", *(f"  {change}" for change in changes)] if changes else []))
+    lines += ["what would change it:", *(f"  {change}" for change in changes)] if changes else []
+    return "\n".join(map(printable, lines))
 
 
 def as_json(judgement: Judgement, decision: Decision) -> str:
@@ -175,7 +176,7 @@ def _xml(text: str) -> str:
 
 
 def _annotation(level: str, title: str, message: str) -> str:
-    return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
+    return f"::{level} title={_escaped(printable(title), ':,')}::{_escaped(printable(message))}"
 
 
 def _escaped(text: str, also: str = "") -> str:

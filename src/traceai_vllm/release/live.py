@@ -54,7 +54,8 @@ class Screen:
             return console.render_lines(part, options.update(height=None))
 
         head, body = lines(Group(_head(self.judgement), "")), lines(_parts(self.judgement))
-        foot = lines(Group("", _books(self.judgement), Text(printable(self.note), style="dim")))
+        note = Text("\n".join(map(printable, self.note.splitlines())), style="dim")
+        foot = lines(Group("", _books(self.judgement), note))
         room = max(_LEAST_ROWS, height - len(head) - len(foot))
         if len(body) > room:
             body = body[: room - 1] + lines(Text(_MORE, style="dim"))[:1]
@@ -113,6 +114,6 @@ def _books(judgement: Judgement) -> Text:
     said += [f"{count} answers without {tag}" for tag, count in books.untagged.items() if count]
     text = Text(printable("books: " + ", ".join(said)))
     for problem in judgement.books_problems:
-        text.append(printable(f"\nover the limit: {problem}"), style="yellow")
+        text.append(f"\nover the limit: {printable(problem)}", style="yellow")
     legend = "\nok: not worse by the margin; WORSE: shown; ?: pairs still needed. Fail rates in points."
     return text.append(legend, style="dim")

@@ -9,8 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED
-from traceai_vllm.release.comparison import gpu_memory
-from traceai_vllm.release.wording import change_text, evidence_text, moved_text, usd_text, value_text, volume_texts
+from traceai_vllm.release.resources import resource_texts
+from traceai_vllm.release.wording import (
+    change_text,
+    evidence_text,
+    moved_text,
+    printable,
+    value_text,
+    volume_texts,
+)
 
 if TYPE_CHECKING:
     from traceai_vllm.release.cells import Cell
@@ -52,7 +59,7 @@ def cells_table(comparison: Comparison, *, everything: bool) -> Table:
         within = max(len(cell.scope) for cell in cells.values()) > 1
         if everything or not within or any(cell.verdict == REGRESSED for cell in cells.values()):
             pairs = max(cell.evidence.pairs for cell in cells.values())
-            table.add_row(escape(name), str(pairs), *(_cell(cells.get(measure)) for measure in names))
+            table.add_row(escape(printable(name)), str(pairs), *(_cell(cells.get(measure)) for measure in names))
     return table
 
 
@@ -65,24 +72,9 @@ def shown_table(comparison: Comparison) -> Table:
             values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]
             moved = moved_text(cell)
             table.add_row(escape(cell.measure.name), *values, change_text(cell), moved, evidence_text(cell))
-    for row in _resources(comparison):
+    for row in resource_texts(comparison):
         table.add_row(*row, "", "")
     return table
-
-
-def _resources(comparison: Comparison) -> list[tuple[str, str, str, str]]:
-    """What is no measure of single answers: cost of a trace, memory of the variants."""
-    rows = []
-    costs = comparison.cost_per_trace
-    if costs:
-        one, other = costs["baseline"], costs["candidate"]
-        change = f"{other / one - 1:+.0%}" if one else "-"
-        rows.append(("cost per trace", usd_text(one), usd_text(other), change))
-    memory = [gpu_memory(comparison, arm) for arm in ("baseline", "candidate")]
-    if any(gib is not None for gib in memory):
-        one, other = ("-" if gib is None else f"{gib:g} GiB" for gib in memory)
-        rows.append(("GPU memory (policy)", one, other, ""))
-    return rows
 
 
 def volume_table(comparison: Comparison) -> Table:
@@ -100,7 +92,7 @@ def books_table(comparison: Comparison) -> Table:
     table.add_row("sampled questions", str(books.sampled))
     table.add_row("clean pairs", str(books.clean))
     for reason, count in books.unpaired.items():
-        table.add_row(escape(f"without a pair: {reason}"), str(count))
+        table.add_row(escape(printable(f"without a pair: {reason}")), str(count))
     for reason, count in books.excluded.items():
         table.add_row(escape(f"excluded: {reason} differs"), str(count))
     for tag, count in books.untagged.items():

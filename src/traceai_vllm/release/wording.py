@@ -18,8 +18,8 @@ _SHOWN = 3
 
 
 def printable(text: str) -> str:
-    """Return a text with nothing in it that steers a terminal: routes and errors are anybody's text."""
-    return "".join(one if one.isprintable() or one in "\n\t" else "\N{REPLACEMENT CHARACTER}" for one in text)
+    """Return a line of text with nothing in it that steers a terminal: routes and errors are anybody's text."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def value_text(value: float, measure: Measure) -> str:
