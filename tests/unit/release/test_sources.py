@@ -160,27 +160,45 @@ def clickhouse_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def test_spans_of_others_are_paired_when_they_carry_the_tags(tmp_path: Path) -> None:
-    """OpenInference's names for tokens and model, no arm: the policy says which variant is which."""
-    store = tmp_path / "store"
-    store.mkdir()
-    made = []
-    for span in lines():
+OTHERS = {
+    "GenAI conventions": {"model_variant": "gen_ai.response.model"},
+    "OpenInference": {
+        "model_variant": "llm.model_name",
+        "gen_ai.usage.input_tokens": "llm.token_count.prompt",
+        "gen_ai.usage.output_tokens": "llm.token_count.completion",
+        "prompt_version": "llm.prompt_template.version",
+    },
+    "vLLM": {
+        "model_variant": "gen_ai.response.model",
+        "gen_ai.usage.input_tokens": "gen_ai.usage.prompt_tokens",
+        "gen_ai.usage.output_tokens": "gen_ai.usage.completion_tokens",
+    },
+}
+
+
+@pytest.mark.parametrize("names", OTHERS.values(), ids=OTHERS)
+def test_spans_of_others_are_paired_when_they_carry_the_tags(tmp_path: Path, names: dict[str, str]) -> None:
+    """Their names for the model and for tokens, in a collector's file; the policy says whose model is which arm."""
+    made = lines()
+    for span in made:
         attributes = span["attributes"]
         if "traceai.pair.arm" in attributes:
-            attributes["llm.model_name"] = attributes.pop("model_variant")
-            attributes["llm.token_count.prompt"] = attributes.pop("gen_ai.usage.input_tokens")
-            del attributes["traceai.pair.arm"], attributes["gen_ai.latency.e2e"]
-        made.append(json.dumps(span))
-    (store / "spans-00000000000000000001-1-test.jsonl").write_text("\n".join(made) + "\n")
+            for ours, theirs in names.items():
+                attributes[theirs] = attributes.pop(ours)
+            for ours in ("traceai.pair.arm", "quantization_format", "gen_ai.latency.e2e"):
+                del attributes[ours]
+    (tmp_path / "traces.jsonl").write_text(otlp_line(made) + "\n")
 
-    comparison = compare(open_source(store), POLICY)
+    comparison = compare(open_source(tmp_path), POLICY)
 
     assert comparison.books.clean == COUNT
-    assert comparison.variants == {"baseline": ["m-bf16 (bf16)"], "candidate": ["m-int4 (int4)"]}
-    latency = comparison.cell((), "latency.p50")
-    assert latency is not None
-    assert latency.evidence.pairs == COUNT  # from the spans' own start and end
+    assert comparison.books.untagged == {"route": 0, "model_variant": 0}
+    assert comparison.variants == {"baseline": ["m-bf16"], "candidate": ["m-int4"]}
+    for measure in ("latency.p50", "output_tokens"):  # latency from the spans' own start and end
+        cell = comparison.cell((), measure)
+        assert cell is not None
+        assert cell.evidence.pairs == COUNT
+    assert comparison.books.deciles  # prompt tokens are known
 
 
 def test_scores_that_came_later_count(tmp_path: Path) -> None:

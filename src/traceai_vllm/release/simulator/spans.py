@@ -122,7 +122,7 @@ def _attributes(traffic: Traffic, arm: str) -> dict[str, str]:
         semconv.TRAFFIC_COHORT: _name(traffic.names["traffic_cohort"], "traffic_cohort"),
         SLICES: f"CASE WHEN slice >= 0 THEN [{_name(traffic.names['slice'], 'slice')}] END",
         semconv.PROMPT_VERSION: "CASE WHEN c_prompt THEN 'v2' ELSE 'v1' END" if arm == "c" else "'v1'",
-        semconv.REQUEST_TEMPERATURE: "0.0",
+        semconv.REQUEST_TEMPERATURE: "0.0::DOUBLE",
         semconv.USAGE_INPUT_TOKENS: "prompt_tokens",
         semconv.USAGE_OUTPUT_TOKENS: f"CASE WHEN {answered} THEN {arm}_output_tokens END",
         semconv.LATENCY_TIME_TO_FIRST_TOKEN: f"CASE WHEN {answered} THEN {arm}_ttft END",
