@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
 _STOP_AFTER_S = 30
-_SWITCH_INTERVAL_S = 0.0002
+_SWITCH_INTERVAL_S = 0.0005
 
 _EXAMPLES = """\
 examples:

@@ -6,7 +6,7 @@ opens connections and sends a header a minute, or never reads its answer, holds 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -43,6 +43,40 @@ def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
     )
 
 
+class _HeadsWithBodies:
+    """A transport that sends the head of an answer together with the first piece of its body, where that is there.
+
+    uvicorn writes them apart: another call of the system, and a user's client that wakes up for a head alone. A head
+    that nothing follows at once is sent as soon as the event loop gets to it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 2"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol with bounds."""
 
@@ -54,6 +88,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.transport = cast("asyncio.Transport", _HeadsWithBodies(transport, self.loop))
             self._expect_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
