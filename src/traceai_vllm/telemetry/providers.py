@@ -172,10 +172,11 @@ def _build_tracer_provider(resource: Resource, chosen: list[Exporter]) -> Any:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    from traceai_vllm.telemetry.ids import OwnIds
     from traceai_vllm.telemetry.relay import Relay
 
     global _relay  # noqa: PLW0603 - as the provider that it stands in
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=OwnIds())
     _relay = Relay(*(BatchSpanProcessor(exporter.instance) for exporter in chosen))
     provider.add_span_processor(_relay)
     return provider

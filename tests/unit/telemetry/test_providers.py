@@ -183,6 +183,42 @@ def test_a_second_call_changes_nothing_and_says_nothing() -> None:
     assert result(expression, **variables) == [True, [["INFO", message]]]
 
 
+def test_a_seed_does_not_repeat_the_ids_of_spans() -> None:
+    """vLLM seeds Python's random numbers when its engine is in this process: two runs must not share their ids."""
+    drawn = result(
+        """[format(span.get_span_context().trace_id, "032x") for span in spans]""",
+        before="""
+import random
+tracer = trace.get_tracer("test")
+class Spans:
+    def __iter__(self):
+        for _ in range(2):
+            random.seed(0)
+            yield tracer.start_span("request")
+spans = Spans()
+""",
+        **NOWHERE,
+    )
+    assert len(set(drawn)) == 2
+    assert "0" * 32 not in drawn
+
+
+def test_a_forked_child_draws_ids_of_its_own() -> None:
+    """A child has its parent's generator, and must not go on from where its parent is."""
+    printed = run(
+        """
+from traceai_vllm.telemetry.ids import OwnIds
+ids = OwnIds()
+child = os.fork()
+print(ids.generate_trace_id(), ids.generate_span_id(), flush=True)
+if not child:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    )
+    assert len(set(printed.split())) == 4
+
+
 def test_what_is_queued_is_sent_when_the_process_ends() -> None:
     """A program that just ends loses no span and no measurement."""
     script = """
