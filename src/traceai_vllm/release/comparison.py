@@ -155,16 +155,6 @@ def _fill_unknown(frame: Frame, columns: Iterable[str]) -> None:
             frame.values.setdefault(side + name, np.full(len(frame), np.nan))
 
 
-def gpu_memory(comparison: Comparison, arm: str) -> float | None:
-    """Return the memory in GiB that the policy says an arm's variant takes; None where it does not say."""
-    found = [
-        price.gpu_memory_gib
-        for name, price in comparison.policy.prices.items()
-        if any(seen == name or seen.startswith(f"{name} (") for seen in comparison.variants[arm])
-    ]
-    return max((gib for gib in found if gib is not None), default=None)
-
-
 def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:
     if not np.isfinite(frame.values["b:cost_usd"] + frame.values["c:cost_usd"]).any():
         return {}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.paired_spans import START_NS, Draw, Request, feedback_span, live_span, requests, write_store
 from traceai_vllm.release import Comparison, Judgement, compare, decision_of, decision_text, open_source, parse_policy
+from traceai_vllm.release.report import report_html
 
 GUARDED = "version: 1\nmeasures:\n  errors: {margin: 0.05}\n  thumbs_down: {margin: 0.03}\nguard: [all]\n"
 DAY_NS = 86_400 * 10**9
@@ -218,3 +219,15 @@ def test_the_decision_is_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     }
 
     assert len(texts) == 1
+
+
+def test_the_report_shows_who_was_served(tmp_path: Path) -> None:
+    """Feedback is in the tables of the report, marked as no pairs, with its evidence over time."""
+    comparison = compared(tmp_path, canary(600, (0.02, 0.2)), mirrored(60))
+    judgement = Judgement(comparison)
+
+    page = report_html(judgement, decision_of(judgement), open_source(tmp_path / "spans"), command="")
+
+    assert " served</td>" in page
+    assert "thumbs_down on all traffic, as answers came in" in page
+    assert "feedback: given" in page

@@ -12,6 +12,7 @@ from rich.console import Console
 from tests.support.paired_spans import Request, spans_of, write_store
 from traceai_vllm.release import Judgement, compare, decision_of, open_source, parse_policy
 from traceai_vllm.release.formats import as_json
+from traceai_vllm.release.report import report_html
 from traceai_vllm.release.tables import print_tables
 
 POLICY = "version: 1\nmeasures: {Groundedness: {margin: 0.3}}\nguard: [all]\n"
@@ -64,6 +65,8 @@ def test_a_person_and_a_pipeline_see_it(tmp_path: Path, capsys: pytest.CaptureFi
 
     shown = capsys.readouterr().out
     assert "30.0%, of which 20.0% by chance (in 200 repeats of the baseline): 10.0% beyond it" in shown
+    source = open_source(tmp_path / "spans")
+    assert "10.0% beyond it" in report_html(judgement, decision_of(judgement), source, command="")
     content: dict[str, Any] = json.loads(as_json(judgement, decision_of(judgement)))
     assert content["volume"]["different_answers"]["beyond_chance"] == pytest.approx(0.1)
 

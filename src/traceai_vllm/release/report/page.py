@@ -14,7 +14,17 @@ from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, cells_of_
 from traceai_vllm.release.measures import RATE, SCORE
 from traceai_vllm.release.report.flips import worst_flips
 from traceai_vllm.release.report.plots import evidence_plot, latency_plot
-from traceai_vllm.release.wording import cell_text, change_text, value_text, verdict_sentence, what_would_change_it
+from traceai_vllm.release.resources import resource_texts
+from traceai_vllm.release.wording import (
+    cell_text,
+    change_text,
+    evidence_text,
+    moved_text,
+    value_text,
+    verdict_sentence,
+    volume_texts,
+    what_would_change_it,
+)
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
@@ -62,6 +72,8 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         measures=list(dict.fromkeys(cell.measure.name for cell in guarded)),
         rows=heat_map(guarded),
         shown=[cell for cell in comparison.cells if not cell.scope],
+        resources=resource_texts(comparison),
+        volume=volume_texts(comparison.volume),
         latency=_latency(comparison),
         evidence=_evidence(judgement),
         flips=worst_flips(comparison, source) if content else [],
@@ -99,6 +111,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "change": change_text,
         "cell_text": cell_text,
+        "moved": moved_text,
+        "seen": evidence_text,
         "word": lambda verdict: _WORDS[verdict],
         "shade": _shade,
         "percent": lambda share: f"{share:.1%}",
@@ -138,14 +152,17 @@ def _evidence(judgement: Judgement) -> list[tuple[str, Markup]]:
 
 
 def _over_time(comparison: Comparison, cell: Cell) -> str:
-    rows = comparison.frame.rows(cell.scope)
+    frame = comparison.frame
+    rows = frame.rows(cell.scope) if cell.paired or frame.served is None else frame.served.rows(cell.scope)
     first = min(20, len(rows))
     looks = sorted({int(count) for count in np.geomspace(max(first, 1), max(len(rows), 1), _LOOKS)})
     bands = []
     for count in looks:
-        [seen] = cells_of_rows(comparison.frame, rows[:count], cell.scope, [cell.measure], comparison.policy)
+        some = rows[:count]
+        [seen] = cells_of_rows(frame, some, cell.scope, [cell.measure], comparison.policy, served=some)
         bands.append((seen.evidence.low, seen.evidence.estimate, seen.evidence.high))
-    return evidence_plot(looks, bands, cell.margin or 0.0, f"{cell.measure.name} on {cell.name}, as pairs came in")
+    title = f"{cell.measure.name} on {cell.name}, as {cell.unit} came in"
+    return evidence_plot(looks, bands, cell.margin or 0.0, title)
 
 
 def _flips_counted(comparison: Comparison, source: Source) -> list[Cell]:

@@ -74,7 +74,7 @@ def evidence_plot(pairs: Sequence[int], bands: Sequence[tuple[float, float, floa
     axes.annotate("margin", (pairs[-1], margin), color=_ALARM, ha="right", va="bottom", fontsize=9)
     reach = max(2 * abs(margin), 1.5 * float(np.abs(middle).max()), 1.2 * float(min(abs(high[-1]), abs(low[-1]) + 1)))
     axes.set_ylim(-reach, reach)
-    axes.set_xlabel("pairs")
+    axes.set_xlabel("how many came in")
     axes.set_ylabel("candidate is worse by")
     return _svg(figure, title)
 
