@@ -72,7 +72,8 @@ def kept_pairs(answers: Any, weighed: Sequence[str], others: Sequence[str], poli
     given = only_row(answers.aggregate(**{arm: (answers.arm == arm).sum() for arm in (BASELINE, CANDIDATE)}))
     answered = sum(int(count or 0) for count in given.values())
     # Requests that were sent again are rare, and looking for them takes as long as the join: its rows tell of them.
-    whole = _joined(*(answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE)), measured, policy)
+    baseline, candidate = (answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE))
+    whole = _joined(baseline, candidate, measured, policy)
     every = kept(whole.drop(*single), "pairs")
     counts = _counts(every)
     if not _adds_up(counts, given):

@@ -20,8 +20,8 @@ def resource_texts(comparison: Comparison) -> list[tuple[str, str, str, str]]:
         rows.append(("cost per trace", usd_text(one), usd_text(other), change))
     memory = [gpu_memory(comparison, arm) for arm in ("baseline", "candidate")]
     if any(gib is not None for gib in memory):
-        one, other = ("-" if gib is None else f"{gib:g} GiB" for gib in memory)
-        rows.append(("GPU memory (policy)", one, other, ""))
+        texts = ["-" if gib is None else f"{gib:g} GiB" for gib in memory]
+        rows.append(("GPU memory (policy)", texts[0], texts[1], ""))
     return rows
 
 

@@ -26,7 +26,7 @@ class Politeness(BaseEvaluator):
     needs = ("response",)
 
     def evaluate(self, *, response: Any) -> EvaluationResult:
-        return EvaluationResult(self.name, float("please" in str(response)), None, 0.5)
+        return EvaluationResult(self.name, float("please" in str(response)), "", 0.5)
 
 
 def said(text: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def judged(tmp_path: Path, different: float, by_chance: float, pairs: int = 200)
     store = write_store(tmp_path / "spans", [])
     lines = []
     for place in range(pairs):
-        candidate = {"traceai.pair.same_answer": place >= different * pairs}
+        candidate: dict[str, Any] = {"traceai.pair.same_answer": place >= different * pairs}
         if place < different * pairs:
             candidate |= {"traceai.pair.first_divergence": 7, "traceai.pair.top1_agreement": 0.9}
             candidate |= {"traceai.pair.kl_divergence": 0.02}
