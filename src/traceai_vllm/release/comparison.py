@@ -97,7 +97,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     frame = frame_of(pairs.clean, known, policy.prompt_token_buckets)
     _fill_unknown(frame, weighed)
     if feedback is not None and not any(np.isfinite(frame.values["c:" + kind]).any() for kind in FEEDBACK):
-        frame.served = served_frame(spans, feedback, policy)
+        frame.served = served_frame(feedback, policy)
     progress("making up the books")
     books = books_of(answers, pairs, frame, source.evaluators, feedback)
     volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OPERATIONS = ("chat", "text_completion")
 _IDENTITY = ("trace_id", "span_id")
+_NEEDED = (*_IDENTITY, "arm", "response_id", "session", "slices", "input_tokens", "start_ns", "end_ns", *DIMENSIONS)
 _HOUR_NS = 3_600 * 1_000_000_000
 # How feedback names an answer, the surest first.
 _BY_RESPONSE, _BY_SPAN, _BY_TRACE = 0, 1, 2
@@ -32,6 +33,7 @@ class Feedback:
     Attributes:
         by_answer: an Ibis table with a row for each answer that something was said of: its span, and each kind of
             feedback as a boolean.
+        served: an Ibis table of the answers that users got.
         given: how many users' words there are.
         repeated: how many of them came more than once, and count once.
         lost: how many are about an answer that is not here.
@@ -40,6 +42,7 @@ class Feedback:
     """
 
     by_answer: Any
+    served: Any
     given: int
     repeated: int
     lost: int
@@ -61,12 +64,14 @@ def feedback_of(all_spans: Any, spans: Any, policy: Policy) -> Feedback | None:
     totals = totals.to_pyarrow().to_pylist()[0]
     if not totals["given"]:
         return None
-    matched = kept(_matched(said, served_by(spans), _copies(spans)), "matched")
+    served = kept(served_by(spans).select(*_NEEDED), "served")
+    matched = kept(_matched(said, served, _copies(spans)), "matched")
     wait = _wait_ns(policy)
     in_time = matched if wait is None else matched.filter(matched.at_ns - matched.end_ns <= wait)
     found_ones, counted = (int(table.count().to_pyarrow().as_py()) for table in (matched, in_time))
     return Feedback(
         by_answer=kept(_by_answer(in_time), "feedback"),
+        served=served,
         given=int(totals["given"]),
         repeated=int(totals["spans"]) - int(totals["given"]),
         lost=int(totals["given"]) - found_ones,
@@ -99,19 +104,18 @@ def served_by(spans: Any) -> Any:
     return own.union(told.anti_join(parents, ["trace_id", "parent_span_id"]))
 
 
-def served_frame(spans: Any, feedback: Feedback, policy: Policy) -> Frame | None:
+def served_frame(feedback: Feedback, policy: Policy) -> Frame | None:
     """Return the answers that users got while both arms gave some, as arrays; None when there is no such time.
 
     Columns ``b:KIND`` and ``c:KIND`` are 1 where a user said so, and missing for the other arm's answers. They stand in
     the order of the answers, never of what was said: angry words come in a heap, and would be compared with each other.
 
     Args:
-        spans: an Ibis table of :func:`~traceai_vllm.release.answers.arms_of`.
-        feedback: what was said.
+        feedback: what was said, and of what.
         policy: the lengths where buckets end, what a cluster is, and how long users have to say something: younger
             answers do not count yet, so that what counts does not change any more.
     """
-    answers = with_feedback(_side_by_side(kept(served_by(spans), "served")), feedback)
+    answers = with_feedback(_side_by_side(feedback.served), feedback)
     wait = _wait_ns(policy)
     if wait is not None:
         newest = max(feedback.newest_ns, int(answers.end_ns.max().to_pyarrow().as_py() or 0))
