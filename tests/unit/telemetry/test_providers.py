@@ -210,10 +210,11 @@ def test_a_forked_child_draws_ids_of_its_own() -> None:
 from traceai_vllm.telemetry.ids import OwnIds
 ids = OwnIds()
 child = os.fork()
+if child:
+    os.waitpid(child, 0)
 print(ids.generate_trace_id(), ids.generate_span_id(), flush=True)
 if not child:
     os._exit(0)
-os.waitpid(child, 0)
 """
     )
     assert len(set(printed.split())) == 4
