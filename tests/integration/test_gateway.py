@@ -229,6 +229,29 @@ def test_copies_lose_what_does_something_beside_answering(
     assert (baseline.seen[0].header("cookie"), candidate.seen[0].header("cookie")) == ("a=b", None)
 
 
+def test_a_copy_that_is_not_the_same_question_is_flagged(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """Where something that decides over the answer is stripped, or said to be: the span names it."""
+    settings = {**config(baseline, candidate), "mirror": {"strip_fields": ["temperature", "store"]}}
+    with GatewayUnderTest(settings) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat(store=True))
+        gateway.settled()
+        flagged = [s.attributes.get("traceai.pair.differing_fields") for s in gateway.spans(at_least=3)]
+    assert [fields for fields in flagged if fields] == [("temperature",)]
+
+
+def test_copies_that_wait_too_long_are_dropped(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """A candidate that does not keep up gets what is recent; the rest is counted, with its reason."""
+    candidate.behaviour.fault = "hang"
+    limits = {"concurrency": 1, "queue": 10, "timeout_s": 2.0, "queue_timeout_s": 0.05}
+    with GatewayUnderTest({**config(baseline, candidate), "mirror": limits}) as gateway:
+        for _ in range(4):
+            httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+        gateway.settled()
+        balance = gateway.balance()
+    assert balance.sampled == 4
+    assert balance.candidate_error + balance.dropped["queue_timeout"] == 4
+
+
 @pytest.mark.parametrize(
     ("path", "body", "reason"),
     [

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway.measures import prometheus
 
 REQUESTS = int(os.environ.get("TRACEAI_GATEWAY_REQUESTS", "200"))
 AT_ONCE = 16
@@ -107,6 +108,7 @@ def test_a_candidate_that_hangs_does_not_grow_the_gateway(baseline: StubUpstream
             assert balance.in_flight == mirror.running + mirror.queued
             assert balance.difference == 0
             assert balance.dropped["queue_full"] + balance.dropped.get("no_room", 0) == REQUESTS - balance.in_flight
+            assert 'outcome="dropped",reason="queue_full",prompt_length_decile="' in prometheus(gateway.runtime)
         [after] = gateway.runtime.books.balances().values()
     assert (after.in_flight, after.difference) == (0, 0)
     assert after.dropped["shutdown"] == balance.in_flight
