@@ -48,7 +48,7 @@ def main() -> int:
             return 2
         done.write_text(stamp)
     # Warnings of the engines about each other are theirs.
-    command = [str(python), "-m", "pytest", "-v", "-W", "ignore", "tests/cluster", *sys.argv[1:]]
+    command = [str(python), "-m", "pytest", "-v", "-W", "ignore", "--timeout=0", "tests/cluster", *sys.argv[1:]]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "TRACEAI_CLUSTER": "1"}, check=False).returncode
 
 

@@ -22,6 +22,7 @@ STORE is one of
   OTLP JSON lines, a file or a directory  a collector's file exporter
   Parquet, a file or a directory          a row for each span, a column for each attribute
   clickhouse://user:password@host:port/database   the collector's table otel_traces
+  spark://host:port/path                          Parquet that a Spark cluster reads
 """
 
 

@@ -186,9 +186,9 @@ def _totals(answers: Any) -> dict[str, Any]:
 
 def _deciles(every: Any) -> tuple[Decile, ...]:
     asked = every.filter((every.missing != BASELINE).fill_null(True), every.prompt_tokens.notnull())
-    alone = asked.missing.notnull() | asked.dropped
+    alone = (asked.missing.notnull() | asked.dropped).cast("int8")  # ClickHouse has numbers for these
     table = asked.select(tokens=asked.prompt_tokens, alone=alone).to_pyarrow()
-    tokens, unpaired = table["tokens"].to_numpy(), table["alone"].to_numpy()
+    tokens, unpaired = table["tokens"].to_numpy(), table["alone"].to_numpy() > 0
     if not len(tokens):
         return ()
     inner = np.unique(np.quantile(tokens, np.arange(1, 10) / 10).astype(np.int64))

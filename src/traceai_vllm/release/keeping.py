@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 _DUCKDB = "duckdb"
+_TEMPORARY = (_DUCKDB, "clickhouse")  # have temporary tables, which go with the connection; Ibis 12 cannot drop them
 _numbers = itertools.count(1)
 
 
@@ -17,7 +18,7 @@ def kept(table: Any, name: str) -> Any:
         name: what the table is for; a number makes its name in the database unique.
     """
     backend = table.get_backend()
-    if backend.name == _DUCKDB:
+    if backend.name in _TEMPORARY:
         return backend.create_table(f"{name}_{next(_numbers)}", table, temp=True)
     return table.cache()
 
@@ -31,7 +32,7 @@ def only_row(table: Any) -> dict[str, Any]:
 def forget(table: Any) -> None:
     """Give back the memory of a table of :func:`kept`."""
     backend = table.get_backend()
-    if backend.name == _DUCKDB:
+    if backend.name in _TEMPORARY:
         backend.raw_sql(f"DROP TABLE {table.get_name()}")
     else:
         table.release()

@@ -66,7 +66,7 @@ def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> t
 
 
 def _unreadable_lines(connection: duckdb.DuckDBPyConnection, file: Path) -> Iterator[str]:
-    # By DuckDB, on all cores; `store.check` tells which lines they are, and takes ten times as long.
+    # By DuckDB, on all cores; `store.check` tells which lines they are, and takes eight times as long.
     row = connection.execute(
         f"""SELECT count(*) FILTER (NOT coalesce({_IS_SPAN}, false)),
             count(*) FILTER (format_version > {FORMAT_VERSION})
