@@ -68,11 +68,11 @@ def _nanoseconds(table: Any) -> Any:
 
     name, unit = _SINCE_EPOCH[table.get_backend().name]
 
-    @ibis.udf.scalar.builtin(name=name, signature=(("timestamp",), "int64"))
     def since_epoch(time: Any) -> Any:
         """Stand for the database's own function."""
 
-    return since_epoch(table.Timestamp) * unit
+    function: Any = ibis.udf.scalar.builtin(name=name, signature=(("timestamp",), "int64"))(since_epoch)
+    return function(table.Timestamp) * unit
 
 
 def _value(table: Any, column: Column) -> Any:
