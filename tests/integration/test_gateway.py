@@ -191,16 +191,15 @@ def test_every_dialect_is_passed_on_and_paired(gateway: GatewayUnderTest, baseli
 def test_a_different_answer_is_told_from_the_same(
     gateway: GatewayUnderTest, baseline: StubUpstream, candidate: StubUpstream
 ) -> None:
-    """The candidate's span says whether its answer is the baseline's."""
+    """The candidate's span says whether its answer is the baseline's, and after how many words it is another."""
     candidate.behaviour.variant = "x"
 
     httpx.post(gateway.url + "/v1/chat/completions", json=chat())
 
     gateway.settled()
-    [same] = [
-        s.attributes["traceai.pair.same_answer"] for s in gateway.spans(3) if "traceai.pair.outcome" in s.attributes
-    ]
-    assert same is False
+    [copy] = [span.attributes for span in gateway.spans(3) if "traceai.pair.outcome" in span.attributes]
+    assert copy["traceai.pair.same_answer"] is False
+    assert copy["traceai.pair.first_divergence"] >= 0
 
 
 def test_the_noise_floor_repeats_requests_on_the_baseline(baseline: StubUpstream, candidate: StubUpstream) -> None:
