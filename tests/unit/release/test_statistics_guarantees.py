@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from traceai_vllm.release.statistics import (
     all_healthy,
@@ -186,3 +187,32 @@ def test_everything_must_be_healthy_to_pass() -> None:
     assert all_healthy([good, good])
     assert not all_healthy([good, unknown])
     assert not all_healthy([])
+
+
+def test_sessions_of_two_arms_are_compared_by_their_shares() -> None:
+    """Where a session has many answers it is one unit: Welch's test of the shares at one look."""
+    random = np.random.default_rng(5)
+    first, second = random.beta(1, 9, 60), random.beta(3, 9, 50)
+
+    found = unpaired_rates(first, second, margin=0.05, mode="fixed")
+
+    expected = stats.ttest_ind(second, first, equal_var=False, alternative="greater")
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.estimate == pytest.approx(second.mean() - first.mean())
+    assert found.verdict == "regressed"
+
+
+def test_moods_of_sessions_are_no_false_alarm() -> None:
+    """Users who dislike everything come to both arms: whoever looks after each session, equal arms are rarely worse."""
+    random = np.random.default_rng(11)
+    alarms = 0
+    for _ in range(200):
+        shares = random.beta(0.1, 0.9, 120)  # whole sessions are liked, or disliked
+        arm = random.random(120) < 0.5
+        places = np.arange(120)
+        found = unpaired_rates(
+            shares[~arm], shares[arm], margin=0.1, baseline_order=places[~arm], candidate_order=places[arm]
+        )
+        alarms += found.verdict == "regressed"
+
+    assert alarms <= 200 * 0.05 + 2 * np.sqrt(200 * 0.05 * 0.95)
