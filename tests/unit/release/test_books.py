@@ -85,17 +85,22 @@ def test_scores_that_only_the_candidate_lacks_are_counted(tmp_path: Path) -> Non
     assert any("unscored" in problem for problem in Judgement(comparison).books_problems)
 
 
-def test_an_answer_that_came_twice_counts_once(tmp_path: Path) -> None:
-    """A retry is no second pair; the first answer counts."""
-    store = write_store(tmp_path / "spans", [Request() for _ in range(5)])
-    again = next(span for span in spans_of(2, Request()) if span["attributes"].get("traceai.pair.arm") == "candidate")
+@pytest.mark.parametrize("arm", ["baseline", "candidate"])
+@pytest.mark.parametrize("alone", [False, True], ids=["in a pair", "without a pair"])
+def test_an_answer_that_came_twice_counts_once(tmp_path: Path, arm: str, alone: bool) -> None:
+    """A retry is no second pair, and no second question without one; the first answer counts."""
+    other = {"baseline": "candidate", "candidate": "baseline"}[arm]
+    given = [Request(**{other: None}) if alone and place == 2 else Request() for place in range(5)]
+    store = write_store(tmp_path / "spans", given)
+    again = next(span for span in spans_of(2, given[2]) if span["attributes"].get("traceai.pair.arm") == arm)
     again = {**again, "span_id": "f" * 16, "start_time_unix_nano": again["start_time_unix_nano"] + 1}
     with next(store.glob("*.jsonl")).open("a") as file:
         file.write(json.dumps(again) + "\n")
 
     books = compare(open_source(store), Policy.model_validate(POLICY)).books
 
-    assert (books.clean, books.repeated) == (5, 1)
+    assert (books.sampled, books.clean, books.repeated) == (5, 5 - alone, 1)
+    assert books.unpaired == ({f"no answer of the {other}": 1} if alone else {})
 
 
 def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> None:
