@@ -76,6 +76,11 @@ class Cell:
         return scope_name(self.scope)
 
 
+def pairs_seen(cells: Iterable[Cell]) -> int:
+    """Return in how many pairs of a part of the traffic something was measured."""
+    return max((cell.evidence.pairs for cell in cells if cell.paired), default=0)
+
+
 def scope_name(scope: Scope) -> str:
     """Return what a part of the traffic is called: ``route=support, slice=regulated``."""
     return ", ".join(f"{dimension}={value}" for dimension, value in scope) or "all traffic"

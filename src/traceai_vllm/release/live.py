@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from traceai_vllm.gateway.decision import Action
-from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED
+from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED, pairs_seen
 from traceai_vllm.release.tables import WORDS
 from traceai_vllm.release.wording import change_text, printable, verdict_sentence, what_would_change_it
 
@@ -85,7 +85,7 @@ def _parts(judgement: Judgement) -> Table:
         table.add_column(Text(printable(name)), overflow="fold")
     for scope, cells in sorted(by_scope.items(), key=lambda item: _rank(*item)):
         if len(scope) <= 1 or any(cell.verdict == REGRESSED for cell in cells.values()):
-            pairs = max(cell.evidence.pairs for cell in cells.values())
+            pairs = pairs_seen(cells.values())
             name = next(iter(cells.values())).name
             table.add_row(Text(printable(name)), str(pairs), *(_brief(cells.get(measure)) for measure in names))
     return table

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED
+from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, pairs_seen
 from traceai_vllm.release.resources import resource_texts
 from traceai_vllm.release.wording import (
     change_text,
@@ -58,7 +58,7 @@ def cells_table(comparison: Comparison, *, everything: bool) -> Table:
     for name, cells in by_scope.items():
         within = max(len(cell.scope) for cell in cells.values()) > 1
         if everything or not within or any(cell.verdict == REGRESSED for cell in cells.values()):
-            pairs = max(cell.evidence.pairs for cell in cells.values())
+            pairs = pairs_seen(cells.values())
             table.add_row(escape(printable(name)), str(pairs), *(_cell(cells.get(measure)) for measure in names))
     return table
 

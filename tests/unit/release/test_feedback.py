@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.paired_spans import START_NS, Draw, Request, feedback_span, live_span, requests, write_store
 from traceai_vllm.release import Comparison, Judgement, compare, decision_of, decision_text, open_source, parse_policy
+from traceai_vllm.release.cells import pairs_seen
 from traceai_vllm.release.report import report_html
 
 GUARDED = "version: 1\nmeasures:\n  errors: {margin: 0.05}\n  thumbs_down: {margin: 0.03}\nguard: [all]\n"
@@ -54,6 +55,7 @@ def test_users_of_the_candidate_are_compared_with_users_of_the_baseline(tmp_path
     assert (cell.baseline, cell.candidate) == (pytest.approx(0.02, abs=0.02), pytest.approx(0.12, abs=0.04))
     assert "unpaired" in cell.evidence.method
     assert Judgement(comparison).action.value == "fallback"
+    assert pairs_seen(comparison.cells) == 400  # answers that users got are no pairs
 
 
 def test_happy_users_of_the_candidate_let_it_pass(tmp_path: Path) -> None:
