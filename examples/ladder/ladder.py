@@ -122,8 +122,8 @@ def climb(run: Run) -> list[dict[str, Any]]:
     results = []
     for order, rung in enumerate(RUNGS, 1):
         place = run.out / rung.name
-        shutil.copytree(baseline, place / "store")
         served = ask(run, rung, "candidate", place / "store", order=order)
+        shutil.copytree(baseline, place / "store", dirs_exist_ok=True)
         results.append(decide(run, served, place))
     return results
 
@@ -145,6 +145,7 @@ def ask(run: Run, rung: Rung, arm: str, store: Path, *, order: int) -> Rung:
     folder = MODELS / rung.model
     if not folder.is_dir():
         raise LadderError(f"there is no .models/{rung.model}; run: make ladder")
+    store.parent.mkdir(exist_ok=True)
     log = run.out / f"{rung.model}-{arm}.log"
     variant = f"{NAME}-again" if order and rung.model == NAME else rung.model
     command = [sys.executable, str(HERE / "answer.py"), str(folder), "--arm", arm, "--store", str(store)]
@@ -157,6 +158,7 @@ def ask(run: Run, rung: Rung, arm: str, store: Path, *, order: int) -> Rung:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False, env=environment()
         )
     if done.returncode == REFUSED and rung.otherwise is not None:
+        shutil.rmtree(store, ignore_errors=True)  # the errors that it answered with
         reason = log.read_text(errors="replace").splitlines()[-1]
         run.console.print(f"  this machine cannot run {rung.served}; vLLM says: {reason}", markup=False)
         return ask(run, rung.otherwise, arm, store, order=order)

@@ -17,7 +17,7 @@ from traceai_vllm.release.report.flips import marked
 
 HOSTILE = "</p><script>alert('run')</script><img src=x onerror=alert(1)>"
 POLICY = parse_policy(
-    "{version: 1, name: '<b>bold</b> policy', measures: {Groundedness: {margin: 0.05}, latency.p50: {margin: 0.1}}}"
+    "{version: 1, name: '<b>bold</b> policy', measures: {latency.p50: {margin: 0.1}, Groundedness: {margin: 0.05}}}"
 )
 
 
@@ -117,6 +117,13 @@ def test_the_same_comparison_is_the_same_page(made: Any, tmp_path: Path) -> None
     command = "traceai-vllm report spans --policy policy.yaml"
 
     assert report_html(judgement, decision_of(judgement), source, command=command) == made[2]
+
+
+def test_what_regressed_most_is_the_first_column(made: Any) -> None:
+    """A phone shows one column beside the names of the rows: that one has to be the news."""
+    head = made[2].split("<thead>")[1].split("</thead>")[0]
+
+    assert head.index("Groundedness") < head.index("latency")
 
 
 def test_a_report_of_no_pairs_says_so(tmp_path: Path) -> None:

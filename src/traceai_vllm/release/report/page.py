@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, cells_of_rows
+from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, cells_of_rows, pairs_seen
 from traceai_vllm.release.measures import RATE, SCORE
 from traceai_vllm.release.report.flips import worst_flips
 from traceai_vllm.release.report.plots import evidence_plot, latency_plot
@@ -69,7 +71,7 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         comparison=comparison,
         policy=comparison.policy,
         policy_text=yaml.safe_dump(comparison.policy.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        measures=list(dict.fromkeys(cell.measure.name for cell in guarded)),
+        measures=columns(guarded),
         rows=heat_map(guarded),
         shown=[cell for cell in comparison.cells if not cell.scope],
         resources=resource_texts(comparison),
@@ -94,10 +96,21 @@ def heat_map(guarded: list[Cell]) -> list[Row]:
     for cell in guarded:
         by_scope.setdefault(cell.scope, {})[cell.measure.name] = cell
     rows = [
-        Row(next(iter(cells.values())).name, max(cell.evidence.pairs for cell in cells.values()), len(scope) > 1, cells)
+        Row(next(iter(cells.values())).name, pairs_seen(cells.values()), len(scope) > 1, cells)
         for scope, cells in by_scope.items()
     ]
     return sorted(rows, key=lambda row: (row.within, all(cell.verdict != REGRESSED for cell in row.cells.values())))
+
+
+def columns(guarded: list[Cell]) -> list[str]:
+    """Return the columns of the heat map, those with most regressions first: a narrow screen shows few."""
+    worse = Counter(cell.measure.name for cell in guarded if cell.verdict == REGRESSED)
+    return sorted(dict.fromkeys(cell.measure.name for cell in guarded), key=lambda name: -worse[name])
+
+
+def _foldable(name: str) -> Markup:
+    """A name that may be broken where its words begin: ``HallucinationScore``, ``slice=long_context``."""
+    return Markup("<wbr>").join(re.split(r"(?<=[a-z])(?=[A-Z])|(?<=[_.=])", name))
 
 
 def _environment() -> Environment:
@@ -115,6 +128,7 @@ def _environment() -> Environment:
         "seen": evidence_text,
         "word": lambda verdict: _WORDS[verdict],
         "shade": _shade,
+        "foldable": _foldable,
         "percent": lambda share: f"{share:.1%}",
     }
     environment.globals["value"] = value_text
