@@ -93,6 +93,12 @@ def books_table(comparison: Comparison) -> Table:
     table.add_row("clean pairs", str(books.clean))
     for reason, count in books.unpaired.items():
         table.add_row(escape(printable(f"without a pair: {reason}")), str(count))
+    worst = max(books.deciles, key=lambda tenth: tenth.share, default=None)
+    if worst is not None and worst.unpaired:
+        lengths = (
+            f"{worst.first + 1} tokens and more" if worst.last is None else f"{worst.first + 1}-{worst.last} tokens"
+        )
+        table.add_row(f"without a pair, most of all prompts of {lengths}", f"{worst.unpaired} of {worst.sampled}")
     for reason, count in books.excluded.items():
         table.add_row(escape(f"excluded: {reason} differs"), str(count))
     for tag, count in books.untagged.items():

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
 from traceai_vllm.release import Comparison, Judgement, Policy, compare, open_source
+from traceai_vllm.release.tables import books_table
 
 POLICY = {"version": 1, "measures": {"Groundedness": {"margin": 0.2}, "errors": {"margin": 0.2}}}
 
@@ -59,6 +61,9 @@ def test_what_has_no_pair_is_counted_by_reason_and_by_length(tmp_path: Path) -> 
     shares = [decile.share for decile in books.deciles if decile.sampled]
     assert shares[-1] == 1.0
     assert set(shares[:-1]) == {0.0}
+    printed = Console(width=120, record=True)
+    printed.print(books_table(comparison))
+    assert "most of all prompts of 901 tokens and more" in printed.export_text()
     assert Judgement(comparison).action.value == "keep_mirroring"
     assert any("unpaired_by_length" in problem for problem in Judgement(comparison).books_problems)
 
