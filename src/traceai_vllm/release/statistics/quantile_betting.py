@@ -15,10 +15,9 @@ factor, which by Jensen's inequality is never more evidence than betting on the 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import betaln
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 _GAINS, _LOSSES = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
 _SHARE_OF_PAIRS = 0.75  # the start is divided between the two bettors
+_STEP = 64
 _PRIOR = 40.0  # the second bettor's start, as if this many clusters had been seen
 
 
@@ -94,19 +94,20 @@ def plausible(sample: Sample, quantile: float, alpha: float) -> Plausible:
         capital -= weight * np.log(quantile) + (total - weight) * np.log1p(-quantile)
         return np.asarray(capital + np.log1p(-_SHARE_OF_PAIRS))
 
-    low, high = _low_stretch(below, quantile * total, lambda weight: bool(capital_at(weight) < -np.log(alpha)))
+    low, high = _low_stretch(below, lambda weight: capital_at(weight) < -np.log(alpha))
     edges = np.concatenate([[-np.inf], sample.baseline[ordered], [np.inf]])
     starts, places = np.unique(edges[low:high], return_index=True)  # of equal values the one that says least counts
     return Plausible(starts, np.minimum.reduceat(capital_at(below[low:high]), places), float(edges[high]))
 
 
-def _low_stretch(weights: Floats, lowest: float, is_low: Callable[[Any], bool]) -> tuple[int, int]:
-    """Return the first and the past-the-last place where a function is low that is convex, and lowest near a weight."""
-    near = int(np.searchsorted(weights, lowest))
-    middle = next(place for place in (near, near - 1, near + 1) if 0 <= place < len(weights) and is_low(weights[place]))
-    low = bisect_left(range(middle), True, key=lambda place: is_low(weights[place]))
-    high = bisect_left(range(middle, len(weights)), True, key=lambda place: not is_low(weights[place]))
-    return low, middle + high
+def _low_stretch(weights: Floats, is_low: Callable[[Floats], NDArray[np.bool_]]) -> tuple[int, int]:
+    """Return the first and the past-the-last place where a convex function is low: one stretch, found by steps."""
+    low, high = 0, len(weights)
+    steps = np.flatnonzero(is_low(weights[::_STEP])) * _STEP
+    if len(steps):
+        low, high = max(0, int(steps[0]) - _STEP), min(high, int(steps[-1]) + _STEP)
+    within = low + np.flatnonzero(is_low(weights[low:high]))
+    return int(within[0]), int(within[-1]) + 1
 
 
 def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool) -> float:
