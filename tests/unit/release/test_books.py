@@ -63,7 +63,7 @@ def test_what_has_no_pair_is_counted_by_reason_and_by_length(tmp_path: Path) -> 
     assert set(shares[:-1]) == {0.0}
     printed = Console(width=120, record=True)
     printed.print(books_table(comparison))
-    assert "most of all prompts of 901 tokens and more" in printed.export_text()
+    assert "most of all prompts of 901-1000 tokens" in printed.export_text()
     assert Judgement(comparison).action.value == "keep_mirroring"
     assert any("unpaired_by_length" in problem for problem in Judgement(comparison).books_problems)
 
