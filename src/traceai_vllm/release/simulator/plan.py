@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from traceai_vllm.release.columns import BASELINE, CANDIDATE, PASSED
+from traceai_vllm.release.answers import answers_of, arms_of
+from traceai_vllm.release.columns import BASELINE, CANDIDATE
+from traceai_vllm.release.policy import Guard, Policy
 from traceai_vllm.release.statistics import pairs_needed
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ def need(
 
 def disagreements(source: Source) -> dict[str, tuple[float, int]]:
     """Return the share of pairs in which exactly one answer fails, and the number of pairs, for each evaluator."""
-    spans = source.spans
-    baseline, candidate = (spans.filter(spans.arm == arm, spans.pair_id.notnull()) for arm in (BASELINE, CANDIDATE))
+    # As a comparison reads them: scores may have come later, or stand on a server's own span.
+    policy = Policy(version=1, measures={"errors": Guard(margin=0.0)})
+    answers = answers_of(arms_of(source, policy), source, policy)
+    baseline, candidate = (answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE))
     found = {}
     for name in source.evaluators:
-        column = PASSED + name
+        column = f"{name}:fail"
         pairs = baseline.select("pair_id", first=baseline[column]).join(
             candidate.select("pair_id", second=candidate[column]), "pair_id"
         )
