@@ -22,19 +22,27 @@ class YamlFileError(ValueError):
     """The file cannot be used; the message has a line for each problem, with its place and the fix."""
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Return the text of a file.
-
-    Raises:
-        YamlFileError: it cannot be read.
-    """
+def load_yaml(
+    path: str | os.PathLike[str],
+    model: type[Model],
+    known: Iterable[type[BaseModel]],
+    unusable: type[YamlFileError],
+) -> Model:
+    """Return what a file says; the arguments and errors are those of :func:`parse_yaml`."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise YamlFileError(f"{path}: cannot be read ({error})") from None
+        raise unusable(f"{path}: cannot be read ({error})") from None
+    return parse_yaml(text, str(path), model, known, unusable)
 
 
-def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[BaseModel]]) -> Model:
+def parse_yaml(
+    text: str,
+    name: str,
+    model: type[Model],
+    known: Iterable[type[BaseModel]],
+    unusable: type[YamlFileError],
+) -> Model:
     """Return what a text says.
 
     An error that a validator raises with a ``location`` (the path to the place that is to change) is shown there.
@@ -44,9 +52,10 @@ def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[Ba
         name: what errors call the file.
         model: what it has to be.
         known: the models whose fields may have been meant where an unknown one is written.
+        unusable: the class of the error.
 
     Raises:
-        YamlFileError: it is no YAML, or not what it has to be.
+        YamlFileError: it is no YAML, or not what it has to be; as the class that ``unusable`` says.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -54,13 +63,13 @@ def parse_yaml(text: str, name: str, model: type[Model], known: Iterable[type[Ba
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
-        raise YamlFileError(f"{name}{line}: this is no YAML: {getattr(error, 'problem', error)}") from None
+        raise unusable(f"{name}{line}: this is no YAML: {getattr(error, 'problem', error)}") from None
     fields = sorted({field for each in known for field in each.model_fields})
     try:
         return model.model_validate({} if content is None else content)
     except ValidationError as error:
         problems = [_problem(name, root, detail, fields) for detail in error.errors()]
-        raise YamlFileError("\n".join(problems)) from None
+        raise unusable("\n".join(problems)) from None
 
 
 def _problem(name: str, root: Any, detail: Any, fields: Sequence[str]) -> str:

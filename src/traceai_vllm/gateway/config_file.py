@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from traceai_vllm.gateway import config, options
 from traceai_vllm.gateway.config import GatewayConfig
-from traceai_vllm.yaml_file import YamlFileError, parse_yaml, read_text
+from traceai_vllm.yaml_file import YamlFileError, load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +20,7 @@ _MODELS = [
 ]
 
 
-class ConfigError(ValueError):
+class ConfigError(YamlFileError):
     """The file cannot be used; the message has a line for each problem, with its place and the fix."""
 
 
@@ -30,10 +30,7 @@ def load_config(path: str | os.PathLike[str]) -> GatewayConfig:
     Raises:
         ConfigError: it cannot be read, is no YAML, or says what it may not say.
     """
-    try:
-        return parse_yaml(read_text(path), str(path), GatewayConfig, _MODELS)
-    except YamlFileError as error:
-        raise ConfigError(str(error)) from None
+    return load_yaml(path, GatewayConfig, _MODELS, ConfigError)
 
 
 def parse_config(text: str, name: str = "gateway.yaml") -> GatewayConfig:
@@ -46,7 +43,4 @@ def parse_config(text: str, name: str = "gateway.yaml") -> GatewayConfig:
     Raises:
         ConfigError: as :func:`load_config`.
     """
-    try:
-        return parse_yaml(text, name, GatewayConfig, _MODELS)
-    except YamlFileError as error:
-        raise ConfigError(str(error)) from None
+    return parse_yaml(text, name, GatewayConfig, _MODELS, ConfigError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from traceai_vllm.release.policy import Evidence, Gain, Guard, Limits, Override, Policy, Price, Rule, Scope
-from traceai_vllm.yaml_file import YamlFileError, parse_yaml, read_text
+from traceai_vllm.yaml_file import YamlFileError, load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MODELS = (Policy, Evidence, Limits, Guard, Gain, Scope, Override, Price, Rule)
 
 
-class PolicyError(ValueError):
+class PolicyError(YamlFileError):
     """The policy cannot be used; the message has a line for each problem, with its place and the fix."""
 
 
@@ -23,10 +23,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     Raises:
         PolicyError: it cannot be read, is no YAML, or says what it may not say.
     """
-    try:
-        return parse_yaml(read_text(path), str(path), Policy, _MODELS)
-    except YamlFileError as error:
-        raise PolicyError(str(error)) from None
+    return load_yaml(path, Policy, _MODELS, PolicyError)
 
 
 def parse_policy(text: str, name: str = "policy.yaml") -> Policy:
@@ -39,7 +36,4 @@ def parse_policy(text: str, name: str = "policy.yaml") -> Policy:
     Raises:
         PolicyError: as :func:`load_policy`.
     """
-    try:
-        return parse_yaml(text, name, Policy, _MODELS)
-    except YamlFileError as error:
-        raise PolicyError(str(error)) from None
+    return parse_yaml(text, name, Policy, _MODELS, PolicyError)
