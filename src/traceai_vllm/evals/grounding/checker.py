@@ -97,6 +97,7 @@ class EmbeddedChecker:
         self._numbers = Trees(self._weights["numbers"], numpy)
         self._polarity = Trees(self._weights["polarity"], numpy)
         self._mix = {name: (mix["scale"], mix["offset"]) for name, mix in self._weights["mix"].items()}
+        self._prior = float(self._weights["prior"])
 
     def __reduce__(self) -> Any:
         # The stemmer is C memory: another process loads its own.
@@ -128,15 +129,20 @@ class EmbeddedChecker:
     def _verdict(
         self, words: Words, claim: ClaimView, lexical: float, numbers: list[float], denial: float
     ) -> ClaimVerdict:
-        """Any of the three makes a claim unsupported (noisy-or: Pearl 1988, section 4.3)."""
+        """Any of the three makes a claim unsupported (noisy-or: Pearl 1988, section 4.3).
+
+        Half of what they learned from is unsupported, and less of what models say is: the odds are moved by the ratio
+        (Elkan 2001, "The Foundations of Cost-Sensitive Learning", theorem 2).
+        """
         doubts = Doubts(
             self._believed("words", lexical),
             [self._believed("numbers", odds) for odds in numbers],
             self._believed("polarity", denial),
         )
         right = (1.0 - doubts.words) * (1.0 - max(doubts.numbers, default=0.0)) * (1.0 - doubts.polarity)
-        findings = tuple(_findings(words, claim, doubts)) if right <= 1.0 - FLAG else ()
-        return ClaimVerdict(claim.span.start, claim.span.end, 1.0 - right, findings)
+        unsupported = probability(math.log((1.0 - right) / right) + self._prior)
+        findings = tuple(_findings(words, claim, doubts)) if unsupported >= FLAG else ()
+        return ClaimVerdict(claim.span.start, claim.span.end, unsupported, findings)
 
     def _believed(self, part: str, odds: float) -> float:
         scale, offset = self._mix[part]
