@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from traceai_vllm.evals.grounding.words import NEGATIONS
 
 if TYPE_CHECKING:
     from traceai_vllm.evals.grounding.evidence import Evidence
@@ -44,12 +43,12 @@ def contrast(words: Words, claim: tuple[int, int], evidence: Evidence, coverage:
         evidence: the context.
         coverage: how well each sentence of the context covers the claim.
     """
-    denying = next((index for index in range(*claim) if _denies(words.lower[index])), None)
+    denying = _denials(words, *claim)
     agrees = opposes = 0.0
-    about = denying is not None and _ABOUT.search(" ".join(words.lower[slice(*claim)]))
+    about = denying and _ABOUT.search(" ".join(words.lower[slice(*claim)]))
     if len(coverage) and not about:
         ours = denied(words, *claim)
-        said = {words.stems[i] for i in range(*claim) if words.weights[i] > 0 and not _denies(words.lower[i])}
+        said = {words.stems[i] for i in range(*claim) if words.weights[i] > 0 and i not in denying}
         for position in coverage.argsort()[::-1][:_SENTENCES]:
             first, last = evidence.sentence(int(position))
             common = said.intersection(evidence.words.stems[first:last])
@@ -59,15 +58,14 @@ def contrast(words: Words, claim: tuple[int, int], evidence: Evidence, coverage:
             differ = len(here ^ there) / len(here | there) if here or there else 0.0
             share = float(coverage[position])
             agrees, opposes = max(agrees, share * (1.0 - differ)), max(opposes, share * differ)
-    return Contrast([agrees, opposes, agrees - opposes, float(denying is not None)], denying)
+    features = [agrees, opposes, agrees - opposes, float(bool(denying))]
+    return Contrast(features, denying[0] if denying else None)
 
 
 def denied(words: Words, first: int, last: int) -> set[str]:
     """Return the stems within reach of a denying word, up to a comma or a word that begins another clause."""
     found: set[str] = set()
-    for index in range(first, last):
-        if not _denies(words.lower[index]):
-            continue
+    for index in _denials(words, first, last):
         for place in range(index + 1, min(last, index + 1 + _REACH)):
             if words.lower[place] in _BREAK or words.spans[place][0] - words.spans[place - 1][1] > 1:
                 break
@@ -75,5 +73,5 @@ def denied(words: Words, first: int, last: int) -> set[str]:
     return found
 
 
-def _denies(word: str) -> bool:
-    return word in NEGATIONS or word.endswith("n't")
+def _denials(words: Words, first: int, last: int) -> list[int]:
+    return words.denials[bisect_left(words.denials, first) : bisect_left(words.denials, last)]

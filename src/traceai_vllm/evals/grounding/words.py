@@ -46,6 +46,7 @@ class Words:
         spans: where they stand, as (start, end).
         weights: how much each tells, from 0 (an article) to about 1 (a rare word).
         capitals: 0 for a word without a capital, 1 with one at its start, 2 with more or in a shape of its own.
+        denials: the words that deny, by index.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Words:
     spans: list[tuple[int, int]]
     weights: list[float]
     capitals: list[int]
+    denials: list[int]
 
     def named(self, index: int) -> bool:
         """Return whether a word is written like a name, in a place where an ordinary word is not."""
@@ -81,7 +83,7 @@ class Lexicon:
             self._row.setdefault(stem, row)
         vectors = loaded["vectors"].astype("float32")
         self._vectors = vectors / self.numpy.linalg.norm(vectors, axis=1, keepdims=True)
-        self._seen: dict[str, tuple[str, str, float, int]] = {}
+        self._seen: dict[str, tuple[str, str, float, int, bool]] = {}
         top = math.log1p(len(known) / _FREQUENT)
         self._weights = {
             word: 0.0 if word in STOP else max(0.15, math.log1p(rank / _FREQUENT) / top)
@@ -93,18 +95,19 @@ class Lexicon:
         seen, know = self._seen, self._know
         matches = list(TOKEN.finditer(text))
         if not matches:
-            return Words(text, [], [], [], [], [])
+            return Words(text, [], [], [], [], [], [])
         known = [seen.get(match[0]) or know(match[0]) for match in matches]
-        lower, stems, weights, capitals = map(list, zip(*known, strict=True))
-        return Words(text, lower, stems, [match.span() for match in matches], weights, capitals)
+        lower, stems, weights, capitals, denies = map(list, zip(*known, strict=True))
+        denials = [index for index, denying in enumerate(denies) if denying]
+        return Words(text, lower, stems, [match.span() for match in matches], weights, capitals, denials)
 
-    def _know(self, raw: str) -> tuple[str, str, float, int]:
-        """Lower case, stem, weight and capitals of a word, kept for the next time."""
+    def _know(self, raw: str) -> tuple[str, str, float, int, bool]:
+        """Lower case, stem, weight and capitals of a word, and whether it denies; kept for the next time."""
         lower = raw.lower().replace("\u2019", "'")
         bare = lower[:-2] if lower.endswith("'s") else lower
         weight = 0.0 if bare in STOP else self._weights.get(bare, _UNKNOWN)
         capitals = 0 if not raw[0].isupper() else 2 if len(raw) > 1 and not raw[1:].islower() else 1
-        known = (lower, self._stem.stemWord(bare), weight, capitals)
+        known = (lower, self._stem.stemWord(bare), weight, capitals, lower in NEGATIONS or lower.endswith("n't"))
         if len(self._seen) > _REMEMBERED:
             self._seen.clear()
         self._seen[raw] = known
