@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from traceai_vllm.gateway import names
 from traceai_vllm.telemetry import semconv
 
 TARGET = Path(__file__).parents[1] / "docs" / "attributes.md"
@@ -11,7 +12,7 @@ TARGET = Path(__file__).parents[1] / "docs" / "attributes.md"
 HEAD = """\
 # Attributes and metrics
 
-*Generated from `traceai_vllm/telemetry/semconv.py` by `python scripts/write_attribute_table.py`; do not edit.*
+*Generated from `traceai_vllm/telemetry/semconv.py` and `traceai_vllm/gateway/names.py` by `python scripts/write_attribute_table.py`; do not edit.*
 
 Standard names come first: OpenTelemetry's GenAI semantic conventions, OpenInference's token counts, and vLLM's own
 latency names. A value that vLLM did not report is not on the span; nothing is guessed.
@@ -21,6 +22,16 @@ span round its requests, with `traceai.batch.*` and without token counts, so tha
 `instrument(phase_spans=True)` a request has child spans `queue`, `prefill` and `decode` where vLLM reports these times.
 
 ## Span attributes
+
+| attribute | type | meaning | name from |
+|---|---|---|---|
+"""
+
+GATEWAY = """
+## Spans of the gateway
+
+A SERVER span for the user's request and a CLIENT span below it for each arm. They have the attributes above that a client
+can know (variant, tags, request, response, tokens, latency, scores), and these.
 
 | attribute | type | meaning | name from |
 |---|---|---|---|
@@ -89,16 +100,19 @@ What to know of them:
 
 def table() -> str:
     """Return the text of docs/attributes.md."""
-    attributes = "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in semconv.ATTRIBUTES)
     metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.METRICS)
-    return HEAD + attributes + ERRORS + metrics + engine()
+    return HEAD + rows(semconv.ATTRIBUTES) + GATEWAY + rows(names.ATTRIBUTES) + ERRORS + metrics + engine()
+
+
+def rows(attributes: tuple[semconv.Attribute, ...]) -> str:
+    """Return the rows of a table of attributes."""
+    return "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in attributes)
 
 
 def engine() -> str:
     """Return the section on the engine's metrics."""
     metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.ENGINE_METRICS)
-    attributes = "".join(f"| `{a.key}` | {a.type} | {a.meaning} | {a.source} |\n" for a in semconv.METRIC_ATTRIBUTES)
-    return ENGINE + metrics + ENGINE_ATTRIBUTES + attributes + ENGINE_LIMITS
+    return ENGINE + metrics + ENGINE_ATTRIBUTES + rows(semconv.METRIC_ATTRIBUTES) + ENGINE_LIMITS
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ How to use them is in [gateway.md](gateway.md). A key that is not in these table
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("gateway.yaml", config.GatewayConfig),
     ("servers", config.Server),
+    ("servers.*.price", options.Price),
     ("routes", config.Route),
     ("routes[].match", config.Match),
     ("routes[].only", config.Restriction),

@@ -202,6 +202,20 @@ def test_a_different_answer_is_told_from_the_same(
     assert copy["traceai.pair.first_divergence"] >= 0
 
 
+def test_an_answers_tokens_have_a_price(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """An arm's span has the cost of its tokens where its server has a price, and none where nobody told one."""
+    priced = config(baseline, candidate)
+    priced["servers"]["int4"]["price"] = {"input_per_million": 2.0, "output_per_million": 10.0}
+    candidate.behaviour.tokens = 7
+    with GatewayUnderTest(priced) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat(stream=False))
+        gateway.settled()
+        spans = [span.attributes for span in gateway.spans(3)]
+
+    cost = {span.get("traceai.pair.arm"): span.get("traceai.cost.usd") for span in spans}
+    assert cost == {None: None, "baseline": None, "candidate": pytest.approx(5 * 2e-6 + 7 * 10e-6)}
+
+
 def test_the_noise_floor_repeats_requests_on_the_baseline(baseline: StubUpstream, candidate: StubUpstream) -> None:
     """A share of the mirrored requests has a third arm, with books of its own."""
     with GatewayUnderTest(config(baseline, candidate, noise_floor=1.0)) as gateway:

@@ -16,6 +16,7 @@ from traceai_vllm.gateway.options import (
     GuardLimits,
     Limits,
     MirrorLimits,
+    Price,
     Seconds,
     Share,
     Strict,
@@ -57,6 +58,7 @@ class Server(Strict):
         model: the model name that it serves, when that is not what clients ask for; put into the body of the request.
         model_variant: the artifact that it serves, for the spans.
         quantization_format: number format of its weights, for the spans.
+        price: what its tokens cost, for the spans (``traceai.cost.usd``); None: no cost is told.
         api_key_env: environment variable with the key that is sent to it instead of the caller's ``Authorization``.
         connect_timeout_s: how long a connection may take.
         read_timeout_s: how long it may be silent, before its answer or inside it.
@@ -67,6 +69,7 @@ class Server(Strict):
     model: str | None = None
     model_variant: str | None = None
     quantization_format: str | None = None
+    price: Price | None = None
     api_key_env: str | None = None
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 600.0

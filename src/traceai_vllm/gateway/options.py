@@ -18,6 +18,22 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class Price(Strict):
+    """What the tokens of a server cost, in US dollars.
+
+    Attributes:
+        input_per_million: a million prompt tokens.
+        output_per_million: a million generated tokens.
+    """
+
+    input_per_million: Annotated[float, Field(ge=0.0)] = 0.0
+    output_per_million: Annotated[float, Field(ge=0.0)] = 0.0
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """Return the price of an answer, in US dollars."""
+        return (input_tokens * self.input_per_million + output_tokens * self.output_per_million) / 1e6
+
+
 class MirrorLimits(Strict):
     """How much the mirror may use, and what it takes out of its copies.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.config import Server
     from traceai_vllm.gateway.durations import Durations
     from traceai_vllm.gateway.exchange import Exchange
+    from traceai_vllm.gateway.options import Price
 
     Attributes = dict[str, Any]
 
@@ -202,8 +203,17 @@ def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
     if record.first_byte is not None:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = record.first_byte - record.started
     if record.captured and record.status and record.status < 400:
-        attributes.update(_answer_attributes(record.answer(), record.started))
+        answer = record.answer()
+        attributes.update(_answer_attributes(answer, record.started))
+        _put(attributes, names.COST_USD, _cost(answer, arm.server.price))
     return attributes
+
+
+def _cost(answer: Answer, price: Price | None) -> float | None:
+    if price is None or answer.input_tokens is None:
+        return None
+    # Embeddings have no tokens of their own.
+    return price.of(answer.input_tokens, answer.output_tokens or 0)
 
 
 def _route_attributes(call: Call) -> Attributes:
