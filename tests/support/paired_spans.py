@@ -20,6 +20,7 @@ class Request:
     route: str | None = "support"
     cohort: str | None = "mirrored-2026-05"
     slices: tuple[str, ...] = ()
+    intent: str | None = None
     tokens: int = 400
     fails: tuple[bool, bool] = (False, False)
     seconds: tuple[float, float] = (1.0, 0.65)
@@ -87,6 +88,7 @@ def spans_of(place: int, request: Request, below: bool = False) -> list[dict[str
             **({"route": request.route} if request.route else {}),
             **({"traffic_cohort": request.cohort} if request.cohort else {}),
             **({"traceai.slices": list(request.slices)} if request.slices else {}),
+            **({"traceai.route.intent": request.intent} if request.intent else {}),
             **({} if below else scores),
             **changed,
         }

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from traceai_vllm.gateway.options import (
     FeedbackOptions,
@@ -150,6 +150,11 @@ class Restriction(Strict):
     except_slices: frozenset[str] | None = None
     max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
+
+    @field_serializer("intents", "prompt_versions", "traffic_cohorts", "except_slices", when_used="json")
+    def _in_order(self, names: frozenset[str] | None) -> list[str] | None:
+        # A set has another order in each process, and a decision file is to be the same bytes.
+        return None if names is None else sorted(names)
 
     @property
     def restricts(self) -> bool:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from traceai_vllm.release.policy import Policy
     from traceai_vllm.release.sources import Source
 
-DIVISIONS = ("route", SLICE, "traffic_cohort", PROMPT_TOKENS, "prompt_version")
+DIVISIONS = ("route", "intent", SLICE, "traffic_cohort", PROMPT_TOKENS, "prompt_version")
 # Where in a route it went wrong: looked for only when something did.
-_WITHIN_ROUTES = (SLICE, "traffic_cohort", PROMPT_TOKENS)
+_WITHIN_ROUTES = ("intent", SLICE, "traffic_cohort", PROMPT_TOKENS)
 
 
 @dataclass(frozen=True)

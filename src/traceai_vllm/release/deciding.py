@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from traceai_vllm.release.cells import HEALTHY, NOT_ENOUGH, REGRESSED, Cell, cells_of_rows, scope_name
-from traceai_vllm.release.frame import PROMPT_TOKENS
+from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE
 from traceai_vllm.release.measures import QUANTILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from traceai_vllm.gateway.decision import Action
     from traceai_vllm.release.comparison import Comparison
     from traceai_vllm.release.frame import Frame, Rows, Scope
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     _Rows = tuple[Rows, Rows]  # of pairs, and of answers that users saw
 
 DAY_NS = 86_400 * 1_000_000_000
-ROUTE, COHORT = "route", "traffic_cohort"
+ROUTE, INTENT, COHORT = "route", "intent", "traffic_cohort"
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,16 @@ class Allowed:
     Attributes:
         route: the route; None for traffic without routes.
         max_prompt_tokens: the longest prompt; None: any.
+        intents: the intents; None: any.
         traffic_cohorts: the cohorts; None: any.
+        except_slices: slices that it may not answer.
     """
 
     route: str | None
     max_prompt_tokens: int | None = None
+    intents: tuple[str, ...] | None = None
     traffic_cohorts: tuple[str, ...] | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is the whole route."""
-        return self.max_prompt_tokens is None and self.traffic_cohorts is None
+    except_slices: tuple[str, ...] = ()
 
 
 class Judgement:
@@ -168,21 +169,37 @@ class Judgement:
     def _only_long_prompts_regressed(self) -> bool:
         limited = [part for part in self.allowed if part.max_prompt_tokens is not None]
         routes = [*self.comparison.frame.scopes(ROUTE)] or [()]
-        explained = {part.route for part in self.allowed}
+        explained = {part.route for part in limited}
         return bool(limited) and all(
             self.verdict(scope) != REGRESSED or dict(scope).get(ROUTE) in explained for scope in routes
         )
 
     def _allowed_of(self, route: str | None) -> Allowed | None:
+        """Return the most of a route that is healthy by itself; None when no part is."""
         scope: Scope = () if route is None else ((ROUTE, route),)
         inside = [found for found in self._by_scope if len(found) > len(scope) and found[: len(scope)] == scope]
-        if self.verdict(scope) == HEALTHY and all(self.verdict(part) != REGRESSED for part in inside):
+        regressed = [part for part in inside if self.verdict(part) == REGRESSED]
+        if self.verdict(scope) == HEALTHY and not regressed:
             return Allowed(route)
+        found = [one for one in self._narrowed(route, scope) if self._is_clear(one, scope, regressed)]
+        return max(found, key=lambda one: len(self._rows_of(one, scope)[0]), default=None)
+
+    def _narrowed(self, route: str | None, scope: Scope) -> Iterator[Allowed]:
+        """Return what of a route the gateway could let through, without what regressed."""
         tokens = self._longest_healthy(scope)
         if tokens is not None:
-            return Allowed(route, max_prompt_tokens=tokens)
-        cohorts = self._healthy_cohorts(scope)
-        return Allowed(route, traffic_cohorts=cohorts) if cohorts else None
+            yield Allowed(route, max_prompt_tokens=tokens)
+        if intents := self._healthy_values(scope, INTENT):
+            yield Allowed(route, intents=intents)
+        if cohorts := self._healthy_values(scope, COHORT):
+            yield Allowed(route, traffic_cohorts=cohorts)
+        if slices := self._regressed_slices(scope):
+            yield Allowed(route, except_slices=slices)
+
+    def _is_clear(self, allowed: Allowed, scope: Scope, regressed: list[Scope]) -> bool:
+        """Whether what is left of a route is healthy, and nothing in it regresses any more."""
+        left = [self._verdict_of(self._rows_of(allowed, part), part) for part in regressed]
+        return REGRESSED not in left and self._verdict_of(self._rows_of(allowed, scope), scope) == HEALTHY
 
     def _parts_to_clear(self) -> list[Scope]:
         critical = [part.items() for part in self.comparison.policy.critical]
@@ -204,7 +221,7 @@ class Judgement:
         pairs, served = rows
         if not len(pairs) and not len(served):
             return None
-        measures = [cell.measure for cell in self._by_scope[part]]
+        measures = [cell.measure for cell in self._by_scope.get(part, ())]
         cells = cells_of_rows(self.comparison.frame, pairs, part, measures, self.comparison.policy, served=served)
         verdicts = {cell.verdict for cell in cells}
         if REGRESSED in verdicts:
@@ -222,10 +239,13 @@ class Judgement:
         if allowed.max_prompt_tokens is not None:
             longest = self.comparison.policy.prompt_token_buckets.index(allowed.max_prompt_tokens)
             rows = rows[frame.codes[PROMPT_TOKENS][rows] <= longest]
-        if allowed.traffic_cohorts is not None:
-            names = frame.names[COHORT]
-            codes = [names.index(name) for name in allowed.traffic_cohorts if name in names]
-            rows = rows[np.isin(frame.codes[COHORT][rows], codes)]
+        for dimension, allowed_names in ((INTENT, allowed.intents), (COHORT, allowed.traffic_cohorts)):
+            if allowed_names is not None:
+                names = frame.names[dimension]
+                codes = [names.index(name) for name in allowed_names if name in names]
+                rows = rows[np.isin(frame.codes[dimension][rows], codes)]
+        for name in allowed.except_slices:
+            rows = np.setdiff1d(rows, frame.rows(((SLICE, name),)), assume_unique=True)
         return rows
 
     def _longest_healthy(self, scope: Scope) -> int | None:
@@ -242,12 +262,23 @@ class Judgement:
                 break
         return longest if REGRESSED in verdicts else None
 
-    def _healthy_cohorts(self, scope: Scope) -> tuple[str, ...]:
-        names = self.comparison.frame.names[COHORT]
-        verdicts = {name: self.verdict((*scope, (COHORT, name))) for name in names}
+    def _healthy_values(self, scope: Scope, dimension: str) -> tuple[str, ...]:
+        """Return the values of a dimension that are healthy in a part where others regressed."""
+        names = self.comparison.frame.names[dimension]
+        verdicts = {name: self.verdict((*scope, (dimension, name))) for name in names}
         if REGRESSED not in verdicts.values():
             return ()
         return tuple(name for name, found in verdicts.items() if found == HEALTHY)
+
+    def _regressed_slices(self, scope: Scope) -> tuple[str, ...]:
+        """Return the slices that regressed in a part, of those that the gateway can tell from a request."""
+        parts = self.comparison.frame.parts(SLICE)
+        regressed = [name for name in parts if self.verdict((*scope, (SLICE, name))) == REGRESSED]
+        if not regressed:
+            return ()
+        from traceai_vllm.evals.slices import SLICES  # a tenth of a second to import: only where it is needed
+
+        return tuple(name for name in regressed if name in SLICES)
 
 
 def _together(rows: list[_Rows]) -> _Rows:
@@ -268,4 +299,8 @@ def describe(allowed: Allowed) -> str:
         return f"{name} up to {allowed.max_prompt_tokens} prompt tokens"
     if allowed.traffic_cohorts is not None:
         return f"{name} for cohort {', '.join(allowed.traffic_cohorts)}"
+    if allowed.intents is not None:
+        return f"{name} for intent {', '.join(allowed.intents)}"
+    if allowed.except_slices:
+        return f"{name} except slice {', '.join(allowed.except_slices)}"
     return name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Action, Decision, Evidence, RouteDecision
 from traceai_vllm.release.deciding import Judgement, describe
-from traceai_vllm.release.wording import verdict_sentence
+from traceai_vllm.release.wording import cell_text, verdict_sentence
 
 if TYPE_CHECKING:
     from traceai_vllm.release.deciding import Allowed
@@ -41,7 +41,7 @@ def decision_of(judgement: Judgement) -> Decision:
 def decision_text(decision: Decision) -> str:
     """Return the decision as the text of its file."""
     content: dict[str, Any] = decision.model_dump(mode="json", exclude_none=True)
-    return json.dumps(content, indent=2, sort_keys=True, default=sorted) + "\n"
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
 def _routes(judgement: Judgement) -> dict[str, RouteDecision]:
@@ -58,8 +58,14 @@ def _routes(judgement: Judgement) -> dict[str, RouteDecision]:
     routes = {EVERY_OTHER_ROUTE: waiting if names else _of(allowed.get(None), waiting)}
     for name in names:
         promoted = RouteDecision(action=Action.PROMOTE, reason=reason)
-        routes[name] = promoted if action is Action.PROMOTE else _of(allowed.get(name), waiting)
+        held = RouteDecision(action=Action.KEEP_MIRRORING, reason=_why_held(judgement, name) or waiting.reason)
+        routes[name] = promoted if action is Action.PROMOTE else _of(allowed.get(name), held)
     return routes
+
+
+def _why_held(judgement: Judgement, route: str) -> str | None:
+    worse = (cell for cell in judgement.regressed if ("route", route) in cell.scope)
+    return next((f"worse: {cell_text(cell)}" for cell in worse), None)
 
 
 def _of(allowed: Allowed | None, otherwise: RouteDecision) -> RouteDecision:
@@ -71,6 +77,10 @@ def _of(allowed: Allowed | None, otherwise: RouteDecision) -> RouteDecision:
         action, only = Action.ADJUST_CONTEXT_LENGTH, {"max_prompt_tokens": allowed.max_prompt_tokens}
     elif allowed.traffic_cohorts is not None:
         action, only = Action.RESTRICT_ROUTE, {"traffic_cohorts": allowed.traffic_cohorts}
+    elif allowed.intents is not None:
+        action, only = Action.RESTRICT_ROUTE, {"intents": allowed.intents}
+    elif allowed.except_slices:
+        action, only = Action.RESTRICT_ROUTE, {"except_slices": allowed.except_slices}
     content = {"action": action, "only": only, "reason": f"healthy: {describe(allowed)}"}
     return RouteDecision.model_validate(content)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Scope = tuple[tuple[str, str], ...]
     Rows = NDArray[np.intp]
 
-DIMENSIONS = ("route", "traffic_cohort", "prompt_version")
+DIMENSIONS = ("route", "intent", "traffic_cohort", "prompt_version")
 SLICE = "slice"
 PROMPT_TOKENS = "prompt_tokens"
 _UNITS_KEPT = 2

@@ -25,7 +25,7 @@ SHARED = ("route", "intent", "prompt_version", "traffic_cohort", "agent_step", "
 
 
 # What tells single answers apart, and no statistic asks for: half of the memory that pairs take.
-_SINGLE = ("intent", "agent_step", "session", *(f"{side}:{name}" for side in "bc" for name in ("trace_id", "span_id")))
+_SINGLE = ("agent_step", "session", *(f"{side}:{name}" for side in "bc" for name in ("trace_id", "span_id")))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ Level = Annotated[float, Field(gt=0.0, lt=0.5)]
 Margin = Annotated[float, Field(ge=0.0, le=10.0)]
 
 
-Dimension = Literal["all", "route", "slice", "traffic_cohort", "prompt_tokens", "prompt_version"]
+Dimension = Literal["all", "route", "intent", "slice", "traffic_cohort", "prompt_tokens", "prompt_version"]
 
 
 class _Strict(BaseModel):
@@ -39,7 +39,7 @@ class Condition(str, Enum):
     ONLY_LONG_PROMPTS_REGRESSED = "only_long_prompts_regressed"
     """What regressed is explained by prompts above a length up to which the candidate is healthy."""
     SOME_HEALTHY = "some_healthy"
-    """At least one route, or cohort of a route, is healthy by itself."""
+    """At least one route, or a part of one (lengths, intents, cohorts, all but some slices), is healthy by itself."""
     ALL_HEALTHY = "all_healthy"
     """Every guarded cell is healthy; a cell without data is not."""
     GAINS_SHOWN = "gains_shown"
@@ -129,6 +129,7 @@ class Scope(_Strict):
     """A part of the traffic: all that is given has to hold."""
 
     route: str | None = None
+    intent: str | None = None
     slice: str | None = None
     traffic_cohort: str | None = None
     prompt_version: str | None = None
@@ -276,8 +277,12 @@ class Policy(_Strict):
         for override in self.overrides:
             if measure in override.measures and set(override.where.items()) <= set(scope):
                 return override.measures[measure]
-        if found is None or (found.guard is None and any(part.items() == scope for part in self.critical)):
+        critical = {part.items() for part in self.critical}
+        if found is None or (found.guard is None and scope in critical):
             return found
-        # A route is looked at slice by slice where the measure is guarded by route and by slice.
         divisions = {name for name, _ in scope} or {"all"}
+        # A guarded route is looked at slice by slice where the measure is guarded by slice too; by intents and by what
+        # is critical always.
+        if len(scope) > 1 and (scope[1][0] == "intent" or scope[1:] in critical):
+            divisions = {scope[0][0]}
         return found if divisions <= set(self.guard if found.guard is None else found.guard) else None
