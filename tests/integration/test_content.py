@@ -27,6 +27,8 @@ CONTENT = (
     "gen_ai.system_instructions",
     "gen_ai.tool.definitions",
     "traceai.context",
+    "traceai.output_schema",
+    "traceai.expected_calls",
 )
 WEATHER = {
     "type": "function",
@@ -93,6 +95,28 @@ def test_a_chat_is_on_its_span(llm: Any) -> None:
     assert captured.logs == []
     [batch] = [span for span in captured.spans if span not in captured.requests]
     assert content_of(batch) == {}
+
+
+def test_what_an_answer_is_judged_by_comes_from_the_request_or_from_tags(llm: Any) -> None:
+    """The schema that vLLM was given, or the application's word; tools and the calls that are right by tags alone."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    held = params(structured_outputs=StructuredOutputsParams(json={"type": "object", "maxProperties": 1}))
+    due = [{"name": "weather", "arguments": {"at": "Paris"}}]
+    with capture(capture_content="span_only") as captured:
+        llm.generate("Say it in JSON.", held, use_tqdm=False)
+        with traceai_vllm.tags(schema={"type": "array"}, tools=[WEATHER], expected=due), traceai_vllm.tags(route="r"):
+            llm.generate("Say it in JSON.", held, use_tqdm=False)
+        with traceai_vllm.tags(expected=[]):
+            llm.generate("Hello", params(), use_tqdm=False)
+
+    by_request, by_tags, no_call = map(content_of, captured.requests)
+    assert by_request["traceai.output_schema"] == {"type": "object", "maxProperties": 1}
+    assert "traceai.expected_calls" not in by_request
+    assert by_tags["traceai.output_schema"] == {"type": "array"}
+    assert by_tags["traceai.expected_calls"] == due
+    assert [tool["name"] for tool in by_tags["gen_ai.tool.definitions"]] == ["weather"]
+    assert no_call["traceai.expected_calls"] == []
 
 
 def test_each_request_of_a_call_has_its_own_conversation(llm: Any) -> None:
@@ -385,7 +409,7 @@ def test_nothing_of_the_content_leaves_when_capture_is_off(
     with (
         capture(store=tmp_path) as captured,
         caplog.at_level(logging.DEBUG, "traceai_vllm"),
-        traceai_vllm.tags(context=texts),
+        traceai_vllm.tags(context=texts, schema=schema, tools=[tool], expected=[{"name": CANARY, "arguments": {}}]),
     ):
         llm.chat(
             conversation,

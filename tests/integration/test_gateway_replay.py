@@ -30,7 +30,10 @@ BODIES: list[dict[str, Any]] = [
         ],
         "tools": [TOOL],
         "documents": [{"text": "a paragraph"}],
-        "response_format": {"type": "json_object"},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "found", "schema": {"type": "object", "required": ["é"]}, "strict": True},
+        },
         "stop": ["x"],
     },
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;x"}}]}]},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.content.messages import plain
 from traceai_vllm.content.redaction import Redaction
 from traceai_vllm.guard import report
 
@@ -26,8 +27,10 @@ class Content:
         tool_definitions: the tools that the model was offered.
         context: retrieved context, as ``{"source": "documents" | "tags" | "message", "content": …}``.
         stop_sequences: the stop strings, which are a caller's own words too.
-        output_schema: the JSON schema that the answer was held to, a dictionary or its text; None when there was none.
-            For evaluators alone: it is neither redacted, which could change what it means, nor exported.
+        output_schema: the JSON schema that the answer is to meet, a dictionary or its text; None when there is none.
+            It is not redacted, which could change what it means.
+        schema_may_leave: whether redaction finds nothing in the schema; else it is for evaluators here alone.
+        expected_calls: the tool calls that are right; empty where none is, None where nobody said so.
         redactions: in how many places something was replaced.
     """
 
@@ -38,10 +41,13 @@ class Content:
     context: list[dict[str, Any]] = field(default_factory=list)
     stop_sequences: list[str] = field(default_factory=list)
     output_schema: Any = None
+    schema_may_leave: bool = False
+    expected_calls: list[Any] | None = None
     redactions: int = 0
 
 
 FIELDS = ("input_messages", "output_messages", "system_instructions", "tool_definitions", "context", "stop_sequences")
+_DEEPEST_SCHEMA = 128
 
 
 class ContentReader:
@@ -64,16 +70,23 @@ class ContentReader:
         """
         try:
             content = source()
-            for name in FIELDS:
+            for name in (*FIELDS, "expected_calls"):
                 entries = getattr(content, name)
                 if entries:
                     redacted, places = self._redaction(entries)
                     setattr(content, name, redacted)
                     content.redactions += places
+            content.schema_may_leave = self._has_nothing_to_hide(content.output_schema)
             return content
         except Exception as error:
             report_unquoted("the content of a request", error)
             return None
+
+    def _has_nothing_to_hide(self, schema: Any) -> bool:
+        # What is no JSON would become text, and another schema by that.
+        if schema is None or plain(schema, _DEEPEST_SCHEMA) != schema:
+            return False
+        return self._redaction([{"parameters": schema}])[1] == 0
 
 
 def report_unquoted(where: str, error: Exception) -> None:

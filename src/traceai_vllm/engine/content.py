@@ -7,6 +7,7 @@ keeps the prompt's text. Answers are what vLLM's detokenizer holds at the end. N
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -15,10 +16,10 @@ from traceai_vllm.content import messages
 from traceai_vllm.content.content import Content
 from traceai_vllm.engine.answers import parsed
 from traceai_vllm.server.served import served_in
-from traceai_vllm.telemetry.tags import context_in
+from traceai_vllm.telemetry.tags import given_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from opentelemetry.context import Context
 
@@ -160,8 +161,17 @@ class RequestContent:
             content.context += messages.marked_context(self._conversation)
         else:
             content.input_messages = self._prompt()
-        content.context += messages.context_documents(context_in(self._context), "tags")
+        self._add_given(content, given_in(self._context))
         return content
+
+    def _add_given(self, content: Content, given: Mapping[str, Any]) -> None:
+        """Add what ``tags(...)`` gave to evaluators; the application's own word on a schema is the last."""
+        content.context += messages.context_documents(given.get("context"), "tags")
+        content.tool_definitions = content.tool_definitions or messages.tool_definitions(given.get("tools"))
+        content.output_schema = given.get("schema", content.output_schema)
+        expected = given.get("expected")
+        if expected is not None:
+            content.expected_calls = messages.plain([expected] if isinstance(expected, Mapping) else expected)
 
     def _output(self, state: Any, reason: str) -> messages.Message:
         text = state.detokenizer.output_text

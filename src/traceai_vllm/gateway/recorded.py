@@ -90,7 +90,7 @@ class Recorded:
             if value:
                 content[name] = value
         if attributes.get(semconv.OUTPUT_TYPE) == "json":
-            content["response_format"] = {"type": "json_object"}
+            content["response_format"] = _response_format(attributes)
         content.update({name: attributes[key] for key, name in _PARAMETERS.items() if key in attributes})
         return json.dumps(content, ensure_ascii=False).encode()
 
@@ -123,6 +123,20 @@ def replayed_in(store: Path) -> set[str]:
 def _json(attributes: dict[str, Any], key: str) -> list[Any]:
     value = attributes.get(key)
     return json.loads(value) if isinstance(value, str) else []
+
+
+def _response_format(attributes: dict[str, Any]) -> dict[str, Any]:
+    text = attributes.get(semconv.OUTPUT_SCHEMA)
+    schema = json.loads(text) if isinstance(text, str) else None
+    if isinstance(schema, str):  # vLLM takes a schema as text too
+        schema = json.loads(schema)
+    if not isinstance(schema, dict):
+        return {"type": "json_object"}
+    if "json_schema" in schema or schema.get("type") == "json_object":
+        return schema
+    if schema.get("type") == "json_schema":  # of the responses API
+        return {"type": "json_schema", "json_schema": {key: item for key, item in schema.items() if key != "type"}}
+    return {"type": "json_schema", "json_schema": {"name": "recorded", "schema": schema}}
 
 
 def _messages(message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -50,14 +50,21 @@ def content_of(body: Body, answer: Answer) -> Content:
         system_instructions=messages.system_instructions(body.get("instructions") or body.get("system")),
         tool_definitions=messages.tool_definitions(body.get("tools")),
         context=[*messages.context_documents(documents, "documents"), *messages.marked_context(given)],
-        output_schema=_json_format(body.get("response_format")),
+        output_schema=json_format(body),
         stop_sequences=[stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)],
     )
 
 
-def _json_format(given: Any) -> Any:
-    asks_for_json = isinstance(given, dict) and str(given.get("type")).startswith("json")
-    return given if asks_for_json else None  # {"type": "text"} holds the answer to nothing
+def json_format(body: Body) -> Any:
+    """Return the JSON that a request's answer is held to: a schema or a ``response_format``; None when to none."""
+    text = body.get("text")  # of the responses API
+    for given in (body.get("response_format"), text.get("format") if isinstance(text, dict) else None):
+        if isinstance(given, dict) and str(given.get("type")).startswith("json"):
+            return given  # {"type": "text"} holds the answer to nothing
+    structured = body.get("structured_outputs")  # vLLM's own; `guided_json` before 0.11.1
+    if not isinstance(structured, dict):
+        return body.get("guided_json")
+    return structured.get("json") or ({"type": "json_object"} if structured.get("json_object") else None)
 
 
 def _message(choice: Choice) -> Message:

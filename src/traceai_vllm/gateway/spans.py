@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from traceai_vllm.content.content import ContentReader
 from traceai_vllm.gateway import names
-from traceai_vllm.gateway.said import Said
+from traceai_vllm.gateway.said import Said, json_format
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.content import ContentExport
@@ -245,8 +245,7 @@ def _request_attributes(arm: Arm) -> Attributes:
     stop = body.get("stop") or body.get("stop_sequences")
     if stop:
         attributes[semconv.REQUEST_STOP_SEQUENCES] = [stop] if isinstance(stop, str) else [str(text) for text in stop]
-    response_format = body.get("response_format")
-    if isinstance(response_format, dict) and str(response_format.get("type")).startswith("json"):
+    if json_format(body) is not None:
         attributes[semconv.OUTPUT_TYPE] = "json"
     if arm.call.pair_id is not None or arm.call.route.candidate is not None:
         attributes[names.PAIR_ARM] = arm.name  # also without a pair: feedback is compared by who answered

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from traceai_vllm.content.content import FIELDS, report_unquoted
-from traceai_vllm.content.limits import limited
+from traceai_vllm.content.limits import limited, size_of
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
     from opentelemetry.trace import Span
 
+    from traceai_vllm.content.content import Content
     from traceai_vllm.content.options import ContentOptions
     from traceai_vllm.record import RequestRecord
 
@@ -86,8 +87,23 @@ class ContentExport:
                 cut, missing = limited(entries, self._max_length, newest_first=name == "input_messages")
                 fields[_ATTRIBUTES[name]] = cut
                 left_out += missing
+        for key, value in _judged_by(content).items():
+            # Cut, it would be another schema and other calls.
+            if size_of(value) <= self._max_length:
+                fields[key] = value
+            else:
+                left_out += size_of(value)
         counts = {semconv.CONTENT_LEFT_OUT: left_out, semconv.CONTENT_REDACTIONS: content.redactions}
         return fields, {key: count for key, count in counts.items() if count}
+
+
+def _judged_by(content: Content) -> Attributes:
+    """What an answer is judged by; an empty list of calls says that none is due."""
+    given = {
+        semconv.OUTPUT_SCHEMA: content.output_schema if content.schema_may_leave else None,
+        semconv.EXPECTED_CALLS: content.expected_calls,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _has_named_events() -> bool:
@@ -99,7 +115,7 @@ def _has_named_events() -> bool:
     return False
 
 
-def _span_value(key: str, entries: list[Any]) -> Any:
+def _span_value(key: str, entries: Any) -> Any:
     # The conventions have strings here, which a span can hold as they are.
     return tuple(entries) if key == semconv.REQUEST_STOP_SEQUENCES else _to_json(entries)
 

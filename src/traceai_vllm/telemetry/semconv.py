@@ -108,6 +108,8 @@ ENGINE_KV_CACHE_USAGE: Final = "traceai.engine.kv_cache_usage"
 
 # --- Content, when it is captured --------------------------------------------------------------------------------
 RETRIEVED_CONTEXT: Final = "traceai.context"
+OUTPUT_SCHEMA: Final = "traceai.output_schema"
+EXPECTED_CALLS: Final = "traceai.expected_calls"
 CONTENT_LEFT_OUT: Final = "traceai.content.left_out"
 CONTENT_REDACTIONS: Final = "traceai.content.redactions"
 
@@ -218,6 +220,16 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(SYSTEM_INSTRUCTIONS, "JSON", "Instructions sent apart from the conversation; like them.", _GENAI),
     Attribute(TOOL_DEFINITIONS, "JSON", "The tools that the model was offered; like them.", _GENAI),
     Attribute(RETRIEVED_CONTEXT, "JSON", "Retrieved context, each text with its source; like them.", _OURS),
+    Attribute(
+        OUTPUT_SCHEMA,
+        "JSON",
+        "The JSON schema that the answer is to meet; like them, but whole or not at all, and only if nothing in it "
+        "would be redacted.",
+        _OURS,
+    ),
+    Attribute(
+        EXPECTED_CALLS, "JSON", "The tool calls that are right, from `tags(expected=...)`; whole or not at all.", _OURS
+    ),
     Attribute(CONTENT_LEFT_OUT, "int", "Characters of content that were cut off, when any.", _OURS),
     Attribute(CONTENT_REDACTIONS, "int", "Places in the content that were redacted, when any.", _OURS),
     Attribute(

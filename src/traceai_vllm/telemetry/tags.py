@@ -13,6 +13,8 @@ import functools
 import inspect
 import logging
 from collections import Counter
+from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import baggage, context
@@ -20,7 +22,7 @@ from opentelemetry import baggage, context
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextvars import Token
     from types import TracebackType
 
@@ -32,7 +34,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _log = logging.getLogger("traceai_vllm")
 _KEY = context.create_key("traceai-vllm-tags")
-_CONTEXT_KEY = context.create_key("traceai-vllm-retrieved-context")
+_GIVEN_KEY = context.create_key("traceai-vllm-evaluation-inputs")
 _EMPTY: Mapping[str, Any] = {}
 
 MAX_VALUE_LENGTH = 256
@@ -49,9 +51,9 @@ def tags_in(ctx: Context) -> Mapping[str, TagValue]:
     return cast("Mapping[str, TagValue]", found)
 
 
-def context_in(ctx: Context) -> Any:
-    """Return the retrieved context that ``tags(context=...)`` gave; None when there is none."""
-    return ctx.get(_CONTEXT_KEY)
+def given_in(ctx: Context) -> Mapping[str, Any]:
+    """Return what ``tags(...)`` gave to evaluators, by its name: ``context``, ``schema``, ``tools``, ``expected``."""
+    return cast("Mapping[str, Any]", ctx.get(_GIVEN_KEY, _EMPTY))
 
 
 def with_tags(ctx: Context, found: Mapping[str, TagValue]) -> Context:
@@ -78,6 +80,9 @@ def tags(
     *,
     extra: Mapping[str, TagValue] | None = None,
     context: str | Sequence[str | Mapping[str, Any]] | None = None,
+    schema: str | Mapping[str, Any] | None = None,
+    tools: Sequence[Any] | None = None,
+    expected: Sequence[Any] | Mapping[str, Any] | None = None,
     propagate: bool | None = None,
     **unknown: object,
 ) -> TagScope:
@@ -94,8 +99,13 @@ def tags(
             strings (cut after 256 characters), booleans or numbers. What exceeds this is left out, counted, and
             logged once.
         context: the retrieved context that the requests inside are to be grounded in: a text, or a list of texts or
-            of dictionaries with ``text`` and, if you like, ``id`` and ``title``. It is content: nobody sees it unless
-            content is captured (``instrument(capture_content=...)``), and it never leaves this process as baggage.
+            of dictionaries with ``text`` and, if you like, ``id`` and ``title``. It is content, like the next three:
+            nobody sees them unless content is captured (``instrument(capture_content=...)``), and they never leave
+            this process as baggage.
+        schema: the JSON schema that the answers are to meet, a dictionary or its text, where the requests themselves
+            do not ask for it.
+        tools: definitions of the tools that the model was told of in its prompt.
+        expected: the tool calls that are right, as ``ToolSelectionAccuracy`` takes them; an empty list where none is.
         propagate: also put the four named tags into W3C baggage, which every instrumented client call inside the
             scope sends to whomever it calls. When None: after ``instrument(client=True)``, else not.
         **unknown: not accepted; named here so that the error can say what is.
@@ -108,6 +118,8 @@ def tags(
             f"tags() got an unknown tag {', '.join(sorted(map(repr, unknown)))}; the named tags are "
             f"{', '.join(semconv.NAMED_TAGS)}. For others use tags(extra={{'name': 'value'}})."
         )
+    _check_given(schema, expected)
+    given = {"context": context, "schema": schema, "tools": tools, "expected": expected}
     named = {
         semconv.ROUTE: route,
         semconv.PROMPT_VERSION: prompt_version,
@@ -115,21 +127,24 @@ def tags(
         semconv.AGENT_STEP: agent_step,
     }
     return TagScope(
-        {k: _named(k, v) for k, v in named.items() if v is not None}, _extra(extra or {}), propagate, context
+        {k: _named(k, v) for k, v in named.items() if v is not None},
+        _extra(extra or {}),
+        propagate,
+        {name: value for name, value in given.items() if value is not None},
     )
 
 
 class TagScope:
     """A set of tags that can be entered as a context manager or applied as a decorator; made by :func:`tags`."""
 
-    __slots__ = ("_context", "_extra", "_named", "_propagate", "_token")
+    __slots__ = ("_extra", "_given", "_named", "_propagate", "_token")
 
     def __init__(
-        self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool | None, retrieved: Any
+        self, named: dict[str, str], extra: dict[str, TagValue], propagate: bool | None, given: dict[str, Any]
     ) -> None:
-        self._context = retrieved
         self._named = named
         self._extra = extra
+        self._given = given
         self._propagate = propagate
         self._token: Token[Context] | None = None
 
@@ -139,8 +154,8 @@ class TagScope:
         current = context.get_current()
         merged = {**tags_in(current), **self._named, **self._extra}
         ctx = context.set_value(_KEY, merged, current)
-        if self._context is not None:
-            ctx = context.set_value(_CONTEXT_KEY, self._context, ctx)
+        if self._given:
+            ctx = context.set_value(_GIVEN_KEY, {**given_in(current), **self._given}, ctx)
         if _propagates if self._propagate is None else self._propagate:
             for name, value in self._named.items():
                 ctx = baggage.set_baggage(name, value, ctx)
@@ -177,13 +192,20 @@ class TagScope:
         return cast("_F", call)
 
     def _fresh(self) -> TagScope:
-        return TagScope(self._named, self._extra, self._propagate, self._context)
+        return TagScope(self._named, self._extra, self._propagate, self._given)
 
 
 def _named(key: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"tags({key}=...) takes a string, not {type(value).__name__}")
     return _shortened(value)
+
+
+def _check_given(schema: object, expected: object) -> None:
+    if not isinstance(schema, (str, Mapping, NoneType)):
+        raise TypeError(f"tags(schema=...) takes a JSON schema: a dictionary or its text, not {type(schema).__name__}")
+    if not isinstance(expected, (list, tuple, Mapping, NoneType)):
+        raise TypeError(f"tags(expected=...) takes a list of tool calls, not {type(expected).__name__}")
 
 
 def _extra(extra: Mapping[str, TagValue]) -> dict[str, TagValue]:

@@ -16,7 +16,7 @@ from opentelemetry import baggage, context
 import traceai_vllm
 from traceai_vllm import tags
 from traceai_vllm.telemetry import tags as tags_module
-from traceai_vllm.telemetry.tags import tags_in
+from traceai_vllm.telemetry.tags import given_in, tags_in
 
 
 def here() -> Mapping[str, object]:
@@ -130,6 +130,23 @@ def test_a_scope_cannot_be_entered_twice_at_once() -> None:
         pass
 
     assert here() == {}
+
+
+def test_what_is_given_to_evaluators_nests_and_is_no_tag() -> None:
+    """Inner values win one by one; none of it becomes an attribute or baggage."""
+    with tags(context="a", schema={"type": "object"}), tags(expected=[], context=["b"], propagate=True):
+        given = dict(given_in(context.get_current()))
+        assert given == {"context": ["b"], "schema": {"type": "object"}, "expected": []}
+        assert here() == {}
+        assert baggage.get_all() == {}
+    assert given_in(context.get_current()) == {}
+
+
+@pytest.mark.parametrize("given", [{"schema": 3}, {"schema": ["object"]}, {"expected": "get_weather"}])
+def test_what_no_evaluator_could_read_is_refused(given: dict[str, object]) -> None:
+    """Where it is given, by its name."""
+    with pytest.raises(TypeError, match=rf"tags\({next(iter(given))}=\.\.\.\) takes a"):
+        tags(**given)  # type: ignore[arg-type]
 
 
 def test_extra_tags_are_namespaced_and_keep_their_type() -> None:

@@ -6,6 +6,7 @@ Messages have the JSON form of OpenTelemetry's GenAI conventions.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,29 @@ if TYPE_CHECKING:
     Inputs = dict[str, Any]
 
 _SLICES_TAG = semconv.TAG_PREFIX + "slices"
+# What `traceai_vllm.content.limits` writes where it cuts.
+_CUT = re.compile(r"…\[\d+ (?:more left out, \d+ characters|characters left out)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was said in one request: messages, tool definitions and context in their JSON form."""
+    """What was said in one request: messages, tool definitions and context in their JSON form.
+
+    Attributes:
+        input: the conversation.
+        output: the answers.
+        tools: the tools that were offered.
+        context: the retrieved context.
+        schema: the JSON schema that the answer is to meet, a dictionary or its text.
+        expected: the tool calls that are right; None when nobody said so.
+    """
 
     input: list[Any] = field(default_factory=list)
     output: list[Any] = field(default_factory=list)
     tools: list[Any] = field(default_factory=list)
     context: list[Any] = field(default_factory=list)
     schema: Any = None
+    expected: Any = None
 
 
 NOTHING = Said()
@@ -47,6 +60,7 @@ def said_in_record(record: RequestRecord) -> Said:
         content.tool_definitions,
         content.context,
         content.output_schema,
+        content.expected_calls,
     )
 
 
@@ -54,9 +68,11 @@ def said_in_attributes(attributes: Mapping[str, Any]) -> Said:
     """Return what was said in the request of a span that carries its content as JSON; nothing that cannot be read."""
     return Said(
         _json_list(attributes.get(semconv.INPUT_MESSAGES)),
-        _json_list(attributes.get(semconv.OUTPUT_MESSAGES)),
-        _json_list(attributes.get(semconv.TOOL_DEFINITIONS)),
-        _json_list(attributes.get(semconv.RETRIEVED_CONTEXT)),
+        _whole_list(attributes, semconv.OUTPUT_MESSAGES),
+        _whole_list(attributes, semconv.TOOL_DEFINITIONS),
+        _whole_list(attributes, semconv.RETRIEVED_CONTEXT),
+        _json(attributes.get(semconv.OUTPUT_SCHEMA)),
+        _json(attributes.get(semconv.EXPECTED_CALLS)),
     )
 
 
@@ -107,12 +123,19 @@ def evaluator_inputs(said: Said, attributes: Mapping[str, Any]) -> Inputs:
         "context": [_document(entry) for entry in said.context] or None,
         "question": next((_text(m) for m in reversed(said.input) if m.get("role") == "user"), None),
         "tools": said.tools or None,
-        "finish_reason": answer.get("finish_reason"),
+        "expected": said.expected,
+        "finish_reason": answer.get("finish_reason") or next(iter(_finish_reasons(attributes)), None),
         "route": attributes.get(semconv.ROUTE),
     }
-    if attributes.get(semconv.OUTPUT_TYPE) == "json" and not calls:
+    wants_json = said.schema is not None or attributes.get(semconv.OUTPUT_TYPE) == "json"
+    if wants_json and not calls:
         inputs["schema"] = _schema(said.schema)
     return inputs
+
+
+def _finish_reasons(attributes: Mapping[str, Any]) -> Any:
+    reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)
+    return reasons if isinstance(reasons, (list, tuple)) else ()
 
 
 def _schema(schema: Any) -> Any:
@@ -126,20 +149,29 @@ def _schema(schema: Any) -> Any:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    texts = [part.get("content") for part in message.get("parts", ()) if part.get("type") == "text"]
+    texts = [part.get("content", part.get("text")) for part in _parts(message) if part.get("type") == "text"]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
+    calls = [
         {
             "id": part.get("id"),
             "type": "function",
             "function": {"name": part.get("name"), "arguments": part.get("arguments")},
         }
-        for part in message.get("parts", ())
+        for part in _parts(message)
         if part.get("type") == "tool_call"
     ]
+    return calls or [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+
+
+def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    # Some instrumentations write messages as OpenAI's API has them: a `content`, which is a text or a list.
+    parts = message.get("parts", message.get("content"))
+    if isinstance(parts, str):
+        return [{"type": "text", "content": parts}]
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 def _document(entry: Any) -> str:
@@ -147,10 +179,22 @@ def _document(entry: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
-def _json_list(text: Any) -> list[Any]:
-    # Content that was cut is no JSON any more; then there is nothing to evaluate.
+def _json(text: Any) -> Any:
+    """The value of an attribute; None when it has none, or was cut by a backend and is no JSON any more."""
     try:
-        value = json.loads(text)
-    except (TypeError, ValueError):
-        return []
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _json_list(text: Any) -> list[Any]:
+    value = _json(text)
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _whole_list(attributes: Mapping[str, Any], key: str) -> list[Any]:
+    # Of an answer that was cut, and by a context that was, nothing can be said.
+    text = attributes.get(key)
+    if attributes.get(semconv.CONTENT_LEFT_OUT) and isinstance(text, str) and _CUT.search(text):
+        return []
+    return _json_list(text)

@@ -9,11 +9,14 @@ import pytest
 from opentelemetry.context import Context
 
 from traceai_vllm.content import Content
-from traceai_vllm.evals import JSONValidation
+from traceai_vllm.content.content import ContentReader
+from traceai_vllm.content.options import ContentMode, ContentOptions
+from traceai_vllm.evals import JSONValidation, ToolSelectionAccuracy
 from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes, inputs_of_record
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.content import ContentExport
 
 SCHEMA = {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}
 JSON_WANTED = {semconv.OUTPUT_TYPE: "json", semconv.ROUTE: "claims"}
@@ -64,9 +67,13 @@ def test_a_span_with_content_gives_what_the_record_gave() -> None:
         input_messages=[{"role": "user", "parts": [{"type": "text", "content": "How long?"}]}],
         output_messages=[answer("After 90 days.")],
         context=[{"source": "tags", "content": "After 180 days."}],
+        output_schema=SCHEMA,
+        expected_calls=[],
     )
     attributes = {
         semconv.ROUTE: "claims",
+        semconv.OUTPUT_SCHEMA: json.dumps(SCHEMA),
+        semconv.EXPECTED_CALLS: "[]",
         semconv.INPUT_MESSAGES: json.dumps(captured.input_messages),
         semconv.OUTPUT_MESSAGES: json.dumps(captured.output_messages),
         semconv.RETRIEVED_CONTEXT: json.dumps(captured.context),
@@ -79,3 +86,79 @@ def test_a_span_with_content_gives_what_the_record_gave() -> None:
 def test_content_that_was_cut_is_nothing_to_evaluate(broken: str) -> None:
     """A cut answer is not the answer."""
     assert inputs_of_attributes({semconv.OUTPUT_MESSAGES: broken}) == {}
+
+
+def exported(content: Content, **options: Any) -> dict[str, Any]:
+    """What of a request's content its span has, after redaction and cuts."""
+    options = ContentOptions(mode=ContentMode.SPAN_ONLY, **options)
+    read = ContentReader(options).read(lambda: content)
+    assert read
+    return ContentExport(options, None).span_attributes(record(read))
+
+
+def test_what_was_cut_on_its_way_to_the_span_is_not_judged() -> None:
+    """A JSON answer without its end is no broken answer, and a context without its end supports less than it did."""
+    content = Content(
+        output_messages=[answer('{"days": 90, "note": "' + "x" * 300 + '"}')],
+        context=[{"source": "tags", "content": "y" * 300}],
+        output_schema=SCHEMA,
+    )
+    whole, cut = exported(content, max_length=1_000), exported(content, max_length=200)
+
+    assert run_evaluator(JSONValidation(), inputs_of_attributes(whole)).passed
+    assert inputs_of_attributes(whole)["context"]
+    assert cut[semconv.CONTENT_LEFT_OUT] > 0
+    assert inputs_of_attributes(cut) == {}
+    only_context = {**whole, semconv.RETRIEVED_CONTEXT: cut[semconv.RETRIEVED_CONTEXT], semconv.CONTENT_LEFT_OUT: 100}
+    assert inputs_of_attributes(only_context)["context"] is None
+    quoting = answer("They write …[12 characters left out].")
+    assert inputs_of_attributes(exported(Content(output_messages=[quoting])))["response"], "nothing was cut here"
+
+
+def test_a_schema_leaves_whole_and_with_nothing_to_hide_or_stays() -> None:
+    """Cut or redacted it would be another schema; evaluators here have it all the same."""
+    secret = {"type": "object", "description": "mail ann@example.org"}
+    for schema, options in ((secret, {}), ({"enum": ["x" * 300]}, {"max_length": 200}), ({"a": object()}, {})):
+        content = Content(output_messages=[answer("{}")], output_schema=schema)
+        assert semconv.OUTPUT_SCHEMA not in exported(content, **options)
+        assert content.output_schema is schema
+
+
+def test_an_expected_call_reaches_the_evaluator() -> None:
+    """From the tags of the request, an empty list too: no call is due."""
+    called = {"role": "assistant", "parts": [{"type": "tool_call", "name": "wait", "arguments": {"days": 9}}]}
+    for expected, label in (([{"name": "wait", "arguments": {"days": 8}}], "wrong_value"), ([], "needless_call")):
+        inputs = inputs_of_record(record(Content(output_messages=[called], expected_calls=expected)), {})
+        result = run_evaluator(ToolSelectionAccuracy(), {**inputs, "response": inputs["message"]})
+        assert (result.label, result.details["against"]) == (label, "expected")
+
+
+def test_a_schema_of_the_applications_own_needs_no_structured_output() -> None:
+    """JSON that was asked for in the prompt alone."""
+    captured = Content(output_messages=[answer("Ninety days.")], output_schema=SCHEMA)
+    assert run_evaluator(JSONValidation(), inputs_of_record(record(captured), {})).label == "malformed"
+
+
+OPENAI = {
+    "role": "assistant",
+    "content": "After 90 days.",
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "wait", "arguments": "{}"}}],
+}
+
+
+@pytest.mark.parametrize(
+    "message", [OPENAI, {**OPENAI, "content": [{"type": "text", "text": "After 90 days."}]}], ids=["text", "parts"]
+)
+def test_other_instrumentations_messages_are_read(message: dict[str, Any]) -> None:
+    """Some write them as OpenAI's API has them; read as empty, such an answer would have a score that it has not."""
+    inputs = inputs_of_attributes(
+        {semconv.OUTPUT_MESSAGES: json.dumps([message]), semconv.RESPONSE_FINISH_REASONS: ("length",)}
+    )
+    assert (inputs["response"], inputs["finish_reason"]) == ("After 90 days.", "length")
+    assert inputs["message"]["tool_calls"] == OPENAI["tool_calls"]
+
+
+@pytest.mark.parametrize("parts", [None, "text", ["text", None], {"type": "text"}, [{"type": "text", "content": 5}]])
+def test_messages_of_another_form_are_no_error(parts: Any) -> None:
+    """Whatever another library put there."""
+    inputs_of_attributes({semconv.OUTPUT_MESSAGES: json.dumps([{"role": "assistant", "parts": parts}])})
