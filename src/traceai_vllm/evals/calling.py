@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.errors import EvaluationError, MissingInput
@@ -30,8 +32,20 @@ def run_evaluator(evaluator: Evaluator, inputs: Mapping[str, Any]) -> Evaluation
     """
     returned = evaluator.evaluate(**_wanted(evaluator, inputs))
     if inspect.isawaitable(returned):
-        returned = asyncio.run(_awaited(returned))
+        returned = _outcome_of(returned)
     return as_result(evaluator, returned)
+
+
+def check_evaluator(evaluator: object) -> None:
+    """Refuse what is no evaluator.
+
+    Raises:
+        TypeError: it has no name, or no ``evaluate``, or is a class; the message says what to give instead.
+    """
+    if isinstance(evaluator, type):
+        raise TypeError(f"{evaluator.__name__} is a class, and an evaluator is an object: {evaluator.__name__}()")
+    if not isinstance(getattr(evaluator, "name", None), str) or not callable(getattr(evaluator, "evaluate", None)):
+        raise TypeError(f"an evaluator has a `name` and a method `evaluate(self, *, response)`, unlike {evaluator!r}")
 
 
 def as_result(evaluator: Evaluator, returned: object) -> EvaluationResult:
@@ -41,23 +55,26 @@ def as_result(evaluator: Evaluator, returned: object) -> EvaluationResult:
         EvaluationError: it is none of these, or the score is not from 0 to 1.
     """
     if isinstance(returned, EvaluationResult):
+        if not isinstance(returned.label, str) or not isinstance(returned.explanation, str):
+            raise EvaluationError(f"the label and the explanation of {evaluator.name} must be texts")
         return returned
     fields: dict[str, Any] = dict(returned) if isinstance(returned, Mapping) else {"score": returned}
     score = fields.get("score")
     if isinstance(score, bool):
         score = float(score)
-    if not isinstance(score, (int, float)):
+    if not isinstance(score, Real):  # NumPy's numbers too
         raise EvaluationError(f"{evaluator.name} returned {type(returned).__name__} and not a result with a score")
-    threshold = float(fields.get("threshold", getattr(evaluator, "threshold", _DEFAULT_THRESHOLD)))
+    score = float(score)
     try:
+        threshold = float(fields.get("threshold", getattr(evaluator, "threshold", _DEFAULT_THRESHOLD)))
         return EvaluationResult(
             name=evaluator.name,
-            score=float(score),
+            score=score,
             label=str(fields.get("label") or ("pass" if score >= threshold else "fail")),
             threshold=threshold,
             explanation=str(fields.get("explanation") or fields.get("reason") or ""),
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise EvaluationError(str(error)) from error
 
 
@@ -71,6 +88,16 @@ def _wanted(evaluator: Evaluator, inputs: Mapping[str, Any]) -> dict[str, Any]:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return given
     return {p.name: given[p.name] for p in named if p.name in given}
+
+
+def _outcome_of(awaitable: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(awaitable))
+    # In a notebook, say, whose loop cannot be entered a second time.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _awaited(awaitable)).result()
 
 
 async def _awaited(value: Any) -> Any:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _CACHED = 256
+# Kinds of errors that say something of the search for a pattern, and nothing of the value.
+_GIVEN_UP = frozenset({"BacktrackLimitExceeded", "RegexEngineFailure"})
 
 
 class SchemaError(EvaluationError):
@@ -66,13 +68,18 @@ class SchemaChecker:
 
         Raises:
             SchemaError: the schema cannot be used.
+            EvaluationError: the value is no JSON value, or a pattern of the schema takes too long.
         """
         try:
             for error in self._validator(schema).iter_errors(value):
+                if type(error.kind).__name__ in _GIVEN_UP:
+                    raise EvaluationError(f"a pattern of the schema cannot be matched in time: {error.message}")
                 keyword = str(error.schema_path[-1]) if error.schema_path else "false"
                 yield Violation(json_path(error.instance_path), keyword, error.message)
         except UnicodeEncodeError as error:  # half a surrogate pair, which no UTF-8 text can hold
             yield Violation("$", "type", f"a string is not Unicode text: {error.reason}")
+        except ValueError as error:
+            raise EvaluationError(f"what is to be checked is no JSON value: {error}") from error
 
     def is_valid(self, value: Any, schema: Any) -> bool:
         """Return whether the value meets the schema; arguments and errors as :meth:`violations`."""

@@ -26,8 +26,9 @@ class JSONValidation(BaseEvaluator):
     look at).
 
     Args:
-        schema: the schema to use where a call gives none: a mapping, a boolean, or its text. Draft 4, 6, 7, 2019-09 or
-            2020-12, as ``$schema`` says; 2020-12 where it does not. OpenAI's ``response_format`` is understood too.
+        schema: the schema to use where a call gives none: a mapping, a boolean, its text, or a pydantic model. Draft 4,
+            6, 7, 2019-09 or 2020-12, as ``$schema`` says; 2020-12 where it does not. OpenAI's ``response_format`` is
+            understood too.
         resources: schemas that ``$ref`` may name, by URI. Nothing is ever fetched.
         formats: whether ``format`` is checked; by default as the schema's draft has it.
         strict_integers: call ``12.0`` wrong where an integer is asked for. JSON Schema allows it, typed clients do not.
@@ -68,18 +69,20 @@ class JSONValidation(BaseEvaluator):
         """Check one answer.
 
         Args:
-            response: the text of the answer; or a JSON value that has been parsed already.
+            response: the text of the answer; or a JSON value or pydantic object that has been parsed already.
             schema: the schema to meet; the constructor's where this is None; only well-formedness where both are.
             finish_reason: why generation ended; ``length`` or None lets a text that stops short count as truncated.
 
         Raises:
+            MissingInput: there is no answer.
             SchemaError: the schema cannot be used; this says nothing about the answer.
+            EvaluationError: the answer is neither text nor a JSON value, or a pattern of the schema takes too long.
         """
         if response is None:
             raise MissingInput(f"{self.name} needs the text of an answer")
         wanted = schema_of(self._schema if schema is None else schema)
         if not isinstance(response, str):
-            return self._checked(response, wanted)
+            return self._checked(_dumped(response), wanted)
         text = self._body(response)
         read = read_json(text, **self._limits)
         if read.problem is None:
@@ -135,12 +138,12 @@ class JSONValidation(BaseEvaluator):
 
 
 def schema_of(given: Any) -> Any:
-    """Return the schema in OpenAI's ``response_format`` or in vLLM's structured output, or what was given.
+    """Return the schema in OpenAI's ``response_format``, in vLLM's structured output or of a model, or what was given.
 
     ``{"type": "json_object"}`` asks for any object.
     """
     if not isinstance(given, Mapping):
-        return given
+        return given.model_json_schema() if hasattr(given, "model_json_schema") else given
     if given.get("type") == "json_object":
         return {"type": "object"}
     inner = given.get("json_schema")
@@ -148,6 +151,10 @@ def schema_of(given: Any) -> Any:
         inner = given if inner is None else inner
         return inner.get("schema", True) if isinstance(inner, Mapping) else True
     return given
+
+
+def _dumped(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def _half_off(value: Any) -> Any:

@@ -34,7 +34,8 @@ def read_tool_calls(answer: Any) -> list[ToolCall]:
     Args:
         answer: a list of calls, one call, a message or a whole completion, as mappings or as objects of the OpenAI SDK,
             vLLM or pydantic; or the text that the model wrote, in one of the usual forms (Hermes, Llama, Mistral, Qwen,
-            Kimi, Granite, Phi, Pythonic, or plain JSON).
+            DeepSeek, GLM, GPT-OSS, MiniMax, Kimi, Granite, Gemma, Cohere, InternLM, Phi, Pythonic, or plain JSON);
+            what stands before ``</think>`` is no part of the answer.
     """
     answer = plain(answer)
     if answer is None:
@@ -65,6 +66,8 @@ def call_from(item: Mapping[str, Any]) -> ToolCall | None:
     inner = plain(item.get("function"))
     if isinstance(inner, Mapping) and "name" in inner:
         return call_from(inner)
+    if "name" not in item and isinstance(item.get("tool_name"), str):  # Cohere
+        item = {**item, "name": item["tool_name"]}
     if isinstance(item.get("name"), str):
         key = next((key for key in _ARGUMENTS if key in item), None)
         return _call(item["name"], {} if key is None else item[key])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.evals.errors import EvaluationError
+from traceai_vllm.evals.json_text import read_json
 from traceai_vllm.evals.tool_calls import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What some collections of tools, BFCL's among them, write for JSON Schema's types.
 _TYPES = {
@@ -68,18 +73,32 @@ def read_tools(tools: Any) -> dict[str, Tool]:
     """Return the tools by name.
 
     Args:
-        tools: a sequence of definitions, as mappings or objects: OpenAI's (chat or responses), Anthropic's, or bare
-            functions with ``name`` and ``parameters``.
+        tools: a sequence of definitions (or one, or their JSON), as mappings or objects: OpenAI's (chat or responses),
+            Anthropic's, or bare functions with ``name`` and ``parameters``. What has no name, such as a server's own
+            web search, is left out.
+
+    Raises:
+        EvaluationError: it is something else.
     """
     found = {}
-    for item in tools or ():
-        definition = plain(item)
-        if isinstance(definition, Mapping) and definition.get("function"):
-            definition = plain(definition["function"])
+    for given in _definitions(tools):
+        definition = plain(given["function"]) if given.get("function") else given
         if isinstance(definition, Mapping) and isinstance(definition.get("name"), str):
             schema = plain(definition.get("parameters") or definition.get("input_schema")) or {}
             found[definition["name"]] = Tool(definition["name"], json_schema(schema) if schema else {})
     return found
+
+
+def _definitions(tools: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(tools, str):
+        tools = read_json(tools).value or [tools]
+    given = plain(tools)
+    alone = isinstance(given, Mapping)
+    for item in [given] if alone else given or ():
+        definition = plain(item)
+        if not isinstance(definition, Mapping) or (alone and not {"name", "function"} & definition.keys()):
+            raise EvaluationError(f"tools are a list of definitions with a name, and {definition!r:.60} is none")
+        yield definition
 
 
 def json_schema(schema: Any) -> Any:

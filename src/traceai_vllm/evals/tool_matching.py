@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.errors import EvaluationError
-from traceai_vllm.evals.tool_calls import ToolCall, call_from, plain
+from traceai_vllm.evals.tool_calls import ToolCall, call_from, plain, read_tool_calls
 from traceai_vllm.evals.tool_values import may_be_left_out, same_value
 
 if TYPE_CHECKING:
     from traceai_vllm.evals.tool_definitions import Tool
 
 _SHOWN = 80
+_MESSAGE = frozenset({"role", "tool_calls", "choices", "message"})
 _TYPES = {
     "string": str,
     "integer": int,
@@ -45,12 +46,15 @@ def wanted_calls(expected: Any) -> list[Wanted]:
     """Return the calls that are right.
 
     Args:
-        expected: calls in any form of :func:`read_tool_calls` but text, with the exact values; or BFCL's
-            ``{tool: {argument: [accepted values]}}``.
+        expected: calls in any form of :func:`read_tool_calls` but text, with the exact values, or a message that makes
+            them; or BFCL's ``{tool: {argument: [accepted values]}}``.
 
     Raises:
         EvaluationError: it is neither.
     """
+    expected = plain(expected)
+    if isinstance(expected, Mapping) and _MESSAGE & expected.keys():
+        return [_exactly(call, expected) for call in read_tool_calls(expected)]
     items = [expected] if isinstance(expected, Mapping) else expected
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise EvaluationError("expected tool calls are a list of calls, or an empty list where none is due")
@@ -139,9 +143,12 @@ def _wanted(item: Any) -> Wanted:
         ((name, arguments),) = item.items()
         if isinstance(arguments, Mapping) and all(isinstance(values, list) for values in arguments.values()):
             return Wanted(name, arguments)
-    call = call_from(item) if isinstance(item, Mapping) else None
+    return _exactly(call_from(item) if isinstance(item, Mapping) else None, item)
+
+
+def _exactly(call: ToolCall | None, source: Any) -> Wanted:
     if call is None or call.problem:
-        raise EvaluationError(f"an expected tool call cannot be read: {shown(item)}")
+        raise EvaluationError(f"an expected tool call cannot be read: {shown(source)}")
     return exactly(call)
 
 

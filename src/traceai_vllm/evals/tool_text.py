@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REFUSED = "the text is too long or too deeply nested to be read"
-_TAGGED = re.compile(r"<(tool_call|function_call|toolcall)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.S)
+_THOUGHT = re.compile(r"\A.*</think>", re.S)
+_TAGGED = re.compile(
+    r"<(tool_calls?|function_calls?|toolcall|TOOLCALL|longcat_tool_call)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.S
+)
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.S)
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.S)
 _KIMI = re.compile(
@@ -22,8 +25,34 @@ _KIMI = re.compile(
     r"(?:<\|tool_call_end\|>|(?=<\|tool_call_begin\|>)|\Z)",
     re.S,
 )
+# DeepSeek: `function<sep>name` and a fence (V3), `name<sep>{json}` (V3.1).
+_DEEPSEEK = re.compile(
+    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s*([\w.\-]+)\s*(?:<｜tool▁sep｜>|```(?:json)?)(.*?)"
+    r"(?:```\s*)?(?:<｜tool▁call▁end｜>|(?=<｜tool▁call▁begin｜>)|\Z)",
+    re.S,
+)
+# GPT-OSS' harmony.
+_HARMONY = re.compile(r"\bto=functions\.([\w.\-]+)[^{]{0,80}?<\|message\|>(.*?)(?:<\|call\|>|<\|end\|>|\Z)", re.S)
+# MiniMax, DeepSeek V3.2 and others, each with a prefix of its own.
+_INVOKED = re.compile(
+    r"<[\w:｜]{0,20}invoke name=\"?([^\"<>]+)\"?[^<>]*>(.*?)(?:</[\w:｜]{0,20}invoke>|(?=<[\w:｜]{0,20}invoke )|\Z)",
+    re.S,
+)
+_INVOKED_WITH = re.compile(
+    r"<[\w:｜]{0,20}parameter name=\"?([^\"<>]+)\"?[^<>]*>\n?(.*?)\n?(?:</[\w:｜]{0,20}parameter>|\Z)",
+    re.S,
+)
+_GEMMA = re.compile(r"<start_function_call>\s*call:([\w.\-]+)\{(.*?)\}?\s*(?:<end_function_call>|\Z)", re.S)
+_GEMMA_ARGUMENT = re.compile(r"(\w+):(?:<escape>(.*?)<escape>|([^,]*))", re.S)
+_GLM = re.compile(r"\s*([\w.\-]+)\s*(?:(?=<arg_key>)|\Z)")
+_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|\Z)", re.S)
 _MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.\-]+)\s*(?:\[CALL_ID\][\w\-]*)?\s*(?:\[ARGS\])?\s*(?=\{)")
-_LISTED = re.compile(r"(?:\[TOOL_CALLS\]|<\|tool_call\|>|<tool_call>|<\|python_tag\|>|functools)\s*(?=[\[{])")
+_LISTED = re.compile(
+    r"(?:\[TOOL_CALLS\]|<\|tool_call\|>|<tool_call>|<\|python_tag\|>|functools|<\|START_ACTION\|>|"
+    r"<\|action_start\|>\s*<\|plugin\|>)\s*(?=[\[{])"
+)
+# What Llama 4 and LFM2 write round calls in Python.
+_ROUND_PYTHON = re.compile(r"<\|(?:python_start|python_end|tool_call_start|tool_call_end|eom|eot)\|>")
 _FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?\s*\n(.*?)\n?```\Z", re.S)
 _PYTHONIC = re.compile(r"\[?\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]?", re.S)
 _DECODER = json.JSONDecoder()
@@ -33,19 +62,41 @@ def calls_in_text(text: str) -> list[ToolCall]:
     """Return the tool calls that a model wrote as text; none for an ordinary answer."""
     if len(text) > MAX_CHARACTERS or too_deep(text, MAX_DEPTH) is not None:
         return [ToolCall("", {}, _REFUSED)]
-    text = text.strip()
-    for read in (_kimi, _functions, _listed, _mistral, _tagged):
+    text = _THOUGHT.sub("", text).strip()
+    for read in (_kimi, _deepseek, _harmony, _functions, _invoked, _gemma, _listed, _mistral, _tagged):
         found = list(read(text))
         if found:
             return found
     fence = _FENCE.match(text)
     body = fence[1].strip() if fence else text
-    return _bare_json(body) or _pythonic(body)
+    return _bare_json(body) or _pythonic(_ROUND_PYTHON.sub("", body).strip())
 
 
 def _kimi(text: str) -> Iterator[ToolCall]:
     for match in _KIMI.finditer(text):
         yield _named(match[1], match[2])
+
+
+def _deepseek(text: str) -> Iterator[ToolCall]:
+    for match in _DEEPSEEK.finditer(text):
+        yield _named(match[1], match[2])
+
+
+def _harmony(text: str) -> Iterator[ToolCall]:
+    for match in _HARMONY.finditer(text):
+        yield _named(match[1], match[2])
+
+
+def _invoked(text: str) -> Iterator[ToolCall]:
+    """``<invoke name="…">`` with a ``<parameter name="…">`` for each argument."""
+    for match in _INVOKED.finditer(text):
+        yield ToolCall(match[1].strip(), dict(_INVOKED_WITH.findall(match[2])), untyped=True)
+
+
+def _gemma(text: str) -> Iterator[ToolCall]:
+    for match in _GEMMA.finditer(text):
+        found = _GEMMA_ARGUMENT.findall(match[2])
+        yield ToolCall(match[1], {name: quoted or bare.strip() for name, quoted, bare in found}, untyped=True)
 
 
 def _functions(text: str) -> Iterator[ToolCall]:
@@ -87,11 +138,29 @@ def _mistral(text: str) -> Iterator[ToolCall]:
 def _tagged(text: str) -> Iterator[ToolCall]:
     for match in _TAGGED.finditer(text):
         body = match[2].strip()
+        named = _GLM.match(body)
         read = read_json(body)
-        if read.problem:
-            yield from _pythonic(body) or [ToolCall("", {}, f"the call is {read.problem} JSON: {read.message}")]
+        if named and read.problem:
+            yield ToolCall(named[1], dict(_GLM_ARGUMENT.findall(body)), untyped=True)
+        elif read.problem:
+            yield from _pythonic(body) or _one_after_another(body, read.message)
         else:
             yield from _calls_of(read.value)
+
+
+def _one_after_another(body: str, problem: str) -> list[ToolCall]:
+    """Calls as JSON, each on its own line or lines; or the one call that cannot be read."""
+    found: list[ToolCall] = []
+    rest = body
+    while rest.startswith("{"):
+        try:
+            value, end = _DECODER.raw_decode(rest)
+        except ValueError:
+            break
+        found += _calls_of(value)
+        rest = rest[end:].lstrip().removeprefix(",").lstrip()
+    # Of several calls the last may be cut.
+    return found if found and not rest else [*found, ToolCall("", {}, f"the call is not JSON: {problem}")]
 
 
 def _bare_json(text: str) -> list[ToolCall]:

@@ -1,20 +1,27 @@
 """Are two argument values the same, but for a harmless spelling?
 
 The rules are those of the Berkeley Function Calling Leaderboard's checker: strings match without regard to case, spaces
-and ``, . / - _ * ^``; an integer may stand where a float is asked for. Two differ on purpose: strings that are numbers
-are compared as numbers, so that ``1.5`` is not ``15`` nor ``-5`` the same as ``5``, and a float in a list may be
-spelled as an integer, as it may outside of one.
+and ``, . / - _ * ^``; an integer may stand where a float is asked for. Some differ on purpose: strings that are numbers
+are compared as numbers, and numbers in strings keep their sign, their point and their places, so that ``1.5`` is not
+``15``, nor ``-5 C`` the same as ``5 C``, nor ``1-23`` as ``12-3``; one letter or quotation mark may be written with
+other code points, and any white space is a space. And a float in a list may be spelled as an integer, as elsewhere.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
-_IGNORED = re.compile(r"[ ,./\-_*^]")
-_NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?([eE][+-]?\d+)?")
+_IGNORED = re.compile(r"[\s,./\-_*^]")
+_QUOTES = str.maketrans(dict.fromkeys("'\u2018\u2019\u201c\u201d", '"'))
+# Not with zeros in front: 01234 is a code.
+_NUMBER = re.compile(r"[+-]?(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d*|0)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?", re.A)
 _DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?!\.?\d)")
+_NEGATIVE = re.compile(r"(?<![^\s(\[:=,])-\d+")
+_DIGITS = re.compile(r"\d+")
 
 
 def same_value(given: Any, accepted: Any, *, integer: bool = False) -> bool:
@@ -58,10 +65,10 @@ def same_string(one: str, other: str) -> bool:
     if one == other:
         return True
     if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
-        return float(one.replace(",", "")) == float(other.replace(",", ""))
-    if _DECIMAL.findall(one) != _DECIMAL.findall(other):
+        return Decimal(one.replace(",", "")) == Decimal(other.replace(",", ""))
+    if any(kind.findall(one) != kind.findall(other) for kind in (_DECIMAL, _NEGATIVE)):
         return False
-    return _bare(one) == _bare(other)
+    return _bare(one) == _bare(other) and not _moved(_DIGITS.findall(one), _DIGITS.findall(other))
 
 
 def _same_item(value: Any, accepted: Any) -> bool:
@@ -70,5 +77,10 @@ def _same_item(value: Any, accepted: Any) -> bool:
     return isinstance(accepted, list) and any(same_value(value, one) for one in accepted)
 
 
+def _moved(one: list[str], other: list[str]) -> bool:
+    """Whether the same digits are parted at other places; parted or not is a spelling, as of telephone numbers."""
+    return len(one) == len(other) and one != other
+
+
 def _bare(text: str) -> str:
-    return _IGNORED.sub("", text).lower().replace("'", '"')
+    return _IGNORED.sub("", unicodedata.normalize("NFC", text)).lower().translate(_QUOTES)

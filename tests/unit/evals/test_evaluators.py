@@ -2,8 +2,11 @@
 
 import asyncio
 import math
+import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from traceai_vllm.evals import (
@@ -16,6 +19,7 @@ from traceai_vllm.evals import (
     ToolSelectionAccuracy,
     run_evaluator,
 )
+from traceai_vllm.evals.pipeline.runner import Runner
 from traceai_vllm.evals.registry import evaluators, names
 
 GIVEN = {"response": '{"days": 90}', "question": "How long?", "route": "claims", "schema": None}
@@ -73,7 +77,35 @@ def test_what_users_return_becomes_a_result(returned, score, label):
     assert (result.name, result.score, result.label) == ("Users", score, label)
 
 
-@pytest.mark.parametrize("returned", [None, "good", 1.5, -0.1, math.nan, {"label": "good"}, {"score": "1"}])
+def test_numpys_numbers_are_numbers():
+    assert run_evaluator(Users(np.float32(0.5)), GIVEN).score == 0.5
+    assert run_evaluator(Users({"score": np.int64(1)}), GIVEN).score == 1.0
+
+
+def test_a_coroutine_is_awaited_where_a_loop_runs_already():
+    class Slow(Users):
+        async def evaluate(self, *, response):
+            return 0.75
+
+    async def notebook():
+        return run_evaluator(Slow(None), GIVEN).score
+
+    assert asyncio.run(notebook()) == 0.75
+
+
+@pytest.mark.parametrize("given", [Users, lambda response: 1.0, "Groundedness", object(), None])
+def test_what_is_no_evaluator_is_refused_where_it_is_given(given):
+    with pytest.raises(TypeError, match=r"an evaluator (is an object: Users\(\)|has a `name` and a method)"):
+        Runner([given])
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        *(None, "good", 1.5, -0.1, math.nan, {"label": "good"}, {"score": "1"}, {"score": 1, "threshold": "high"}),
+        EvaluationResult("Users", 0.5, label=object(), threshold=0.5),
+    ],
+)
 def test_what_is_no_score_is_an_error(returned):
     with pytest.raises(EvaluationError):
         run_evaluator(Users(returned), GIVEN)
@@ -102,6 +134,28 @@ def test_ours_are_known_by_name():
     assert [type(each) for each in made] == [JSONValidation, ToolSelectionAccuracy]
     with pytest.raises(ValueError, match=r"there is no evaluator 'Nonsense'; there are .*Groundedness"):
         evaluators(["Nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("class Polite:\n    def __init__(self): self.key = {}['API_KEY']", ValueError, "API_KEY"),
+        ("Polite = 3", ValueError, "cannot be made"),
+        ("import no_such_package", ImportError, "no_such_package"),
+        ("class P:\n    name = 'P'\n    def evaluate(self, response): return 1\nPolite = P()", None, ""),
+    ],
+)
+def test_another_packages_broken_evaluator_is_named(code, error, said, tmp_path, monkeypatch):
+    point = EntryPoint("Polite", "broken_politeness:Polite", "traceai_vllm.evaluators")
+    (tmp_path / "broken_politeness.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_politeness", raising=False)
+    monkeypatch.setattr("traceai_vllm.evals.registry.entry_points", lambda **_: [point])
+    if error is None:
+        assert evaluators(["Polite"])[0].name == "P"
+        return
+    with pytest.raises(error, match=said):
+        evaluators(["Polite"])
 
 
 def test_another_packages_evaluator_is_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

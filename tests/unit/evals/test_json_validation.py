@@ -3,11 +3,12 @@
 import json
 import socket
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traceai_vllm.evals import JSONValidation, MissingInput
+from traceai_vllm.evals import EvaluationError, JSONValidation, MissingInput
 from traceai_vllm.evals.json_schema import SchemaError
 from traceai_vllm.evals.json_text import read_json
 
@@ -139,6 +140,25 @@ def test_a_fence_can_be_allowed():
     fenced = 'Sure!\n```json\n{"total": 4}\n```'
     assert JSONValidation(unwrap_fences=True).evaluate(response=fenced[6:]).passed
     assert not JSONValidation(unwrap_fences=True).evaluate(response=fenced).passed
+
+
+def test_a_pydantic_model_is_a_schema_and_its_object_a_value():
+    class Order(pydantic.BaseModel):
+        total: int
+
+    assert "$.total" in JSONValidation(Order).evaluate(response='{"total": "4"}').explanation
+    assert JSONValidation().evaluate(response=Order(total=4), schema=ORDER).passed
+
+
+@pytest.mark.parametrize("value", [b"{}", {1, 2}, object()])
+def test_what_is_no_json_value_has_no_score(value):
+    with pytest.raises(EvaluationError, match="no JSON value"):
+        JSONValidation(ORDER).evaluate(response=value)
+
+
+def test_a_pattern_that_never_ends_says_nothing_about_the_answer():
+    with pytest.raises(EvaluationError, match="cannot be matched in time"):
+        JSONValidation({"pattern": r"^(a|a)*\1?(?=b)$"}).evaluate(response='"' + "a" * 40 + '"')
 
 
 def test_half_a_surrogate_pair_is_no_error_of_ours():

@@ -104,6 +104,35 @@ def test_harmless_spellings_stop_where_a_number_changes():
         assert not evaluate(response=[call(city=one)], expected=[call(city=other)]).passed
     assert evaluate(response=[call(city="1,000")], expected=[call(city="1000")]).passed
     assert not evaluate(response=[call(city=True)], expected=[call(city=1)]).passed
+    for one, other in [("-5 C", "5 C"), ("1-23", "12-3"), ("01234", "1234"), ("1e400", "1e401"), ("1.2.34", "1.23.4")]:
+        assert not evaluate(response=[call(city=one)], expected=[call(city=other)]).passed
+    for one, other in [
+        ("555-1234", "5551234"),
+        ("3.5,-1.2", "3.5, -1.2"),
+        ("New\u00a0York", "New York"),
+        ("O\u2019Brien", "O'Brien"),
+    ]:
+        assert evaluate(response=[call(city=one)], expected=[call(city=other)]).passed
+    assert evaluate(response=[call(city="Malmo\u0308")], expected=[call(city="Malm\u00f6")]).passed
+
+
+def test_expected_calls_may_be_a_message_or_objects():
+    message = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": RIGHT}]}
+    for expected in (message, {"choices": [{"message": message}]}, types.SimpleNamespace(**message), RIGHT):
+        assert evaluate(response=[RIGHT], expected=expected).passed
+        assert not evaluate(response=[call("get_news", topic="x")], expected=expected).passed
+    assert evaluate(response="None.", expected={"role": "assistant", "content": "None.", "tool_calls": []}).passed
+
+
+@pytest.mark.parametrize("tools", [WEATHER, WEATHER["function"], json.dumps([WEATHER]), [WEATHER, {"type": "search"}]])
+def test_tools_come_in_several_forms(tools):
+    assert ToolSelectionAccuracy().evaluate(response=[RIGHT], tools=tools).passed
+
+
+@pytest.mark.parametrize("tools", [{"get_weather": {}}, [len], "get_weather", ["get_weather"]])
+def test_tools_that_cannot_be_read_are_no_wrong_call(tools):
+    with pytest.raises(EvaluationError, match="tools are a list of definitions"):
+        ToolSelectionAccuracy().evaluate(response=[RIGHT], tools=tools)
 
 
 def test_agreement_with_a_baseline():
@@ -164,6 +193,29 @@ FORMS = {
     "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
     '<|tool_call_argument_begin|>{"city": "Oslo", "days": 3}<|tool_call_end|><|tool_calls_section_end|>',
     "pythonic": '[get_weather(city="Oslo", days=3)]',
+    "llama 4": '<|python_start|>[get_weather(city="Oslo", days=3)]<|python_end|>',
+    "lfm2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
+    "olmo": '<function_calls>get_weather(city="Oslo", days=3)</function_calls>',
+    "deepseek v3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+    '{"city": "Oslo", "days": 3}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    "deepseek v3.1": "I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
+    '{"city": "Oslo", "days": 3}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    "deepseek v3.2": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
+    'string="true">Oslo</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    "minimax": '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Oslo</parameter>\n'
+    '<parameter name="days">3</parameter>\n</invoke>\n</minimax:tool_call>',
+    "minimax m1": f"<tool_calls>\n{json.dumps(RIGHT)}\n</tool_calls>",
+    "jamba": f"<tool_calls>[{json.dumps(RIGHT)}]</tool_calls>",
+    "glm": "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n"
+    "<arg_value>3</arg_value>\n</tool_call>",
+    "harmony": "<|channel|>analysis<|message|>They ask for Oslo.<|end|><|start|>assistant<|channel|>commentary "
+    'to=functions.get_weather <|constrain|>json<|message|>{"city": "Oslo", "days": 3}<|call|>',
+    "gemma": "<start_function_call>call:get_weather{city:<escape>Oslo<escape>,days:3}<end_function_call>",
+    "internlm": f"<|action_start|><|plugin|>\n{json.dumps(RIGHT)}<|action_end|>",
+    "cohere": '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get_weather", "parameters": '
+    '{"city": "Oslo", "days": 3}}]<|END_ACTION|>',
+    "after a thought": f"<think>Or <tool_call>news</tool_call>?</think>\n<tool_call>{json.dumps(RIGHT)}</tool_call>",
 }
 
 
@@ -171,6 +223,16 @@ FORMS = {
 def test_every_usual_form_of_a_call_is_read(form):
     result = evaluate(response=FORMS[form], expected=[RIGHT])
     assert result.passed, result.explanation
+
+
+def test_several_calls_in_one_raw_text():
+    other = {"name": "get_news", "arguments": {"topic": "rain"}}
+    for mark in ("tool_call", "tool_calls"):
+        lines = f"\n</{mark}>\n<{mark}>\n" if mark == "tool_call" else "\n"
+        text = f"<{mark}>\n{json.dumps(RIGHT)}{lines}{json.dumps(other)}\n</{mark}>"
+        assert evaluate(response=text, expected=[other, RIGHT]).passed
+    cut = evaluate(response=f'<tool_calls>\n{json.dumps(RIGHT)}\n{{"name": "get_n', expected=[other, RIGHT])
+    assert (cut.label, cut.counts["right"]) == ("unreadable_call", 1)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class ProcessRunner:
 
     Raises:
         MissingExtra: loky is not installed.
-        TypeError: an evaluator cannot be pickled.
+        TypeError: one of them is no evaluator, or cannot be pickled.
         ValueError: two evaluators have one name.
     """
 
@@ -56,14 +56,15 @@ class ProcessRunner:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._pool: Any = None
+        self._parents: Any = None
         self._told = False
 
     def run(self, inputs: Mapping[str, Any]) -> list[Outcome]:
         """Return an outcome for each evaluator that this request has the inputs for."""
-        pool = self._running()
         limit_s = self._timeout_s * len(self._evaluators) + _GRACE_S
+        pool, submitted = self._submit(_run, dict(inputs))
         try:
-            outcomes: list[Outcome] = pool.submit(_run, dict(inputs)).result(timeout=limit_s)
+            outcomes: list[Outcome] = submitted.result(timeout=limit_s)
         except FutureTimeoutError:
             self._give_up(pool)
             return self._failed(inputs, TIMEOUT, None)
@@ -79,13 +80,30 @@ class ProcessRunner:
         Raises:
             Exception: what it raises; or the process died, or took too long.
         """
-        return self._running().submit(function, *arguments).result(timeout=_START_S)
+        return self._submit(function, *arguments)[1].result(timeout=_START_S)
 
     def close(self) -> None:
         """End the processes, also those that hang."""
         with self._lock:
             pool, self._pool = self._pool, None
         _kill(pool)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+        """Return the pool that has taken a call, and its future; a pool that broke since the last call is replaced."""
+        pool = self._running()
+        try:
+            return pool, pool.submit(function, *arguments)
+        except BrokenExecutor as error:  # its process was killed while it had nothing to do
+            self._tell(error)
+            self._give_up(pool)
+        pool = self._running()
+        return pool, pool.submit(function, *arguments)
+
+    def renew(self) -> None:
+        """Begin anew in a forked child: the processes are its parent's, who goes on with them."""
+        self._lock = threading.Lock()
+        # Held, because collecting it as garbage would have something to say to the parent's processes.
+        self._parents, self._pool = self._pool, None
 
     def _running(self) -> Any:
         with self._lock:

@@ -98,6 +98,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
         logger_provider: where ``gen_ai.evaluation.result`` events go; the global provider when None.
 
     Raises:
+        TypeError: what stands among the evaluators is none, or cannot be pickled for another process.
         ValueError: no processor, no evaluator, or a number below 1 (``processes``: below 0).
         MissingExtra: ``processes`` is given, and loky is not installed.
     """
@@ -256,7 +257,10 @@ class EvaluatorSpanProcessor(SpanProcessor):
             done = self._changed.wait_for(lambda: before.isdisjoint(self._waiting), timeout_millis / 1000)
         for processor in self._processors:
             left = max(0, int((deadline - time.monotonic()) * 1000))
-            done = bool(processor.force_flush(left)) and done
+            flushed = False
+            with _FORWARD:
+                flushed = processor.force_flush(left) is not False
+            done = flushed and done
         return done
 
     def close(self) -> None:
@@ -294,4 +298,5 @@ def _said(item: _Item) -> Said:
 def _restart(this: weakref.ref[EvaluatorSpanProcessor]) -> None:
     processor = this()
     if processor is not None:
+        processor._runner.renew()
         processor._start()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.calling import run_evaluator
+from traceai_vllm.evals.calling import check_evaluator, run_evaluator
 from traceai_vllm.evals.errors import MissingInput
 
 if TYPE_CHECKING:
@@ -95,17 +95,27 @@ class Runner:
         rest_s: how long that is, in seconds.
 
     Raises:
+        TypeError: one of them is no evaluator.
         ValueError: two evaluators have one name.
     """
 
     def __init__(
         self, evaluators: Sequence[Evaluator], *, timeout_s: float = 5.0, failures: int = 5, rest_s: float = 60.0
     ) -> None:
+        for evaluator in evaluators:
+            check_evaluator(evaluator)
         names = [evaluator.name for evaluator in evaluators]
         if len({*names}) < len(names):
             raise ValueError(f"evaluators need names of their own, and these are {', '.join(names)}")
         self._evaluators = [(evaluator, CircuitBreaker(failures, rest_s)) for evaluator in evaluators]
         self._timeout_s = timeout_s
+        self._failures, self._rest_s = failures, rest_s
+
+    def renew(self) -> None:
+        """Begin anew in a forked child, where a thread of the parent's may hold a breaker's lock for ever."""
+        self._evaluators = [
+            (evaluator, CircuitBreaker(self._failures, self._rest_s)) for evaluator, _ in self._evaluators
+        ]
 
     def run(self, inputs: Mapping[str, Any], only: Container[str] | None = None) -> list[Outcome]:
         """Return an outcome for each evaluator that this request has the inputs for.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.gateway import wait_until
 from traceai_vllm.evals import JSONValidation, registry
 from traceai_vllm.evals.pipeline import processes
 from traceai_vllm.evals.pipeline.processes import ProcessRunner
@@ -90,6 +92,21 @@ def test_a_process_that_dies_is_an_error_and_is_replaced(runners: Any, caplog: p
     assert (first.status, first.result) == ("error", None)
     assert caplog.text.count("A process for evaluators ended") == 1
     assert second.status == "ok"
+
+
+def test_a_process_that_was_killed_while_it_had_nothing_to_do_costs_no_score(runners: Any) -> None:
+    """As the kernel does when memory is short: the next request finds a new one."""
+    runner = runners(Where())
+    (first,) = runner.run({"response": "any"})
+    pool = runner._pool
+    os.kill(int(first.result.label), signal.SIGKILL)
+    wait_until(lambda: pool._flags.broken is not None, "loky notices")
+
+    assert runner.call(len, "abc") == 3
+    (second,) = runner.run({"response": "any"})
+
+    assert second.status == "ok"
+    assert second.result.label != first.result.label
 
 
 def test_an_evaluation_that_hangs_there_is_given_up(runners: Any) -> None:

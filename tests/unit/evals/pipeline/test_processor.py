@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -11,15 +13,17 @@ import pytest
 from opentelemetry.context import get_current
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from tests.support.records import finished_record, in_memory_metrics, points
 from traceai_vllm import tags
 from traceai_vllm.content import Content
 from traceai_vllm.evals import EvaluationResult, JSONValidation
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
+from traceai_vllm.evals.pipeline.runner import CircuitBreaker
 from traceai_vllm.evals.slices import SliceSettings
 from traceai_vllm.evals.untraced import COHORT
 from traceai_vllm.telemetry.spans import SpanBuilder
@@ -127,6 +131,119 @@ def test_scores_travel_with_the_span() -> None:
     assert request.end_time is not None
     assert request.start_time is not None
     assert request.end_time >= request.start_time
+
+
+def test_all_else_of_the_span_stays_as_it_was() -> None:
+    """Ids, times, events, links, status, resource, scope: the copy differs in scores alone."""
+    plain, setting = InMemorySpanExporter(), Setting(Length())
+    setting.provider.add_span_processor(SimpleSpanProcessor(plain))
+    other = setting.tracer.start_span("other")
+    span = setting.provider.get_tracer("scope", "1.2", attributes={"a": "b"}).start_span(
+        "chat m",
+        kind=SpanKind.SERVER,
+        links=[Link(other.get_span_context(), {"why": "retry"})],
+        attributes={"gen_ai.operation.name": "chat", "gen_ai.output.messages": MESSAGES, "many": tuple("abc")},
+        start_time=1,
+    )
+    span.add_event("first token", {"n": 1}, timestamp=2)
+    span.set_status(Status(StatusCode.ERROR, "too long"))
+    span.end(end_time=3)
+
+    setting.exported()
+    (before,), (after,) = plain.get_finished_spans(), setting.exporter.get_finished_spans()
+    was, became = json.loads(before.to_json()), json.loads(after.to_json())
+    added = {key: became["attributes"].pop(key) for key in [*became["attributes"]] if key not in was["attributes"]}
+    assert was == became
+    assert (before.instrumentation_scope, before.resource) == (after.instrumentation_scope, after.resource)
+    assert all(key.startswith(("gen_ai.evaluation.Length.", "traceai.evaluation.")) for key in added)
+
+
+@pytest.mark.internal_errors_expected
+def test_a_processor_behind_that_raises_takes_no_span_from_the_others() -> None:
+    """Neither when spans end, nor when they are flushed."""
+
+    class Broken(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            raise RuntimeError("on_end")
+
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            raise RuntimeError("force_flush")
+
+        def shutdown(self) -> None:
+            raise RuntimeError("shutdown")
+
+    exporter = InMemorySpanExporter()
+    behind = BatchSpanProcessor(exporter, schedule_delay_millis=60_000)
+    processor = EvaluatorSpanProcessor(Broken(), behind, evaluators=[Length()])
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": MESSAGES}
+    provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+
+    assert processor.force_flush(10_000) is False
+    (span,) = exporter.get_finished_spans()
+    assert (span.attributes or {})["gen_ai.evaluation.Length.score"] == 1.0
+    processor.shutdown()
+
+
+def test_a_circuit_closes_when_the_evaluator_works_again() -> None:
+    """After its rest one call is tried: a failure opens it again, a success closes it for all."""
+    now = 0.0
+    breaker = CircuitBreaker(3, 60.0, lambda: now)
+    for _ in range(3):
+        assert breaker.allows()
+        breaker.failed()
+    assert not breaker.allows()
+    now = 61.0
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    breaker.failed()
+    now = 120.0
+    assert not breaker.allows()
+    now = 122.0
+    assert breaker.allows()
+    breaker.succeeded()
+    assert [breaker.allows(), breaker.allows()] == [True, True]
+
+
+FORKING = """
+import json, os, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from traceai_vllm.evals import JSONValidation
+from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
+
+exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+processor = EvaluatorSpanProcessor(
+    SimpleSpanProcessor(exporter), evaluators=[JSONValidation({})], processes=int(sys.argv[1])
+)
+provider.add_span_processor(processor)
+messages = json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": "{}"}]}])
+
+def scored():
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": messages}
+    provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+    assert provider.force_flush(25_000)
+    (span,) = exporter.get_finished_spans()
+    exporter.clear()
+    return span.attributes["traceai.evaluation.status"] == "ok"
+
+assert scored()
+child = os.fork()
+if not child:
+    fine = scored()
+    processor.shutdown()
+    os._exit(0 if fine else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert scored()
+provider.shutdown()
+"""
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_forked_child_scores_its_own_spans_and_leaves_its_parent_alone(processes: int) -> None:
+    """Threads do not survive a fork, and the processes that score are the parent's."""
+    subprocess.run([sys.executable, "-c", FORKING, str(processes)], check=True, timeout=60)
 
 
 def test_an_event_is_linked_to_the_span() -> None:
