@@ -23,8 +23,8 @@ SERVER_TOOLS = "server_tools"
 BACKGROUND = "background"
 UNREADABLE = "unreadable_body"
 PROMPT_TOO_LONG = "prompt_too_long"
-# By then the user's own request has left. A model takes longer than that to answer.
-_AFTER_S = 0.001
+# By then the user's own request has left, and an answer that is there so soon has gone to him: copies wait for both.
+_AFTER_S = 0.005
 
 _MIRROR = Guard("offering a request to the mirror")
 

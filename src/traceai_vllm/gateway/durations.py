@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
@@ -34,6 +35,16 @@ TIME_TO_FIRST_CHUNK = Metric(
     semconv.TIME_TO_FIRST_TOKEN.boundaries,
 )
 
+_DIMENSIONS = (
+    semconv.OPERATION_NAME,
+    semconv.REQUEST_MODEL,
+    semconv.MODEL_VARIANT,
+    semconv.QUANTIZATION_FORMAT,
+    semconv.ROUTE,
+    semconv.TRAFFIC_COHORT,
+    names.PAIR_ARM,
+)
+
 
 class Durations:
     """Records the exchanges of all arms.
@@ -51,6 +62,7 @@ class Durations:
         self._capped = {
             key: CappedDimension() for key in (semconv.REQUEST_MODEL, semconv.TRAFFIC_COHORT, semconv.ERROR_TYPE)
         }
+        self._attributes = lru_cache(maxsize=1024)(self._made)  # few are different
 
     def record(self, arm: Arm, context: Context) -> None:
         """Record an arm whose exchange has ended.
@@ -62,7 +74,15 @@ class Durations:
         record = arm.record
         if not self._wanted or record is None or not record.ended:
             return
-        attributes = self._attributes(arm)
+        attributes = self._attributes(
+            arm.call.operation,
+            arm.body.text("model"),
+            arm.server.model_variant,
+            arm.server.quantization_format,
+            arm.call.route.name,
+            arm.call.tags.get(semconv.TRAFFIC_COHORT),
+            arm.name,
+        )
         failure = record.failure()
         if record.first_byte is not None and failure is None and arm.body.stream:
             self._first_chunk.record(record.first_byte - record.started, attributes, context)
@@ -70,17 +90,7 @@ class Durations:
             attributes = {**attributes, semconv.ERROR_TYPE: self._capped[semconv.ERROR_TYPE](failure)}
         self._duration.record(record.ended - record.started, attributes, context)
 
-    def _attributes(self, arm: Arm) -> dict[str, Any]:
-        call, server = arm.call, arm.server
-        values = {
-            semconv.OPERATION_NAME: call.operation,
-            semconv.PROVIDER_NAME: semconv.PROVIDER,
-            semconv.REQUEST_MODEL: arm.body.text("model"),
-            semconv.MODEL_VARIANT: server.model_variant,
-            semconv.QUANTIZATION_FORMAT: server.quantization_format,
-            semconv.ROUTE: call.route.name,
-            semconv.TRAFFIC_COHORT: call.tags.get(semconv.TRAFFIC_COHORT),
-            names.PAIR_ARM: arm.name,
-        }
-        given = {key: value for key, value in values.items() if value is not None}
+    def _made(self, *values: str | None) -> dict[str, Any]:
+        given = {key: value for key, value in zip(_DIMENSIONS, values, strict=True) if value is not None}
+        given[semconv.PROVIDER_NAME] = semconv.PROVIDER
         return {key: self._capped[key](value) if key in self._capped else value for key, value in given.items()}

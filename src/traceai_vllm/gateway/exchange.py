@@ -17,6 +17,7 @@ from traceai_vllm.gateway.client import send
 from traceai_vllm.gateway.deadline import timeout
 from traceai_vllm.gateway.headers import response_headers
 from traceai_vllm.gateway.reading import INCOMPLETE, AnswerReader
+from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
     from traceai_vllm.gateway.budget import Hold
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[bytes, bytes]]
 
-# So many pieces of an answer are read at a time; between them, others have their turn.
-_READ_AT_ONCE = 16
-
 CANCELLED = "cancelled"
 TIMEOUT = "timeout"
 CONNECT = "connection_refused"
 BROKEN = "connection_broken"
+
+_READING = Guard("reading an answer")
 
 
 class Sink(Protocol):
@@ -53,24 +53,22 @@ class Exchange:
         started: the same, in seconds on the clock of the other times (``time.perf_counter``).
         ended: when the last byte came, or it failed; 0 before that.
         status: the HTTP status; 0 when there was none.
-        headers: the headers of the answer that may go on.
-        chunks: pieces of the body with their times; emptied where it is not kept.
         first_byte: when the first piece came.
         pieces: how many pieces came.
         length: how many bytes came.
         error: why it failed: ``timeout``, ``cancelled``, ``connection_refused``, ``connection_broken``, an HTTP status;
             None when it did not.
-        captured: whether ``chunks`` is all of the body.
+        captured: whether all of the body is read; False where nobody needs it, or there was no room.
     """
 
     __slots__ = (
         "_answer",
+        "_reader",
+        "_unread",
         "captured",
-        "chunks",
         "ended",
         "error",
         "first_byte",
-        "headers",
         "length",
         "path",
         "pieces",
@@ -85,13 +83,13 @@ class Exchange:
         self.started = time.perf_counter()
         self.ended = 0.0
         self.status = 0
-        self.headers: Headers = []
-        self.chunks: list[tuple[float, bytes]] = []
         self.first_byte: float | None = None
         self.pieces = 0
         self.length = 0
         self.error: str | None = None
         self.captured = True
+        self._unread: list[tuple[float, bytes]] = []
+        self._reader: AnswerReader | None = None
         self._answer: Answer | None = None
 
     @property
@@ -99,28 +97,52 @@ class Exchange:
         """When it ended, nanoseconds since the epoch."""
         return self.start_ns + int((self.ended - self.started) * 1e9)
 
-    def answer(self) -> Answer:
-        """Return what the answer says; read once, when it is first asked for."""
-        if self._answer is None:
-            reader = self._reader()
-            if reader is not None:
-                reader.feed(self.chunks)
-            self._answer = self._read(reader)
-        return self._answer
+    def begin(self, status: int, headers: Headers) -> None:
+        """Take the status and the headers."""
+        self.status = status
+        if self.captured:
+            named = dict(headers)
+            kind, encoding = named.get(b"content-type", b""), named.get(b"content-encoding", b"")
+            self._reader = AnswerReader(self.path, kind.decode("latin-1").lower(), encoding.decode("latin-1").lower())
 
-    async def read(self) -> None:
-        """Read what the answer says, as :meth:`answer` does, without holding others up while it is long."""
-        reader, chunks = self._reader(), self.chunks
-        if self._answer is not None or reader is None or len(chunks) <= _READ_AT_ONCE:
+    def add(self, piece: bytes, hold: Hold) -> None:
+        """Take a piece of the body; it is kept, to be read by :meth:`read`, as long as there is room for it."""
+        now = time.perf_counter()
+        if self.first_byte is None:
+            self.first_byte = now
+        self.pieces += 1
+        self.length += len(piece)
+        if self.captured and hold.grow(len(piece)):
+            self._unread.append((now, piece))
+        elif self.captured:
+            self._forget()
+
+    def read(self) -> None:
+        """Read what has come. Done when it has gone on to the user, so that at the end of a stream little is left."""
+        if self._reader is None or not self._unread:
             return
-        for start in range(0, len(chunks), _READ_AT_ONCE):
-            reader.feed(chunks[start : start + _READ_AT_ONCE])
-            await asyncio.sleep(0)
-        self._answer = self._read(reader)
+        unread, self._unread = self._unread, []
+        with _READING:
+            self._reader.feed(unread)
+            return
+        self._forget()  # the server is not to be blamed for an error of ours
+
+    def end(self, error: str | None = None) -> None:
+        """Note that it has ended, once."""
+        if not self.ended:
+            self.ended = time.perf_counter()
+            self.error = error
+
+    def answer(self) -> Answer:
+        """Return what the answer says."""
+        if self._answer is None:
+            self.read()
+            self._answer = self._said()
+        return self._answer
 
     def complete(self) -> bool:
         """Return whether all of a good answer has come, even if the connection has not seen its end yet."""
-        if self.status != 200 or not self.chunks or self.path not in DIALECTS:
+        if self.status != 200 or not self.pieces or not self.captured or self.path not in DIALECTS:
             return False
         answer = self.answer()
         return answer.done and answer.error is None
@@ -133,37 +155,17 @@ class Exchange:
 
     def release(self) -> None:
         """Forget the bytes of the body."""
-        self.chunks = []
+        self._unread = []
+        self._reader = None
 
-    def add(self, piece: bytes, hold: Hold) -> None:
-        """Take a piece of the body; it is kept as long as there is room for it."""
-        now = time.perf_counter()
-        if self.first_byte is None:
-            self.first_byte = now
-        self.pieces += 1
-        self.length += len(piece)
-        if self.captured and hold.grow(len(piece)):
-            self.chunks.append((now, piece))
-        elif self.captured:
-            self.captured = False
-            self.chunks = []
+    def _forget(self) -> None:
+        self.captured = False
+        self.release()
 
-    def end(self, error: str | None = None) -> None:
-        """Note that it has ended, once."""
-        if not self.ended:
-            self.ended = time.perf_counter()
-            self.error = error
-
-    def _reader(self) -> AnswerReader | None:
-        if not self.captured or (self.error is not None and not self.chunks):
-            return None
-        named = {name: value.decode("latin-1").lower() for name, value in self.headers}
-        return AnswerReader(self.path, named.get(b"content-type", ""), named.get(b"content-encoding", ""))
-
-    def _read(self, reader: AnswerReader | None) -> Answer:
-        if reader is None:
+    def _said(self) -> Answer:
+        if self._reader is None or (self.error is not None and not self.pieces):
             return Answer(error=self.error if self.captured else "not_captured")
-        answer = reader.end()
+        answer = self._reader.end()
         if self.error in (BROKEN, TIMEOUT, CANCELLED) and answer.error is None:
             answer.error = INCOMPLETE
         return answer
@@ -238,15 +240,16 @@ async def exchange(
 async def _take_in(
     response: aiohttp.ClientResponse, record: Exchange, hold: Hold, sink: Sink | None, first: bytes = b""
 ) -> None:
-    record.status = response.status
-    record.headers = response_headers(response.raw_headers)
+    headers = response_headers(response.raw_headers)
+    record.begin(response.status, headers)
     if sink is not None:
-        await sink.start(record.status, record.headers)
+        await sink.start(response.status, headers)
     piece = first or await response.content.readany()
     while piece:
         record.add(piece, hold)
         if sink is not None:
             await sink.send(piece)
+        record.read()
         piece = await response.content.readany()
 
 

@@ -196,8 +196,6 @@ class Mirror:
         except asyncio.TimeoutError:
             if copy.arm.record is not None:
                 copy.arm.record.error = TIMEOUT
-        if copy.arm.record is not None:
-            await copy.arm.record.read()
 
     def _settle(self, pair: Pair, copy: Copy) -> None:
         if copy.ticket.settled:

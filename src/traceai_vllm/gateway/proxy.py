@@ -141,8 +141,6 @@ class _Request:
             record = await self._ask(candidate_serves)
             await _finish(self._user, record)
             self._end_ns = time.time_ns()
-            self._copies.offer_now()
-            await record.read()
         finally:
             self._user.unwatch()
             self._copies.offer_now()

@@ -16,4 +16,4 @@ def fraction(key: str, salt: str) -> float:
 
 def chosen(key: str, share: float, salt: str) -> bool:
     """Return whether a key is among the given share of keys. Who is chosen stays chosen when the share grows."""
-    return fraction(key, salt) < share
+    return share > 0 and (share >= 1 or fraction(key, salt) < share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -151,14 +152,15 @@ class Spans:
             self._durations.record(arm, self.context_of(arm, span))
         said = self._said(arm, record) if span.is_recording() else None
         if span.is_recording():
-            span.set_attributes(arm_attributes(arm, record))
-            span.set_attributes({key: value for key, value in more.items() if value is not None})
+            attributes = arm_attributes(arm, record)
+            attributes.update((key, value) for key, value in more.items() if value is not None)
             failure = record.failure()
             if failure is not None:
-                span.set_attribute(semconv.ERROR_TYPE, failure)
+                attributes[semconv.ERROR_TYPE] = failure
                 span.set_status(error_status(failure, None))
             if said is not None and self._on_span is not None and self._on_span.on_span:
-                span.set_attributes(self._on_span.span_attributes(said))
+                attributes.update(self._on_span.span_attributes(said))
+            span.set_attributes(attributes)
         # What is only scored goes to the evaluators beside the span.
         token = ending.set(said)
         try:
@@ -224,12 +226,17 @@ def _route_attributes(call: Call) -> Attributes:
 
 
 def _server_attributes(server: Server) -> Attributes:
-    parts = urlsplit(server.url)
-    attributes: Attributes = {"server.address": parts.hostname}
-    _put(attributes, "server.port", parts.port)
+    attributes: Attributes = dict(_address(server.url))
     _put(attributes, semconv.MODEL_VARIANT, server.model_variant)
     _put(attributes, semconv.QUANTIZATION_FORMAT, server.quantization_format)
     return attributes
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> tuple[tuple[str, str | int], ...]:
+    parts = urlsplit(url)
+    named = (("server.address", parts.hostname), ("server.port", parts.port))
+    return tuple((name, value) for name, value in named if value is not None)
 
 
 def _request_attributes(arm: Arm) -> Attributes:
