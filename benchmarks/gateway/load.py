@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PATH = "/v1/chat/completions"
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATH = "/v1/chat/completions"
 # 600 bytes of prompt, as in the reference measurements of the targets.
 _BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 600}]}
 
@@ -18,7 +24,7 @@ _BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 600}]}
 def request(port: int, *, stream: bool) -> bytes:
     """Return the bytes of a request."""
     body = json.dumps({**_BODY, "stream": stream}).encode()
-    head = f"POST {_PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     return f"{head}Authorization: Bearer sk-1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -150,3 +156,32 @@ async def _saturated(port: int, connections: int, seconds: float) -> float:
         done.append(future)
     await asyncio.gather(*done)
     return sum(user.answers for user in users) / (time.perf_counter() - started)
+
+
+async def answers(
+    port: int, bodies: Sequence[dict[str, Any]], at_once: int = 16, per_second: float | None = None
+) -> list[bytes | None]:
+    """Return the answer to each body, so many at a time; None for one that failed.
+
+    Args:
+        port: where.
+        bodies: of the requests, in the order in which they are sent.
+        at_once: how many are under way at a time.
+        per_second: how many are sent in a second, if that many can be; None: each as soon as there is room.
+    """
+    made: list[bytes | None] = [None] * len(bodies)
+    waiting = iter(enumerate(bodies))
+    began = time.perf_counter()
+
+    async def user(session: aiohttp.ClientSession) -> None:
+        for number, body in waiting:
+            if per_second is not None:
+                await asyncio.sleep(max(0.0, began + number / per_second - time.perf_counter()))
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.post(f"http://127.0.0.1:{port}{PATH}", json=body) as response:
+                    answer = await response.read()
+                    made[number] = answer if response.status == 200 else None
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(user(session) for _ in range(at_once)))
+    return made

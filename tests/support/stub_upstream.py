@@ -324,10 +324,17 @@ def main() -> None:
     parser.add_argument("--gap-ms", type=float, default=0.0)
     parser.add_argument("--whole-at-once", action="store_true", help="the gap is for streams alone")
     parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--variant", default="", help="goes before each word of the answers")
     given = parser.parse_args()
     gap_s, at_once = given.gap_ms / 1000, given.whole_at_once
     stub = StubUpstream(
-        given.port, tokens=given.tokens, gap_s=gap_s, whole_at_once=at_once, fault=given.fault, keep=False
+        given.port,
+        tokens=given.tokens,
+        gap_s=gap_s,
+        whole_at_once=at_once,
+        fault=given.fault,
+        variant=given.variant,
+        keep=False,
     )
     with stub:
         stub._thread.join()
