@@ -98,22 +98,40 @@ def _concurrent(groups: Any, _: Any) -> list[Row]:
     return made
 
 
-def _serve(groups: Any, _: Any) -> list[Row]:
-    group = groups["serve"]
-    added = {arm: summary.added(group, arm) for arm in ("ours", "ours_content", "native", "bare_again")}
+def _serve(groups: Any, facts: Any) -> list[Row]:
+    short, long = groups["serve"], groups["serve_long"]
+    prompts = f"`vllm serve`, prompts of {facts['long_prompt_characters']:,} characters"
+    added = {arm: summary.added(long, arm) for arm in ("ours", "ours_content", "native", "bare_again")}
     return [
-        _ratio_row("throughput, `vllm serve`, 64 in flight: ours / bare", group, "ours", 0.985),
-        _ratio_row("— ours with content on spans / bare", group, "ours_content"),
-        _ratio_row("— vLLM's own tracing / bare", group, "native"),
-        _ratio_row("— bare / bare, the noise", group, "bare_again"),
-        _added_row("A2", "— `vllm serve`, all of it really exported: ours, HTTP span too", added["ours"].figure()),
-        _added_row("A2", "— `vllm serve`: vLLM's own tracing", added["native"].figure()),
-        _added_row("A2", "— `vllm serve`: bare vLLM again, the noise", added["bare_again"].figure()),
+        _ratio_row("throughput, `vllm serve`, 64 in flight: ours / bare", short, "ours", 0.985),
+        _ratio_row("— ours with metrics / bare", short, "ours_metrics"),
+        _ratio_row("— ours with content on spans / bare", short, "ours_content"),
+        _ratio_row("— vLLM's own tracing / bare", short, "native"),
+        _ratio_row("— bare / bare, the noise", short, "bare_again"),
+        _ratio_row(f"— {prompts}: ours / bare", long, "ours"),
+        _ratio_row("— the same: ours with content on spans / bare", long, "ours_content"),
+        _ratio_row("— the same: vLLM's own tracing / bare", long, "native"),
+        _ratio_row("— the same: bare / bare, the noise", long, "bare_again"),
+        *(
+            _added_row("A2", f"— `vllm serve`, all of it really exported: {what}", summary.added(short, arm).figure())
+            for what, arm in (
+                ("ours, HTTP span too", "ours"),
+                ("ours with metrics", "ours_metrics"),
+                ("vLLM's own tracing", "native"),
+                ("bare vLLM again, the noise", "bare_again"),
+            )
+        ),
         _quotient_row(
-            "— `vllm serve`, short prompts: CPU added with content on spans / without",
-            added["ours_content"],
-            added["ours"],
-            target="A5",
+            f"{prompts}: with content on the span / without", added["ours_content"], added["ours"], 2.0, target="A5"
+        ),
+        *(
+            _added_row("A5", f"— `vllm serve`, the same: {what}", added[arm].figure())
+            for what, arm in (
+                ("without content, HTTP span too", "ours"),
+                ("with it", "ours_content"),
+                ("vLLM's own tracing", "native"),
+                ("bare vLLM again, the noise", "bare_again"),
+            )
         ),
     ]
 
