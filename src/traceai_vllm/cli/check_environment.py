@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _ENABLED = "TRACEAI_VLLM_ENABLED"
 _TRUE = ("1", "true", "yes", "on")
+_FALSE = ("", "0", "false", "no", "off")
 
 
 def findings() -> Iterator[Finding]:
@@ -47,7 +48,14 @@ def _ways_in() -> Iterator[Finding]:
         )
     ours = [entry.name for entry in entry_points(group="vllm.general_plugins") if "traceai_vllm" in entry.value]
     allowed = os.environ.get("VLLM_PLUGINS")
-    if not _is_true(_ENABLED):
+    if os.environ.get(_ENABLED, "").strip().lower() not in (*_TRUE, *_FALSE):
+        yield Finding(
+            "instrumented",
+            PROBLEM,
+            f"{_ENABLED}={os.environ[_ENABLED]} is neither true nor false: vLLM is not traced.",
+            f"set {_ENABLED}=1",
+        )
+    elif not _is_true(_ENABLED):
         yield Finding(
             "instrumented",
             NOTE,

@@ -138,6 +138,7 @@ _EXPLAINED = {
         "is there a firewall, or another service at this port? A longer time: --timeout 30",
     ),
     delivery.UNKNOWN_HOST: ("has a host name that cannot be resolved", f"correct the host in {_ENDPOINT}"),
+    delivery.NO_URL: ("is no URL of a collector", f"begin {_ENDPOINT} with http:// or https://"),
     delivery.TLS: (
         "cannot be reached over TLS",
         "check OTEL_EXPORTER_OTLP_CERTIFICATE; for a collector without TLS begin the endpoint with http://",

@@ -17,6 +17,7 @@ DELIVERED = "delivered"
 REFUSED = "refused"
 TIMEOUT = "timeout"
 UNKNOWN_HOST = "unknown_host"
+NO_URL = "no_url"
 TLS = "tls"
 CLOSED = "closed"
 UNAUTHORIZED = "unauthorized"
@@ -182,6 +183,9 @@ def _outcome_of_error(error: BaseException) -> str:
         # First, because some urllib3's error for them is a kind of time-out.
         ("ConnectionRefusedError", REFUSED),
         ("gaierror", UNKNOWN_HOST),
+        ("InvalidSchema", NO_URL),
+        ("MissingSchema", NO_URL),
+        ("InvalidURL", NO_URL),
         ("SSLError", TLS),
         ("Timeout", TIMEOUT),
         ("TimeoutError", TIMEOUT),

@@ -116,6 +116,15 @@ def test_a_host_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert found.details["outcome"] == "unknown_host"
 
 
+@pytest.mark.parametrize("endpoint", ["collector:4318", "127.0.0.1:4318"])
+def test_an_endpoint_that_is_no_url_is_named(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """gRPC takes an address without http://, and OTLP/HTTP does not."""
+    found = checked(monkeypatch, endpoint)["export"]
+
+    assert (found.status, found.details["outcome"]) == ("problem", "no_url")
+    assert "http://" in (found.fix or "")
+
+
 @pytest.mark.parametrize(("ahead_s", "status"), [(0, "ok"), (90, "warning"), (-90, "warning")])
 def test_a_clock_that_is_off_is_seen(monkeypatch: pytest.MonkeyPatch, ahead_s: float, status: str) -> None:
     """By the Date header of the backend's answer."""

@@ -128,6 +128,8 @@ def test_requirements_that_are_not_met_are_problems(monkeypatch: pytest.MonkeyPa
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "sampler", "warning", "unset OTEL_TRACES_SAMPLER"),
         ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, vllm"}, "instrumented", "warning", "take vllm out"),
         ({}, "instrumented", "note", "TRACEAI_VLLM_ENABLED=1 vllm serve"),
+        ({"TRACEAI_VLLM_ENABLED": "0"}, "instrumented", "note", "TRACEAI_VLLM_ENABLED=1 vllm serve"),
+        ({"TRACEAI_VLLM_ENABLED": "enable"}, "instrumented", "problem", "set TRACEAI_VLLM_ENABLED=1"),
     ],
 )
 def test_variables_that_turn_something_off_are_found(
