@@ -90,7 +90,8 @@ What to know of them:
 - vLLM sends each step's statistics to one frontend, and does not say of which data-parallel engine they are. With several
   API servers or data-parallel engines, requests and cache usage are those of the step seen last.
 - `vllm.weights_memory` and `vllm.kv_cache_memory` are known only to the process that runs the model. Where that is a
-  process of its own, it reports them if it is instrumented too; the frontend cannot know them.
+  process of its own, it reports them itself (under a `service.instance.id` of its own) if it is started with
+  `TRACEAI_VLLM_ENABLED=1` or by `opentelemetry-instrument`; the frontend cannot know them.
 - `process.memory.usage` counts pages that processes share in each of them.
 - `hw.gpu.memory.*` need `pip install 'traceai-vllm[gpu]'` and an NVIDIA GPU. They are the device's, whoever uses it:
   the first of `CUDA_VISIBLE_DEVICES`, as many as the engine has workers on. Where engines of two variants share the

@@ -13,27 +13,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import types
 
-# These run the model and see no request: their process gets no exporters.
-_MODEL_PROCESSES = ("vllm.v1.engine.core", "vllm.v1.worker", "vllm.model_executor")
+# These run the model and see no request: they only report what the model takes of their memory.
+_MODEL_PROCESSES = ("vllm.v1.engine.core", "vllm.v1.worker")
+# This one only looks at a model's class, and ends.
+_INSPECTION = "vllm.model_executor"
 
 
 def load() -> None:
-    """Instrument this process, if ``TRACEAI_VLLM_ENABLED`` is 1, true, yes or on and it takes requests."""
-    if os.environ.get("TRACEAI_VLLM_ENABLED", "").strip().lower() not in ("1", "true", "yes", "on"):
+    """Instrument this process, if ``TRACEAI_VLLM_ENABLED`` is 1, true, yes or on.
+
+    Where it runs the model and takes no requests, only its memory is reported.
+    """
+    wanted = os.environ.get("TRACEAI_VLLM_ENABLED", "").strip()
+    if wanted.lower() not in ("1", "true", "yes", "on"):
+        if wanted.lower() not in ("", "0", "false", "no", "off"):
+            _warn(f"TRACEAI_VLLM_ENABLED={wanted} is neither true nor false: vLLM is not traced. Set it to 1.")
         return
-    if _loaded_by().startswith(_MODEL_PROCESSES):
+    loaded_by = _loaded_by()
+    if loaded_by.startswith(_INSPECTION):
         return
     try:
         from traceai_vllm import VLLMInstrumentor, instrument
 
-        if not VLLMInstrumentor().is_instrumented_by_opentelemetry:  # `opentelemetry-instrument` was here before
+        if VLLMInstrumentor().is_instrumented_by_opentelemetry:  # `opentelemetry-instrument` was here before
+            return
+        if loaded_by.startswith(_MODEL_PROCESSES):
+            from traceai_vllm.engine.model_process import report_memory
+
+            report_memory()
+        else:
             instrument()
     except Exception:
-        import logging
+        _warn("traceai-vllm could not be turned on; vLLM is not affected.", exc_info=True)
 
-        logging.getLogger("traceai_vllm").warning(
-            "traceai-vllm could not be turned on; vLLM is not affected.", exc_info=True
-        )
+
+def _warn(message: str, *, exc_info: bool = False) -> None:
+    import logging
+
+    logging.getLogger("traceai_vllm").warning(message, exc_info=exc_info)
 
 
 def _loaded_by() -> str:

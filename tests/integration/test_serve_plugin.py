@@ -70,12 +70,19 @@ def test_each_process_exports_and_nothing_doubles(server: ApiServer) -> None:
     assert server.measured(DURATION, "route")["support"] == 48
 
 
-def test_processes_that_only_run_the_model_have_no_exporter_of_ours(server: ApiServer) -> None:
-    """Engine core and workers load the plugin too, and do nothing with it."""
-    instances = {
+def test_the_process_that_runs_the_model_says_what_it_takes_and_nothing_else(server: ApiServer) -> None:
+    """One worker, wherever two API servers ask it: its weights and KV cache are reported once, with the variant."""
+    weights = server.wait_for_points("vllm.weights_memory")
+    (worker,) = {resource["service.instance.id"] for resource, _ in weights}
+    assert {point.attributes["model_variant"] for _, point in weights} == {"tiny-by-environment"}
+    assert server.total("vllm.weights_memory") > 0
+    assert server.total("vllm.kv_cache_memory") == pytest.approx(2**30, rel=0.01)  # VLLM_CPU_KVCACHE_SPACE=1
+    assert worker not in {span.resource["service.instance.id"] for span in server.receiver.spans()}
+    callers = {
         resource["service.instance.id"] for resource, _ in server.receiver.points("traceai.callers.values_replaced")
     }
-    assert 2 <= len(instances) <= 3  # two API servers, and the process that started them
+    assert 2 <= len(callers - {worker}) <= 3  # two API servers, and the process that started them
+    assert worker not in callers
 
 
 def test_a_hostile_client_cannot_fill_the_metrics(server: ApiServer) -> None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.otlp_receiver import TIMEOUT_S, OtlpReceiver, ReceivedSpan
+from tests.support.otlp_receiver import TIMEOUT_S, OtlpReceiver, ReceivedPoint, ReceivedSpan
 
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 60.0
@@ -157,6 +157,18 @@ class ApiServer:
                 key = (resource["service.instance.id"], *sorted(point.attributes.items(), key=str))
                 latest[key] = point.value
         return sum(latest.values())
+
+    def wait_for_points(self, metric: str) -> list[tuple[dict[str, Any], ReceivedPoint]]:
+        """Return the points of a metric, with their resources, once there are any."""
+        with self.receiver._received:
+            self.receiver._received.wait_for(lambda: self.receiver.points(metric), TIMEOUT_S)
+            return self.receiver.points(metric)
+
+    def exported(self) -> list[bytes]:
+        """Return everything that was exported so far, of all three signals, as it came."""
+        with self.receiver._received:
+            received = [*self.receiver._traces, *self.receiver._metrics, *self.receiver._logs]
+        return [request.SerializeToString() for request in received]
 
     def wait_for(self, condition: Callable[[list[ReceivedSpan]], Any]) -> list[ReceivedSpan]:
         """Return all spans once they fulfil a condition, or after 30 seconds."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import Meter
 
+WORKER_MODULE = "vllm.v1.worker.worker_base"
 _WORKER = Guard("the memory of a worker")
 # vLLM's WorkerWrapperBase to the bytes of its weights and of its KV cache.
 _workers: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
@@ -43,7 +44,13 @@ def read_all(meter: Meter) -> Readings:
     active = runtime.current()
     if active is None or active.meter is not meter:
         return Readings()
-    return Readings(list(_engines()), list(_worker_readings(active)))
+    return Readings(list(_engines()), list(_worker_readings(active.model_variant, active.quantization_format)))
+
+
+def read_workers() -> Readings:
+    """Return what the workers of a process take that has no runtime; declarations come from the environment."""
+    declared = (os.environ.get(f"TRACEAI_VLLM_{name}") or None for name in ("MODEL_VARIANT", "QUANTIZATION_FORMAT"))
+    return Readings(workers=list(_worker_readings(*declared)))
 
 
 def _engines() -> Iterator[EngineReading]:
@@ -79,12 +86,12 @@ def _core_pids(engine: Any) -> tuple[int, ...]:
     return tuple(process.pid for process in processes if process.pid is not None)
 
 
-def _worker_readings(active: runtime.Runtime) -> Iterator[WorkerReading]:
+def _worker_readings(model_variant: str | None, quantization_format: str | None) -> Iterator[WorkerReading]:
     for worker, (weights_bytes, kv_cache_bytes) in tuple(_workers.items()):
         variant = override_variant(
             detect_variant(worker.vllm_config),
-            model_variant=active.model_variant,
-            quantization_format=active.quantization_format,
+            model_variant=model_variant,
+            quantization_format=quantization_format,
         )
         yield WorkerReading(variant, int(worker.worker.rank), weights_bytes, kv_cache_bytes)
 

@@ -29,7 +29,7 @@ from traceai_vllm.telemetry.exporters import LOGS, METRICS, TRACES, Exporter, Si
 from traceai_vllm.telemetry.forking import forget_measurements_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
@@ -86,7 +86,7 @@ class Providers:
         return [provider for name, provider in by_name.items() if name in self.owned]
 
 
-def configure(*, service_name_fallback: str = "vllm") -> Providers:
+def configure(*, service_name_fallback: str = "vllm", metrics_only: bool = False) -> Providers:
     """Set up the global providers that the application has not set, and return all three.
 
     Calling it again returns what the first call set up.
@@ -94,25 +94,27 @@ def configure(*, service_name_fallback: str = "vllm") -> Providers:
     Args:
         service_name_fallback: ``service.name`` when neither ``OTEL_SERVICE_NAME`` nor
             ``OTEL_RESOURCE_ATTRIBUTES`` gives one.
+        metrics_only: leave traces and logs alone, in a process that has none.
     """
     global _configured  # noqa: PLW0603 - OpenTelemetry's own providers are global, and can be set only once
     with _lock:
         if _configured is None:
-            providers = _configure(service_name_fallback)
+            setups = [setup for setup in _SETUPS if setup.signal is METRICS or not metrics_only]
+            providers = _configure(service_name_fallback, setups)
             if not providers.owned:
                 return providers
             _configured = providers
         return _configured
 
 
-def _configure(service_name_fallback: str) -> Providers:
+def _configure(service_name_fallback: str, setups: Sequence[_Setup]) -> Providers:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         _log.info("traceai-vllm sends no telemetry: OTEL_SDK_DISABLED=true")
         return _in_force()
     resource = _resource(service_name_fallback)
     owned: dict[str, Any] = {}
     destinations = []
-    for setup in _SETUPS:
+    for setup in setups:
         if _is_placeholder(setup.current()):
             provider, destination = _set_up(setup, resource)
             if provider is not None:
