@@ -93,6 +93,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         slices = kwargs.pop("slices", None)
         if evaluators and content is None:
             content = ContentOptions(mode=ContentMode.SCORE_ONLY)
+        on_spans = content is not None and content.mode.on_span
         self._store = _store_processor(tracer_provider, _option(kwargs, "store"))
         if evaluators:
             from traceai_vllm.evals.pipeline.attach import attach
@@ -103,7 +104,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 self._store,
                 selection=selection,
                 slices=slices,
-                explain=content is not None and content.mode.on_span,
+                explain=on_spans,
                 meter_provider=given_meter_provider,
                 logger_provider=logger_provider,
             )
@@ -125,7 +126,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         )
         runtime.switch(active)
         EngineMetrics(meter, partial(readings.read_all, meter))
-        control.switch_on(kwargs.pop("server", None), tracer_provider, meter)
+        control.switch_on(kwargs.pop("server", None), tracer_provider, meter, content_on_spans=on_spans)
         if self._client:
             from traceai_vllm import client
 

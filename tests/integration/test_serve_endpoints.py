@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.integration.test_content import CANARY
 from tests.support import whisper_model
 from tests.support.api_server import SERVED_NAME, ApiServer, Call
 
@@ -29,7 +30,7 @@ def test_a_classification_is_a_request_for_each_text(classifier: ApiServer) -> N
     call = Call()
     answer = httpx.post(
         f"{classifier.base_url}/classify",
-        json={"model": SERVED_NAME, "input": ["a", "b"]},
+        json={"model": SERVED_NAME, "input": [CANARY, "b"]},
         headers=call.headers(x_route="triage"),
         timeout=60,
     )
@@ -40,6 +41,7 @@ def test_a_classification_is_a_request_for_each_text(classifier: ApiServer) -> N
         (span.span_id, "classify")
     ] * 2
     assert {one.attributes["route"] for one in engine} == {"triage"}
+    assert [request for request in classifier.exported() if CANARY.encode() in request] == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -49,8 +51,8 @@ def test_speech_to_text(listener: ApiServer, path: str, operation: str, stream: 
     call = Call()
     answer = httpx.post(
         f"{listener.base_url}/v1/audio/{path}",
-        data={"model": SERVED_NAME, "language": "en", "stream": str(stream).lower()},
-        files={"file": ("silence.wav", whisper_model.silence(), "audio/wav")},
+        data={"model": SERVED_NAME, "language": "en", "stream": str(stream).lower(), "prompt": CANARY},
+        files={"file": (f"{CANARY}.wav", whisper_model.silence(), "audio/wav")},
         headers=call.headers(x_route="calls"),
         timeout=120,
     )
@@ -60,3 +62,4 @@ def test_speech_to_text(listener: ApiServer, path: str, operation: str, stream: 
     assert engine.attributes["gen_ai.operation.name"] == operation
     assert engine.attributes["route"] == "calls"
     assert engine.attributes["gen_ai.usage.output_tokens"] > 0
+    assert [request for request in listener.exported() if CANARY.encode() in request] == []

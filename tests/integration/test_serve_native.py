@@ -63,12 +63,29 @@ def test_metrics_are_not_doubled(server: ApiServer) -> None:
     assert server.measured(DURATION, "traffic_cohort")["native"] == 5
 
 
-def test_reasoning_tokens_are_counted_apart_where_vllm_reports_them(server: ApiServer) -> None:
-    """They are a part of the output tokens."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_tokens_are_counted_apart_where_vllm_reports_them(server: ApiServer, stream: bool) -> None:
+    """They are a part of the output tokens; a streamed answer has them with its last byte, asked for usage or not."""
     call = Call()
-    answer = chat(server, call, max_tokens=6, extra_body={"ignore_eos": True})
+    answer = chat(server, call, max_tokens=6, extra_body={"ignore_eos": True}, stream=stream)
+    if stream:
+        list(answer)
+    else:
+        assert answer.usage.completion_tokens_details.reasoning_tokens == 2
     spans = {span.scope: span for span in server.trace(call, 3)}
     http = spans["opentelemetry.instrumentation.fastapi"]
-    assert answer.usage.completion_tokens_details.reasoning_tokens == 2
     assert http.attributes["gen_ai.usage.reasoning.output_tokens"] == 2
     assert spans["traceai_vllm"].attributes["gen_ai.usage.output_tokens"] == 6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_tokens_of_a_response(server: ApiServer, stream: bool) -> None:
+    call = Call()
+    response = server.client().responses.create(
+        model="tiny", input="Hello", max_output_tokens=6, stream=stream, extra_headers=call.headers()
+    )
+    if stream:
+        response = list(response)[-1].response
+    http = server.trace(call, 3)[0]
+    assert http.attributes["gen_ai.usage.reasoning.output_tokens"] == 2
+    assert response.usage.output_tokens_details.reasoning_tokens == 2

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.test_content import CANARY
 from tests.support.api_server import SERVED_NAME, ApiServer, Call
 
 
@@ -47,3 +48,24 @@ def test_each_endpoint_says_what_it_does(server: ApiServer, path: str, body: dic
     for engine in children:
         assert engine.attributes["gen_ai.operation.name"] == operation
         assert not {"route", "agent_step"} & {*engine.attributes}
+
+
+def test_nothing_of_a_text_leaves_with_its_vector_or_score(server: ApiServer) -> None:
+    """A canary in every field, in requests that are answered and in requests that are refused."""
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/embeddings", {"input": [CANARY, "b"], "user": CANARY}),
+        ("/v1/embeddings", {"messages": [{"role": "user", "content": CANARY}]}),
+        ("/v1/embeddings", {"input": f"{CANARY} " * 2000}),
+        ("/pooling", {"input": CANARY, "task": "embed"}),
+        ("/pooling", {"input": CANARY, "task": CANARY}),
+        ("/score", {"queries": CANARY, "documents": [CANARY, CANARY]}),
+        ("/v1/rerank", {"query": CANARY, "documents": [CANARY, {"text": CANARY}]}),
+    ]
+    before = len(server.receiver.spans())
+    answers = [
+        httpx.post(server.base_url + path, json={"model": SERVED_NAME, **body}, timeout=60) for path, body in bodies
+    ]
+    assert {200, 400} <= {answer.status_code for answer in answers}
+    server.wait_for(lambda spans: sum(span.kind == "SERVER" for span in spans[before:]) >= len(bodies))
+    assert sum(span.kind == "SERVER" for span in server.receiver.spans()[before:]) == len(bodies)
+    assert [request for request in server.exported() if CANARY.encode() in request] == []

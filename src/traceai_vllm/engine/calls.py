@@ -15,6 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import runtime
+from traceai_vllm.engine.extract import MAX_REQUEST_ID
 from traceai_vllm.engine.funnel import Tracker, tracker_of
 from traceai_vllm.engine.live import INTERNAL, LiveRequest, admission, begin
 from traceai_vllm.guard import Guard
@@ -125,7 +126,7 @@ def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
 def _name(live: Any, request_id: Any) -> None:
     # The caller's id, also for a request that is rejected before the engine has seen it.
     if isinstance(live, LiveRequest) and isinstance(request_id, str):
-        live.request_id = request_id
+        live.request_id = request_id[:MAX_REQUEST_ID]
 
 
 class _Call:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traceai_vllm.record import RequestRecord
 
+# A client may choose it (`X-Request-Id`), and vLLM's server takes headers of megabytes.
+MAX_REQUEST_ID = 256
+
 # vllm.pooling_params.PoolingParams.task to the operation name; `embeddings` is the GenAI conventions' word.
 POOLING_OPERATIONS = {
     "embed": "embeddings",
@@ -43,7 +46,7 @@ def read_params(record: RequestRecord, params: Any) -> None:
     record.max_tokens = params.max_tokens
     record.temperature = _float(params.temperature)
     record.top_p = _float(params.top_p)
-    record.top_k = params.top_k if params.top_k and params.top_k > 0 else None
+    record.top_k = float(params.top_k) if params.top_k and params.top_k > 0 else None  # may be beyond 64 bits
     record.frequency_penalty = _float(params.frequency_penalty or None)
     record.presence_penalty = _float(params.presence_penalty or None)
     record.seed = params.seed
@@ -56,7 +59,7 @@ def read_admission(record: RequestRecord, state: Any) -> None:
     """Copy what the engine's ``RequestState`` says when the request is admitted."""
     parent = state.parent_req
     # external_req_id: 0.14 and later; before, the caller's id is the parent's or the request's own.
-    record.request_id = getattr(state, "external_req_id", None) or (parent or state).request_id
+    record.request_id = (getattr(state, "external_req_id", None) or (parent or state).request_id)[:MAX_REQUEST_ID]
     record.lora = state.lora_name
     if state.detokenizer is not None:  # None for pooling requests (0.9.2 and later)
         record.max_tokens = state.max_tokens_param

@@ -80,7 +80,7 @@ _ASYNC = "vllm.v1.engine.async_llm", "AsyncLLM"
 _SYNC = "vllm.v1.engine.llm_engine", "LLMEngine"
 _LLM = "vllm.entrypoints.llm", "LLM"
 # In the worker's process; at another place before 0.10, where the memory of weights and KV cache then stays unknown.
-_WORKER = "vllm.v1.worker.worker_base", "WorkerWrapperBase"
+_WORKER = readings.WORKER_MODULE, "WorkerWrapperBase"
 _FASTAPI = "fastapi.applications", "FastAPI"
 _middleware_init = _wrapping(fastapi.middleware_init)
 
@@ -102,6 +102,7 @@ PATCHES: tuple[Patch, ...] = (
     *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
     *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),
+    *(Patch(*home, _wrapping(serving.whole_response)) for home in serving.WHOLE_RESPONSES),
     Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack)),
     Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
     Patch("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware", "__init__", _middleware_init),

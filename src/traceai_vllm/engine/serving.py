@@ -6,6 +6,7 @@ says the operation (see :mod:`traceai_vllm.server.served`). An application of yo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -29,6 +30,7 @@ _ANSWER = Guard("the answer to an HTTP request")
 _DETACH = Guard("leaving a handler's context")
 
 _OPENAI = "vllm.entrypoints.openai."
+_RESPONSES, _OLDER_RESPONSES = _OPENAI + "responses.serving", _OPENAI + "serving_responses"
 
 # (module, class, method): operation. The later home is named first; versions have one of them.
 HANDLERS: dict[tuple[str, str, str], str] = {
@@ -36,11 +38,15 @@ HANDLERS: dict[tuple[str, str, str], str] = {
     (_OPENAI + "serving_chat", "OpenAIServingChat", "create_chat_completion"): "chat",
     (_OPENAI + "completion.serving", "OpenAIServingCompletion", "create_completion"): "text_completion",  # 0.15
     (_OPENAI + "serving_completion", "OpenAIServingCompletion", "create_completion"): "text_completion",
-    (_OPENAI + "responses.serving", "OpenAIServingResponses", "create_responses"): "chat",  # 0.15
-    (_OPENAI + "serving_responses", "OpenAIServingResponses", "create_responses"): "chat",  # 0.10
+    (_RESPONSES, "OpenAIServingResponses", "create_responses"): "chat",  # 0.15
+    (_OLDER_RESPONSES, "OpenAIServingResponses", "create_responses"): "chat",  # 0.10
     ("vllm.entrypoints.anthropic.serving", "AnthropicServingMessages", "create_messages"): "chat",  # 0.15
     ("vllm.entrypoints.anthropic.serving_messages", "AnthropicServingMessages", "create_messages"): "chat",  # 0.11.1
 }
+# What makes the whole response, also for the last event of a streamed one.
+WHOLE_RESPONSES = tuple(
+    (module, "OpenAIServingResponses", "responses_full_generator") for module in (_RESPONSES, _OLDER_RESPONSES)
+)
 
 
 def handle(operation: str) -> Any:
@@ -50,7 +56,7 @@ def handle(operation: str) -> Any:
         ctx = None
         with _REQUEST:
             request = args[0] if args else kwargs["request"]
-            ctx = _note_request(operation, request)
+            ctx = _note_request(operation, request, args[1] if len(args) > 1 else kwargs.get("raw_request"))
             active = runtime.current()
             if ctx is not None and active is not None and active.content is not None:
                 ctx = with_request(ctx, handler, request)
@@ -60,7 +66,19 @@ def handle(operation: str) -> Any:
     return hook
 
 
-def _note_request(operation: str, request: Any) -> Context | None:
+def whole_response(wrapped: Any, handler: Any, args: Any, kwargs: Any) -> Any:
+    """Hook on ``async def responses_full_generator(self, request, ...)``."""
+    return _whole(wrapped(*args, **kwargs))
+
+
+async def _whole(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    response = await coroutine
+    with _ANSWER:
+        _note_answer(response, trace.get_current_span())
+    return response
+
+
+def _note_request(operation: str, request: Any, raw_request: Any) -> Context | None:
     reader = callers.current()
     if reader is None:
         return None
@@ -70,6 +88,7 @@ def _note_request(operation: str, request: Any) -> Context | None:
         served = ServedRequest(CallerTags(reader), operation)
         ctx = with_served(with_tags(ctx, served.tags), served)
     served.operation = operation
+    served.at_end = partial(_note_usage, raw_request)
     served.tags.add_metadata(reader.from_metadata(getattr(request, "metadata", None)))
     return ctx
 
@@ -87,9 +106,19 @@ async def _answer(coroutine: Coroutine[Any, Any, Any], ctx: Context) -> Any:
 
 
 def _note_answer(response: Any, span: trace.Span) -> None:
-    # A streamed answer is a generator here; its usage is never seen. A 0 may only say that nobody counts.
-    tokens = reasoning_tokens(getattr(response, "usage", None))
-    if tokens and span.is_recording():
+    # A streamed answer is a generator here, which has no usage.
+    _note_reasoning(getattr(response, "usage", None), span)
+
+
+def _note_usage(raw_request: Any, span: trace.Span) -> None:
+    # vLLM's handlers of chat completions leave an answer's usage here for its middleware, of streamed ones too.
+    metadata = getattr(getattr(raw_request, "state", None), "request_metadata", None)
+    _note_reasoning(getattr(metadata, "final_usage_info", None), span)
+
+
+def _note_reasoning(usage: Any, span: trace.Span) -> None:
+    tokens = reasoning_tokens(usage)
+    if tokens and span.is_recording():  # a 0 may only say that nobody counts
         span.set_attribute(semconv.USAGE_REASONING_OUTPUT_TOKENS, tokens)
 
 

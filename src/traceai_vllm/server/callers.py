@@ -34,10 +34,13 @@ class Callers:
 
     Args:
         options: what is believed.
+        shows_queries: whether SERVER spans may have the query of their URL: what a caller wrote is content.
     """
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, *, shows_queries: bool = False) -> None:
         self.options = options
+        self.shows_queries = shows_queries
+        self._hosts = CappedDimension(options.max_values)
         self._names = {header.lower().encode("latin-1"): tag for tag, header in options.headers.items()}
         self._seen = {tag: CappedDimension(options.max_values) for tag in semconv.NAMED_TAGS}
         self._not_allowed = dict.fromkeys(semconv.NAMED_TAGS, 0)
@@ -72,7 +75,10 @@ class Callers:
     def _add(self, tags: dict[str, str], tag: str, value: object) -> None:
         if tag in tags or not isinstance(value, str):
             return
-        text = value[:MAX_VALUE_LENGTH].strip()
+        text = value[:MAX_VALUE_LENGTH]
+        if not text.isprintable():  # line breaks, control characters, half a surrogate pair: no exporter takes that one
+            text = "".join(char if char.isprintable() else " " for char in text)
+        text = text.strip()
         if text:
             tags[tag] = text
 
@@ -85,6 +91,11 @@ class Callers:
             return value
         self._not_allowed[tag] += 1
         return OTHER
+
+    def knows_host(self, host: bytes) -> bool:
+        """Return whether the value of a ``Host`` header is among the first that came; any client can make more up."""
+        name = host.decode("latin-1")
+        return self._hosts(name) == name
 
     def observe(self, meter: Meter) -> None:
         """Report how many values were turned into ``other``, as a metric."""

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger("traceai_vllm")
 
 
-def switch_on(server: bool | ServerOptions | None, tracer_provider: TracerProvider, meter: Meter) -> None:
+def switch_on(
+    server: bool | ServerOptions | None, tracer_provider: TracerProvider, meter: Meter, *, content_on_spans: bool
+) -> None:
     """Read callers from now on, unless ``server`` (or, when it is None, ``TRACEAI_VLLM_SERVER``) says no."""
     _warn_of_rust_frontend()
     if server is None:
         server = flag("TRACEAI_VLLM_SERVER", True)
     if server is False:
         return
-    reader = callers.Callers(server if isinstance(server, ServerOptions) else ServerOptions.from_environment())
+    options = server if isinstance(server, ServerOptions) else ServerOptions.from_environment()
+    reader = callers.Callers(options, shows_queries=content_on_spans)
     reader.observe(meter)
     fastapi.use(tracer_provider)
     callers.switch(reader)

@@ -29,6 +29,8 @@ _HIDE = Guard("what is kept from OpenTelemetry's middleware")
 _UNDO = Guard("giving a FastAPI application its middleware back")
 
 _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"uber-trace-id"})
+# Bytes. vLLM's server takes headers of megabytes and URLs of any length; W3C's baggage may have 8,192.
+_MAX_HEADER, _MAX_TRACE_HEADER, _MAX_URL = 1024, 8192, 2048
 _instrumented: WeakSet[Any] = WeakSet()
 _tracer_provider: TracerProvider | None = None
 
@@ -104,27 +106,42 @@ def _names_none(excluded_urls: Any) -> bool:
 def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
     """Hook on ``FastAPI.__call__(scope, receive, send)``: some things are kept from OpenTelemetry's middleware.
 
-    The trace context of a caller that is not trusted; and what is not ASCII, because that middleware raises (and the
-    client gets a 500) for some such bytes. Our own middleware, inside, gives the application all of it back.
+    The trace context of a caller that is not trusted. What is not ASCII, because that middleware raises (and the client
+    gets a 500) for some such bytes. What stands in the query, which it puts on the span, while content is not captured.
+    And what would let a caller fill the memory, as spans wait for their export: long URLs and headers, ever new hosts.
+    Our own middleware, inside, gives the application all of it back.
     """
     with _HIDE:
         reader = callers.current()
         if reader is not None and args and args[0]["type"] in ("http", "websocket"):
-            shown = _presentable(args[0], reader.options.trust_callers)
+            shown = _presentable(args[0], reader)
             if isinstance(shown, dict):
                 args = ({**args[0], **shown}, *args[1:])
     return wrapped(*args, **kwargs)
 
 
-def _presentable(scope: Any, trusted: bool) -> dict[str, Any] | None:
-    headers, query = scope["headers"], scope.get("query_string", b"")
-    kept = [
-        (name, value) for name, value in headers if value.isascii() and (trusted or name.lower() not in _TRACE_HEADERS)
-    ]
-    if len(kept) == len(headers) and query.isascii():
+def _presentable(scope: Any, reader: callers.Callers) -> dict[str, Any] | None:
+    path, headers, query = scope["path"], scope["headers"], scope.get("query_string", b"")
+    kept = [(name, value) for name, value in headers if _may_be_shown(name, value, reader)]
+    quoted = _quoted(query) if query and reader.shows_queries else b""
+    if len(kept) == len(headers) and quoted == query and len(path) <= _MAX_URL:
         return None
-    quoted = quote_from_bytes(query, safe=string.punctuation).encode("ascii")
-    return {"headers": kept, "query_string": quoted, HIDDEN: {"headers": headers, "query_string": query}}
+    hidden = {"path": path, "headers": headers, "query_string": query}
+    return {"path": path[:_MAX_URL], "headers": kept, "query_string": quoted, HIDDEN: hidden}
+
+
+def _may_be_shown(name: bytes, value: bytes, reader: callers.Callers) -> bool:
+    name = name.lower()
+    if name in _TRACE_HEADERS:
+        return reader.options.trust_callers and value.isascii() and len(value) <= _MAX_TRACE_HEADER
+    if len(value) > _MAX_HEADER or not value.isascii():
+        return False
+    return name != b"host" or reader.knows_host(value)
+
+
+def _quoted(query: bytes) -> bytes:
+    cut = query[:_MAX_URL]
+    return cut if cut.isascii() else quote_from_bytes(cut, safe=string.punctuation).encode("ascii")
 
 
 def release() -> None:

@@ -1,7 +1,7 @@
-"""ASGI middleware inside OpenTelemetry's: the caller's tags, the time to the first chunk, and whether the client left.
+"""ASGI middleware inside OpenTelemetry's: the caller's tags, the time to the first chunk, and how the request ended.
 
-Its work per request is constant. Each chunk of a response costs one comparison, in a plain function: nothing is kept,
-parsed or recorded of it.
+Its work per request is constant. Each chunk of a response costs one check, whether it is the first or the last, in a
+plain function: nothing is kept, parsed or recorded of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from opentelemetry.trace import Status, StatusCode
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.callers import CallerTags
-from traceai_vllm.server.served import OPERATIONS, ServedRequest, with_served
+from traceai_vllm.server.served import OPERATIONS, ServedRequest, served_in, with_served
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import with_tags
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BEGIN = Guard("the beginning of an HTTP request")
-_FIRST_CHUNK = Guard("the first chunk of an HTTP response")
+_RESPONSE = Guard("the response to an HTTP request")
 _CLIENT = Guard("the end of an HTTP request")
 _DETACH = Guard("leaving an HTTP request's context")
 
@@ -58,6 +58,7 @@ class CallerMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         token, span, begun, waiting = None, trace.get_current_span(), time.perf_counter_ns(), True
+        served: ServedRequest | None = None
 
         async def incoming() -> Message:
             message = await receive()
@@ -67,20 +68,24 @@ class CallerMiddleware:
             return message
 
         def outgoing(message: Message) -> Awaitable[None]:
-            # Not a coroutine function: for every chunk after the first one this is a comparison and a call.
+            # Not a coroutine function: for every chunk between the first and the last this is a check and a call.
             nonlocal waiting
-            if waiting:
-                with _FIRST_CHUNK:
-                    if message["type"] == "http.response.body" and message.get("body"):
+            if waiting or not message.get("more_body"):
+                with _RESPONSE:
+                    if message["type"] == "http.response.start":
+                        _note_status(span, message["status"])
+                    elif waiting and message.get("body"):
                         waiting = False
                         _note_first_chunk(span, begun)
+                    if message["type"] == "http.response.body" and not message.get("more_body"):
+                        _note_end(span, served)
             return send(message)
 
         with _BEGIN:
             scope.update(scope.pop(HIDDEN, ()))
             ctx = _context_of(scope)
             if isinstance(ctx, Context):
-                span = trace.get_current_span(ctx)
+                span, served = trace.get_current_span(ctx), served_in(ctx)
                 token = otel_context.attach(ctx)
         if token is None:
             await self.app(scope, receive, send)
@@ -123,6 +128,19 @@ def _joined(ctx: Context, headers: Iterable[tuple[bytes, bytes]]) -> Context:
 
 def _note_first_chunk(span: Span, begun: int) -> None:
     span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, (time.perf_counter_ns() - begun) / 1e9)
+
+
+def _note_status(span: Span, status: int) -> None:
+    # OpenTelemetry's middleware sets the status; with its older attribute names it does not say the type.
+    if status >= 500:
+        span.set_attribute(semconv.ERROR_TYPE, str(status))
+
+
+def _note_end(span: Span, served: ServedRequest | None) -> None:
+    # The span is ended by OpenTelemetry's middleware when this last part of the response has been sent.
+    if served is not None and served.at_end is not None:
+        at_end, served.at_end = served.at_end, None  # it holds the request and its body
+        at_end(span)
 
 
 def _note_if_unfinished(scope: Scope, span: Span) -> None:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, cast
 from opentelemetry import context as otel_context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.context import Context
+    from opentelemetry.trace import Span
 
     from traceai_vllm.server.callers import CallerTags
 
@@ -48,14 +51,16 @@ class ServedRequest:
         tags: the caller's tags, the same object that lies in the request's context.
         operation: what is asked for, when it is known.
         call: what was handed over, when content is captured (see :mod:`traceai_vllm.engine.content`).
+        at_end: called with the SERVER span when the last part of the response is about to be sent.
     """
 
-    __slots__ = ("call", "operation", "tags")
+    __slots__ = ("at_end", "call", "operation", "tags")
 
     def __init__(self, tags: CallerTags, operation: str | None) -> None:
         self.tags = tags
         self.operation = operation
         self.call: object = None
+        self.at_end: Callable[[Span], None] | None = None
 
 
 def served_in(ctx: Context) -> ServedRequest | None:

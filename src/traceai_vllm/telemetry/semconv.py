@@ -181,7 +181,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(OUTPUT_TYPE, "string", "`json` when structured output was asked for, else `text`.", _GENAI),
     Attribute(EMBEDDINGS_DIMENSION_COUNT, "int", "Dimensions asked for in an embedding request.", _GENAI),
     Attribute(RESPONSE_MODEL, "string", "The model name that the engine serves.", _GENAI),
-    Attribute(RESPONSE_ID, "string", "The request id that the caller sees.", _GENAI),
+    Attribute(RESPONSE_ID, "string", "The request id that the caller sees, to 256 characters.", _GENAI),
     Attribute(RESPONSE_FINISH_REASONS, "string[]", "One per answer: `stop`, `length`, `abort`, `error`, …", _GENAI),
     Attribute(
         RESPONSE_TIME_TO_FIRST_CHUNK,
@@ -195,10 +195,12 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute(
         USAGE_REASONING_OUTPUT_TOKENS,
         "int",
-        "On the SERVER span of an answer that is not streamed: generated tokens that are reasoning, if counted.",
+        "On the SERVER span: generated tokens that are reasoning, where vLLM counts them.",
         _GENAI,
     ),
-    Attribute(ERROR_TYPE, "string", "Engine error class, `timeout`, `cancelled` (client gone).", _GENAI),
+    Attribute(
+        ERROR_TYPE, "string", "Engine error class, `timeout`, `cancelled` (client gone); HTTP status (5xx).", _GENAI
+    ),
     Attribute(LLM_TOKEN_COUNT_PROMPT, "int", "Twin of `gen_ai.usage.input_tokens`.", _OPENINFERENCE),
     Attribute(LLM_TOKEN_COUNT_COMPLETION, "int", "Twin of `gen_ai.usage.output_tokens`.", _OPENINFERENCE),
     Attribute(LLM_TOKEN_COUNT_TOTAL, "int", "Prompt and generated tokens.", _OPENINFERENCE),

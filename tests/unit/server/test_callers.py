@@ -56,6 +56,12 @@ def test_values_are_cut_and_may_be_any_bytes(captured, client) -> None:
     assert found == {"route": "\ufffd\ufffd café"}
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\x00b", "a\x1bb", "a\u2028b", "a\ud800b"])
+def test_line_breaks_and_half_characters_become_blanks(odd) -> None:
+    """JSON and baggage can bring any of them; no exporter takes half a surrogate pair."""
+    assert Callers(ServerOptions()).from_metadata({"route": odd}) == {"route": "a b"}
+
+
 def test_a_hostile_client_grows_neither_memory_nor_metrics(app) -> None:
     """10,000 different routes and 16 KB headers: 100 values are kept, the rest is `other`, and counted."""
     with capture() as captured, TestClient(app) as client:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from opentelemetry import context
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
@@ -46,6 +46,41 @@ def test_a_failure_is_an_error_with_the_class_of_the_exception(captured, client)
     (span,) = captured.spans
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "RuntimeError")
     assert span.attributes["http.status_code"] == 500
+
+
+def test_an_answer_that_says_500_is_an_error_with_the_status_as_its_type(captured) -> None:
+    """vLLM's handlers of exceptions make such answers: no exception comes to a middleware."""
+    app = FastAPI()
+
+    @app.post("/answer")
+    async def answer() -> JSONResponse:
+        return JSONResponse({"error": "the engine is dead"}, status_code=503)
+
+    asyncio.run(call(app, "/answer"))
+    (span,) = captured.spans
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "503")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_known_at_the_end_of_a_response_is_still_on_its_span(captured, streamed) -> None:
+    """Usage, for one; it is asked for once, with the last part."""
+    app, asked = FastAPI(), []
+
+    @app.post("/answer")
+    async def answer() -> Any:
+        served_in(context.get_current()).at_end = lambda span: asked.append(span.set_attribute("known", "late"))
+
+        async def chunks() -> Any:
+            for text in ("a", "b", "c"):
+                yield text
+                assert asked == []
+
+        return StreamingResponse(chunks()) if streamed else "abc"
+
+    asyncio.run(call(app, "/answer"))
+    (span,) = captured.spans
+    assert span.attributes["known"] == "late"
+    assert len(asked) == 1
 
 
 def test_a_refused_request_has_a_span_without_an_error_of_the_server(captured, client) -> None:
@@ -168,6 +203,50 @@ def test_bytes_that_their_middleware_cannot_read_do_not_fail_the_request(capture
     assert messages[0]["status"] == 200
     assert seen == [(odd, b"a=" + odd)]
     assert len(captured.spans) == 1
+
+
+@pytest.mark.parametrize("capture_content", [False, True])
+def test_a_query_is_content(capture_content) -> None:
+    """What stands in a URL's query was written by a caller; the application sees it all the same."""
+    app, seen = FastAPI(), []
+
+    @app.post("/ask")
+    async def ask(request: Request, question: str) -> None:
+        seen.append((question, request.url.query))
+
+    with capture(capture_content=capture_content) as captured:
+        asyncio.run(call(app, "/ask", query_string=b"question=canary"))
+    (span,) = captured.spans
+    assert seen == [("canary", "question=canary")]
+    assert ("canary" in span.to_json()) == capture_content
+
+
+def test_long_urls_and_headers_do_not_fill_the_memory_with_waiting_spans() -> None:
+    """vLLM's server takes them at any length. Of a megabyte the span has some thousand characters."""
+    app, seen = FastAPI(), []
+
+    @app.post("/{path:path}")
+    async def echo(request: Request, path: str) -> None:
+        seen.append((len(path), len(request.headers["user-agent"]), len(request.headers["x-long"])))
+
+    size = 1_000_000
+    headers = [(b"user-agent", b"a" * size), (b"x-long", b"b" * size), (b"traceparent", TRACEPARENT.encode())]
+    with capture(capture_content=True) as captured:
+        asyncio.run(call(app, "/" + "c" * size, headers=headers, query_string=b"d" * size))
+    (span,) = captured.spans
+    assert seen == [(size, size, size)]
+    assert format(span.context.trace_id, "032x") == TRACE_ID
+    assert len(span.to_json()) < 12_000
+
+
+def test_made_up_hosts_are_shown_up_to_a_number(captured, app) -> None:
+    """Under `opentelemetry-instrument` there are metrics by host; a client may write any name there."""
+    for number in range(150):
+        asyncio.run(call(app, "/nowhere", headers=[(b"host", b"host-%d" % number)]))
+    asyncio.run(call(app, "/nowhere", headers=[(b"host", b"host-0")]))
+    hosts = [span.attributes.get("http.server_name") for span in captured.spans]
+    assert hosts[:100] == [f"host-{number}" for number in range(100)]
+    assert hosts[100:] == [None] * 50 + ["host-0"]
 
 
 def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) -> None:
