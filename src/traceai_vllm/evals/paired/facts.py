@@ -35,6 +35,7 @@ _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)([a-z]{0,3})", re.I)
 # The number of a list's item is its form and no amount.
 _LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
+_RANGE = re.compile(r"([1-9]\d{0,3})-([1-9]\d{0,3})")
 _SPELLED = {
     **{word: str(value) for value, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven"])},
     **{word: str(value) for value, word in enumerate(["eight", "nine", "ten", "eleven", "twelve"], 8)},
@@ -58,8 +59,8 @@ class Fact(NamedTuple):
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
-    Separators, trailing zeros, `million` and short spelled numbers make no difference. What the candidate adds
-    is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has
+    Separators, trailing zeros, `million`, short spelled numbers and the dash of a range make no difference. What the
+    candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has
     nothing of the kind. Without the extra ``evals`` names are not compared.
 
     Labels: ``kept``; ``altered`` (something became something alike, as 1,299 and 1,229); ``lost``.
@@ -70,8 +71,8 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     before, after = facts_in(baseline.text, settings), facts_in(candidate.text, settings)
     if not before:
         return None
-    known = {fact.value for fact in after} | _spelled(candidate.text)
-    lost = [fact for fact in before if fact.value not in known]
+    known = {fact.value for fact in after} | _spelled(candidate.text) | {end for fact in after for end in _ends(fact)}
+    lost = [fact for fact in before if fact.value not in known and not (_ends(fact) and known.issuperset(_ends(fact)))]
     added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
     altered = _altered(lost, added)
     counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
@@ -116,6 +117,12 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
             yield Fact("name", text[where.start : where.end].casefold(), where)
     except MissingExtra as error:
         say_once("the paired check of identifiers leaves rare names out", error)
+
+
+def _ends(fact: Fact) -> tuple[str, ...]:
+    """The two amounts of a range, as of 10-20, which may be written as 10 to 20."""
+    ends = _RANGE.fullmatch(fact.value)
+    return ends.groups() if ends else ()
 
 
 def _plain_number(number: str, zeros: int) -> str:

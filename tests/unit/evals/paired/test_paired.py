@@ -43,6 +43,50 @@ def test_refusals(baseline, candidate, label):
         assert candidate[slice(*found.unsupported[0])] in found.explanation
 
 
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        "I\u2019m sorry, but that\u2019s not something I can do.",
+        "Sorry, we can't help with that.",
+        "Cannot comply.",
+        "  Unable to answer based on the context.",
+        "I won't be able to help with that.",
+        "I'm just an AI and can't do that.",
+        "I'd rather not answer that.",
+        "I do not feel comfortable answering.",
+        "It is not possible for me to help with this.",
+        "The context does not mention the waiting period.",
+        "The provided passage doesn't contain this.",
+        "There is no information about this in the documents.",
+        "Es tut mir leid, aber dabei kann ich nicht helfen.",
+        "죄송하지만 도와드릴 수 없습니다.",
+        "Извините, я не могу помочь с этим.",  # noqa: RUF001
+        "عذرًا، لا يمكنني المساعدة في ذلك.",
+    ],
+)
+def test_ways_to_decline(candidate):
+    found = result("RefusalAgreement", "After 90 days.", candidate)
+    assert found.label == "appeared"
+    assert candidate[slice(*found.unsupported[0])] in found.explanation
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        "I can't help but notice that the plan covers it.",
+        "I can't recommend this dish enough!",
+        "I cannot tell you how happy we are to have you.",
+        "Sure! Say: 'I can't access my account.'",
+        "I don't know about you, but the plan covers it.",
+        "If I can't find the form, I go to the desk.",
+        "Unfortunately, the plan does not cover it.",
+        "Members cannot claim before 90 days; we cannot refund them.",
+    ],
+)
+def test_such_words_do_not_decline(candidate):
+    assert result("RefusalAgreement", "After 90 days.", candidate).label == "neither"
+
+
 def test_a_refusal_in_the_models_own_words():
     own = PairedSettings(refusal_phrases=["let us talk about something else"])
     assert result("RefusalAgreement", "90 days.", "Let us talk about something else!", own).label == "appeared"
@@ -69,6 +113,9 @@ def test_required_wording_is_the_routes():
         ("It costs $1.5 million.", "It costs $1,500,000.", "kept", ""),
         ("It costs $1.5 million.", "It costs $1.5 billion.", "altered", '"1.5 million" became "1.5 billion"'),
         ("It costs 5k.", "It costs 5,000.", "kept", ""),
+        ("Walk 10-20 km.", "Walk 10 to 20 km.", "kept", ""),
+        ("Walk 10 to 20 km.", "Walk 10-20 km.", "kept", ""),
+        ("Walk 10-20 km.", "Walk 10 to 25 km.", "lost", '"10-20" is lost'),
         ("Take 20mg twice.", "Take it twice.", "lost", '"20mg" is lost'),
         ("Write to help@acme.com.", "Write to helpme@acme.org.", "altered", "help@acme.com"),
         ("See https://acme.com/a?b=1 there.", "See the page.", "lost", "https://acme.com/a?b=1"),
