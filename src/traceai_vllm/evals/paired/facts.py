@@ -60,8 +60,8 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
     Separators, trailing zeros, `million`, short spelled numbers and the dash of a range make no difference. What the
-    candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has
-    nothing of the kind. Without the extra ``evals`` names are not compared.
+    candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's
+    answer has nothing of the kind. Without the extra ``evals`` names are not compared.
 
     Labels: ``kept``; ``altered`` (something became something alike, as 1,299 and 1,229); ``lost``.
     """
