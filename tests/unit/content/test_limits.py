@@ -30,6 +30,14 @@ def test_a_long_text_is_cut_with_a_mark() -> None:
     assert 4000 <= left_out < 4100
 
 
+def test_half_a_surrogate_pair_does_not_cost_the_field() -> None:
+    """Models cut `\\ud83d\\ude00` in two, in the arguments of tool calls; no exporter can encode one half."""
+    half = json.loads('"caf\u00e9 \\ud83d"')
+    called = {"type": "tool_call", "name": "say", "arguments": {half: [half]}}
+    [message], _ = limited([{"role": "assistant", "parts": [called]}], 1000)
+    assert message["parts"][0]["arguments"] == {"café ?": ["café ?"]}
+
+
 def test_of_a_conversation_the_newest_messages_stay() -> None:
     """The answer is to the last one; a message in their place says how many there were before."""
     conversation = [text("user", f"{i} " + "a" * 298) for i in range(100)]
