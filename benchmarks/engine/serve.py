@@ -84,7 +84,7 @@ _SENTENCE = (
     "The waiting period of policy {0} is 30 days; claims above 1,200 euros (section 4.2) need a receipt, "
     "and whoever is insured since 2019-05-01 does not have to wait. "
 )
-_LONG = Load((_SENTENCE * 19).format, 64)  # 900 to 1,000 tokens
+_LONG = Load((_SENTENCE * 17).format, 64)  # 936 to 953 tokens
 
 
 class Receiver:
