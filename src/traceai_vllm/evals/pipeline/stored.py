@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from traceai_vllm.evals.base import Evaluator
     from traceai_vllm.evals.pipeline.runner import Outcome
 
+# Written so often: a judge's scores cost time and money, and whoever is killed loses the last second's.
 _BATCH = 64
+_BATCH_S = 1.0
 NOT_APPLICABLE = "not_applicable"
 
 
@@ -87,12 +90,13 @@ def evaluate_store(
     total = _count(connection, _DUE, [names])
     due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
     with EvaluationWriter(directory) as writer:
-        while rows := due.fetchmany(_BATCH):
-            lines = [line for row in rows for line in _evaluated(runner, names, row, explain, thresholds)]
+        scored = (list(_evaluated(runner, names, row, explain, thresholds)) for row in _rows(due))
+        for batch in _batches(scored):
+            lines = [line for of_one in batch for line in of_one]
             writer.write(lines)
             for line in lines:
                 summary.add(line)
-            summary.spans += len(rows)
+            summary.spans += len(batch)
             progress(summary.spans, total)
     return summary
 
@@ -108,6 +112,22 @@ _DUE = f"""
         WHERE status IN ('ok', '{NOT_APPLICABLE}') GROUP BY ALL
     ) USING (trace_id, span_id)
     WHERE NOT list_has_all(coalesce(names, []), $1)"""
+
+
+def _rows(result: Any) -> Iterator[Any]:
+    while rows := result.fetchmany(_BATCH):
+        yield from rows
+
+
+def _batches(items: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    batch, since = [], time.monotonic()
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH or time.monotonic() - since >= _BATCH_S:
+            yield batch
+            batch, since = [], time.monotonic()
+    if batch:
+        yield batch
 
 
 def _count(connection: Any, source: str, parameters: list[Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,6 +90,31 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     assert 0 < kept < 100
     assert len(rest.asked) == 100 - kept
     assert len(rows(tmp_path)) == 100
+
+
+def test_scores_that_take_long_are_kept_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge's: not only when many are together."""
+    now = iter(range(0, 1000, 1))
+    monkeypatch.setattr("traceai_vllm.evals.pipeline.stored.time", SimpleNamespace(monotonic=lambda: next(now)))
+    stored(tmp_path, ["one", "two", "three"])
+    told: list[tuple[int, int]] = []
+
+    evaluate_store(tmp_path, [Words()], progress=lambda done, total: told.append((done, total)))
+
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_lines_that_cannot_be_read_are_passed_by(tmp_path: Path) -> None:
+    """What a process that was killed has left, or another program has written."""
+    stored(tmp_path, ["one", "two"])
+    evaluate_store(tmp_path, [Words()])
+    (written,) = tmp_path.glob("evaluations-*.jsonl")
+    with written.open("ab") as file:
+        file.write(b'\xff\x00 no JSON\n[1]\n{"trace_id": "cut o')
+    stored(tmp_path, ["three"])
+
+    assert evaluate_store(tmp_path, [Words()]).spans == 1
+    assert len(rows(tmp_path)) == 3
 
 
 def test_a_failed_evaluation_is_tried_again(tmp_path: Path) -> None:
