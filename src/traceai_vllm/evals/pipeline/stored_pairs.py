@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.paired import CHECKS, run_paired_checks
@@ -10,6 +11,7 @@ from traceai_vllm.evals.pipeline.inputs import evaluator_inputs, said_in_attribu
 from traceai_vllm.evals.pipeline.runner import ERROR, OK, Outcome
 from traceai_vllm.evals.pipeline.stored import NOT_APPLICABLE, Summary, fields
 from traceai_vllm.evals.result import EvaluationResult
+from traceai_vllm.evals.tool_selection import ToolSelectionAccuracy
 from traceai_vllm.store import connect
 from traceai_vllm.store.evaluations import EvaluationWriter
 from traceai_vllm.telemetry import semconv
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.paired import PairedSettings
 
 _BATCH = 64
+#: ToolSelectionAccuracy of an answer against the baseline's calls, under a name of its own: by its own name an answer
+#: is judged alone.
+TOOL_CALLS = "ToolCallAgreement"
+_NAMES = (*CHECKS, TOOL_CALLS)
+_TOOL_CALLS = ToolSelectionAccuracy()
 # The gateway's names for the two answers to one request; its libraries are not needed here.
 _PAIR = """attributes->>'$."traceai.pair.id"'"""
 _ARM = """attributes->>'$."traceai.pair.arm"'"""
@@ -63,7 +70,7 @@ def evaluate_pairs(
         OSError: the scores could not be written.
     """
     connection = connect(directory)
-    names = list(CHECKS)
+    names = list(_NAMES)
     (total,) = connection.execute(f"SELECT count(*) FROM ({_DUE})", [names]).fetchone() or (0,)
     due = connection.execute(_DUE, [names])
     summary = Summary()
@@ -84,15 +91,15 @@ _REFERENCE = "reference"
 
 def _checked(row: Any, settings: PairedSettings, explain: bool) -> Iterator[dict[str, Any]]:
     trace_id, span_id, arm, route, attributes, baseline_trace_id, baseline_span_id, baseline_attributes = row
-    before, after = _answer(baseline_attributes), _answer(attributes)
+    before, after = _inputs(baseline_attributes), _inputs(attributes)
     found: dict[str, EvaluationResult] = {}
     failed = None
     if before and after:
         try:
-            found = {result.name: result for result in run_paired_checks(before, after, settings, route=route)}
+            found = {result.name: result for result in _results(before, after, settings, route)}
         except Exception as error:  # the others of the store are checked all the same
             failed = type(error).__name__
-    for name in CHECKS:
+    for name in _NAMES:
         result = found.get(name)
         outcome = Outcome(name, OK, result) if result else Outcome(name, ERROR, error=failed) if failed else None
         own = {"trace_id": trace_id, "span_id": span_id, "evaluator": name, "label": None}
@@ -103,7 +110,15 @@ def _checked(row: Any, settings: PairedSettings, explain: bool) -> Iterator[dict
             yield theirs | fields(reference, explain)
 
 
-def _answer(attributes: str) -> dict[str, Any] | None:
+def _results(
+    before: dict[str, Any], after: dict[str, Any], settings: PairedSettings, route: str | None
+) -> Iterator[EvaluationResult]:
+    yield from run_paired_checks(before["message"], after["message"], settings, route=route)
+    calls = _TOOL_CALLS.evaluate(response=after["message"], baseline=before["message"], tools=after["tools"])
+    if calls.label != "no_call":
+        yield replace(calls, name=TOOL_CALLS)
+
+
+def _inputs(attributes: str) -> dict[str, Any]:
     read = json.loads(attributes)
-    message: dict[str, Any] | None = evaluator_inputs(said_in_attributes(read), read).get("message")
-    return message
+    return evaluator_inputs(said_in_attributes(read), read)

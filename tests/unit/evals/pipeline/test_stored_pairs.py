@@ -16,11 +16,12 @@ SETTINGS = PairedSettings(required_wording={"claims": [DISCLAIMER]})
 
 
 def stored(directory, *answers):
-    """Store answers: pair, arm and text."""
+    """Store answers: pair, arm, and text or the parts of a message."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(directory)))
     for pair, arm, text in answers:
-        message = {"role": "assistant", "parts": [{"type": "text", "content": text}]}
+        parts = [{"type": "text", "content": text}] if isinstance(text, str) else text
+        message = {"role": "assistant", "parts": parts}
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.output.messages": json.dumps([message]),
@@ -64,6 +65,25 @@ def test_each_pair_is_checked_and_its_baseline_is_the_reference(store):
     ]
     assert ("candidate", 0.0, "altered", False) in rows(store, "IdentifierAgreement")
     assert summary.counts["RequiredWording"] == {"ok": 2, "not_applicable": 1}
+
+
+def test_tool_calls_are_compared_with_the_baselines(tmp_path):
+    def calls(**arguments):
+        return [{"type": "tool_call", "name": "wait", "arguments": arguments}]
+
+    nine = calls(days=9)
+    stored(tmp_path, ("1", "baseline", nine), ("1", "candidate", calls(days=90)), ("1", "baseline_repeat", nine))
+    stored(tmp_path, ("2", "baseline", nine), ("2", "candidate", "I wait."))
+    stored(tmp_path, ("3", "baseline", "No."), ("3", "candidate", "None."))
+    summary = evaluate_pairs(tmp_path, SETTINGS)
+    assert rows(tmp_path, "ToolCallAgreement") == [
+        ("baseline", 1.0, "reference", True),
+        ("baseline", 1.0, "reference", True),
+        ("baseline_repeat", 1.0, "correct", True),
+        ("candidate", 0.0, "missing_call", False),
+        ("candidate", 0.0, "wrong_value", False),
+    ]
+    assert summary.counts["ToolCallAgreement"] == {"ok": 3, "not_applicable": 1}
 
 
 def test_it_goes_on_with_what_is_new(store):
