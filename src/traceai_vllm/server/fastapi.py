@@ -32,6 +32,8 @@ _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"
 # Bytes. vLLM's server takes headers of megabytes and URLs of any length; W3C's baggage may have 8,192.
 _MAX_HEADER, _MAX_TRACE_HEADER, _MAX_URL = 1024, 8192, 2048
 _instrumented: WeakSet[Any] = WeakSet()
+# The applications whose middleware gives back what is kept from OpenTelemetry's.
+_restoring: WeakSet[Any] = WeakSet()
 _tracer_provider: TracerProvider | None = None
 
 
@@ -63,6 +65,7 @@ def _add_middleware(app: Any) -> None:
         names = [getattr(middleware, "__name__", "") for middleware in classes]
         place = names.index("OpenTelemetryMiddleware") + 1 if "OpenTelemetryMiddleware" in names else 0
         app.user_middleware.insert(place, Middleware(CallerMiddleware))
+    _restoring.add(app)
 
 
 def _instrument(app: Any) -> None:
@@ -109,15 +112,20 @@ def call(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
     The trace context of a caller that is not trusted. What is not ASCII, because that middleware raises (and the client
     gets a 500) for some such bytes. What stands in the query, which it puts on the span, while content is not captured.
     And what would let a caller fill the memory, as spans wait for their export: long URLs and headers, ever new hosts.
-    Our own middleware, inside, gives the application all of it back.
+    Our own middleware, inside, gives the application all of it back: nothing is kept where that is not.
     """
     with _HIDE:
         reader = callers.current()
-        if reader is not None and args and args[0]["type"] in ("http", "websocket"):
+        if reader is not None and _restores(app) and args and args[0]["type"] in ("http", "websocket"):
             shown = _presentable(args[0], reader)
             if isinstance(shown, dict):
                 args = ({**args[0], **shown}, *args[1:])
     return wrapped(*args, **kwargs)
+
+
+def _restores(app: Any) -> bool:
+    # At its first request an application builds its middleware, with ours, only after this.
+    return app in _restoring or getattr(app, "middleware_stack", None) is None
 
 
 def _presentable(scope: Any, reader: callers.Callers) -> dict[str, Any] | None:

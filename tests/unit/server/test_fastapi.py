@@ -221,6 +221,26 @@ def test_a_query_is_content(capture_content) -> None:
     assert ("canary" in span.to_json()) == capture_content
 
 
+@pytest.mark.parametrize("theirs", [False, True])
+def test_an_application_that_has_served_before_is_left_as_it_is(theirs) -> None:
+    """Its middleware is built, ours is not in it: nothing may be kept from it then."""
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+    app, seen = FastAPI(), []
+
+    @app.post("/ask")
+    async def ask(question: str, request: Request) -> None:
+        seen.append((question, "traceparent" in request.headers))
+
+    headers = [(b"traceparent", TRACEPARENT.encode())]
+    if theirs:
+        FastAPIInstrumentor.instrument_app(app)
+    asyncio.run(call(app, "/ask", query_string=b"question=a"))
+    with capture(server=ServerOptions(trust_callers=False)):
+        asyncio.run(call(app, "/ask", query_string=b"question=b", headers=headers))
+    assert seen == [("a", False), ("b", True)]
+
+
 def test_long_urls_and_headers_do_not_fill_the_memory_with_waiting_spans() -> None:
     """vLLM's server takes them at any length. Of a megabyte the span has some thousand characters."""
     app, seen = FastAPI(), []
