@@ -93,7 +93,7 @@ def test_feedback_counts_once(gateway: GatewayUnderTest) -> None:
         (KEY, {"kind": "meh", "response_id": "r"}, 400),
         (KEY, {"kind": "thumbs_up"}, 400),
         (KEY, {"kind": "thumbs_up", "trace_id": "x"}, 400),
-        (KEY, {"kind": "thumbs_up", "response_id": "r", "more": 1}, 400),
+        (KEY, {"kind": "thumbs_up", "response_id": "r", "wrong": 1}, 400),
         (KEY, {"kind": "correction", "response_id": "r", "text": "x" * 100_000}, 413),
     ],
 )
@@ -113,6 +113,15 @@ def test_feedback_is_rate_limited_by_key(gateway: GatewayUnderTest) -> None:
     statuses = {feedback(gateway, kind="thumbs_up", response_id=f"r{i}").status_code for i in range(40)}
     assert statuses == {202, 429}
     assert feedback(gateway, {"x-api-key": "other"}, kind="thumbs_up", response_id="r").status_code == 202
+
+
+def test_without_keys_a_flood_is_limited_whatever_key_it_sends(settings: dict[str, Any]) -> None:
+    """By the address that it comes from."""
+    settings["feedback"] = {"without_keys": True, "per_second": 1}
+    with GatewayUnderTest(settings) as gateway:
+        made_up = ({"x-api-key": f"made-up-{i}"} for i in range(40))
+        statuses = {feedback(gateway, key, kind="thumbs_up", response_id="r").status_code for key in made_up}
+    assert 429 in statuses
 
 
 def test_without_keys_there_is_no_feedback_unless_it_is_asked_for(settings: dict[str, Any]) -> None:

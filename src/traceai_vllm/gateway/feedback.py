@@ -74,21 +74,24 @@ class FeedbackEndpoint:
         """Take one piece of feedback: 202, or 200 when it is known already."""
         self._runtime.start()
         try:
-            taken = await self._take(list(scope["headers"]), receive)
+            taken = await self._take(scope, receive)
         except Rejected as rejected:
             await User(receive, send).answer(rejected.status, rejected.kind, rejected.message)
             return
         await JSONResponse(taken, 202 if taken["new"] else 200)(scope, receive, send)
 
-    async def _take(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> dict[str, Any]:
+    async def _take(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         config = self._runtime.config
+        headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         keys_env = config.feedback.keys_env or config.keys_env
         if keys_env is None and not config.feedback.without_keys:
             raise Rejected(403, "feedback_disabled", "feedback needs keys: set keys_env or feedback.keys_env")
         if not admitted_by(headers, keys_env):
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
-        if not self._limiter.allows(hashlib.sha256(key_of(headers).encode()).hexdigest()):
-            raise Rejected(429, "rate_limit_exceeded", "this key sends more feedback than it may; try again later")
+        # Where no key is checked, a caller could send another one each time.
+        caller = (scope.get("client") or ("",))[0] if keys_env is None else key_of(headers)
+        if not self._limiter.allows(hashlib.sha256(caller.encode()).hexdigest()):
+            raise Rejected(429, "rate_limit_exceeded", "this caller sends more feedback than it may; try again later")
         limits = config.limits.model_copy(update={"max_body_bytes": _MAX_BYTES})
         given = _parsed(await read_body(receive, headers, limits))
         known = header(headers, b"idempotency-key")
@@ -139,5 +142,5 @@ def _parsed(body: bytes) -> _Feedback:
         return _Feedback.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) if first["type"] != "extra_forbidden" else ""  # the caller's own word
         raise Rejected(400, "invalid_request", f"{where}: {first['msg']}" if where else first["msg"]) from None

@@ -110,7 +110,7 @@ class FeedbackOptions(Strict):
     Attributes:
         keys_env: environment variable with the keys, separated by commas; the gateway's ``keys_env`` when None.
         without_keys: take feedback from anybody, where there are no keys at all.
-        per_second: how often each key may send some, over time.
+        per_second: how often each key may send some, over time; without keys, each address.
     """
 
     keys_env: str | None = None
