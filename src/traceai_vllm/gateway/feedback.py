@@ -67,7 +67,7 @@ class FeedbackEndpoint:
     def __init__(self, runtime: Runtime, spans: FeedbackSpans) -> None:
         self._runtime = runtime
         self._spans = spans
-        self._limiter = Limiter(runtime.config.feedback.per_second)
+        self._limiter = Limiter(lambda: runtime.config.feedback.per_second)
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

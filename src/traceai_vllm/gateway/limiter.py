@@ -16,21 +16,21 @@ class Limiter:
     """Lets each caller act at a rate, with bursts of ten seconds' worth.
 
     Args:
-        per_second: how often, over time.
+        per_second: how often, over time; read anew each time.
         clock: seconds, monotonic; for tests.
     """
 
-    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_second: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
-        self._burst = max(1.0, 10 * per_second)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
 
     def allows(self, caller: str) -> bool:
         """Return whether a caller may act now, and count it."""
-        now = self._clock()
-        left, then = self._buckets.pop(caller, (self._burst, now))
-        left = min(self._burst, left + (now - then) * self._per_second)
+        now, per_second = self._clock(), self._per_second()
+        burst = max(1.0, 10 * per_second)
+        left, then = self._buckets.pop(caller, (burst, now))
+        left = min(burst, left + (now - then) * per_second)
         allowed = left >= 1
         self._buckets[caller] = (left - 1 if allowed else left, now)
         if len(self._buckets) > _CALLERS:
