@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.content import messages
 from traceai_vllm.evals.slices import SlicedRequest
 from traceai_vllm.telemetry import semconv
 
@@ -73,6 +74,23 @@ def said_in_attributes(attributes: Mapping[str, Any]) -> Said:
         _whole_list(attributes, semconv.RETRIEVED_CONTEXT),
         _json(attributes.get(semconv.OUTPUT_SCHEMA)),
         _json(attributes.get(semconv.EXPECTED_CALLS)),
+    )
+
+
+def with_given(said: Said, given: Mapping[str, Any]) -> Said:
+    """Return what was said, with what ``tags(...)`` gave to evaluators; its word on a schema is the last.
+
+    Args:
+        said: what was said in the request.
+        given: by its name in ``tags``.
+    """
+    expected = given.get("expected")
+    return replace(
+        said,
+        tools=said.tools or messages.tool_definitions(given.get("tools")),
+        context=said.context or messages.context_documents(given.get("context"), "tags"),
+        schema=given.get("schema", said.schema),
+        expected=said.expected if expected is None else expected,
     )
 
 

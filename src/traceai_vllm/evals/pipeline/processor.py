@@ -8,10 +8,12 @@ import queue
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 from opentelemetry._logs import get_logger
+from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import SpanProcessor
 
 from traceai_vllm.evals.pipeline import reporting
@@ -22,6 +24,7 @@ from traceai_vllm.evals.pipeline.inputs import (
     said_in_attributes,
     said_in_record,
     sliced_request,
+    with_given,
 )
 from traceai_vllm.evals.pipeline.processes import ProcessRunner
 from traceai_vllm.evals.pipeline.runner import ERROR, OK, Runner
@@ -30,10 +33,11 @@ from traceai_vllm.evals.slices import SliceSettings, slices_of
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.handover import ending
+from traceai_vllm.telemetry.tags import given_in
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.context import Context
@@ -51,6 +55,7 @@ _SLICE = Guard("the slices of a request")
 _REPORT = Guard("reporting an evaluation")
 _FORWARD = Guard("a span processor behind the evaluators")
 
+_REMEMBERED = 10_000
 _SCOPE = "traceai_vllm.evals"
 _EVALUATED_OPERATIONS = frozenset({"chat", "text_completion"})
 
@@ -58,11 +63,12 @@ _EVALUATED_OPERATIONS = frozenset({"chat", "text_completion"})
 class _Item:
     """A span on its way; whoever takes it first sends it on, so it is sent once."""
 
-    __slots__ = ("_lock", "_taken", "record", "span")
+    __slots__ = ("_lock", "_taken", "given", "record", "span")
 
-    def __init__(self, span: ReadableSpan, record: RequestRecord | None) -> None:
+    def __init__(self, span: ReadableSpan, record: RequestRecord | None, given: Mapping[str, Any]) -> None:
         self.span = span
         self.record = record
+        self.given = given
         self._lock = threading.Lock()
         self._taken = False
 
@@ -149,11 +155,18 @@ class EvaluatorSpanProcessor(SpanProcessor):
         self._waiting: set[_Item] = set()
         self._changed = threading.Condition()
         self._open = True
+        self._given: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         for number in range(self._workers):
             threading.Thread(target=self._work, name=f"traceai-evaluator-{number}", daemon=True).start()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Pass the start of a span on."""
+        """Pass the start of a span on, and remember what ``tags(...)`` gives to its evaluators."""
+        with _TAKE:
+            given = given_in(get_current() if parent_context is None else parent_context)
+            if given:
+                self._given[span.get_span_context().span_id] = given
+                if len(self._given) > _REMEMBERED:  # of spans that never end
+                    self._given.popitem(last=False)
         for processor in self._processors:
             with _FORWARD:
                 processor.on_start(span, parent_context)
@@ -163,8 +176,9 @@ class EvaluatorSpanProcessor(SpanProcessor):
         status = None
         with _TAKE:
             record = ending.get()
+            given = self._given.pop(_span_id(span), {}) if self._given else {}
             if self._is_evaluated(span, record):
-                status = self._enqueue(_Item(span, record))
+                status = self._enqueue(_Item(span, record, given))
                 if status is OK:
                     return
         if status is None:
@@ -292,7 +306,13 @@ class EvaluatorSpanProcessor(SpanProcessor):
 def _said(item: _Item) -> Said:
     if item.record is not None and item.record.content is not None:
         return said_in_record(item.record)
-    return said_in_attributes(item.span.attributes or {})
+    said = said_in_attributes(item.span.attributes or {})
+    return with_given(said, item.given) if item.given else said
+
+
+def _span_id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    return 0 if context is None else context.span_id
 
 
 def _restart(this: weakref.ref[EvaluatorSpanProcessor]) -> None:

@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from tests.support.records import finished_record, in_memory_metrics, points
 from traceai_vllm import tags
 from traceai_vllm.content import Content
-from traceai_vllm.evals import EvaluationResult, JSONValidation
+from traceai_vllm.evals import EvaluationResult, Groundedness, JSONValidation, ToolSelectionAccuracy
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
 from traceai_vllm.evals.pipeline.runner import CircuitBreaker
 from traceai_vllm.evals.slices import SliceSettings
@@ -203,6 +203,27 @@ def test_a_circuit_closes_when_the_evaluator_works_again() -> None:
     assert breaker.allows()
     breaker.succeeded()
     assert [breaker.allows(), breaker.allows()] == [True, True]
+
+
+def test_other_libraries_spans_are_judged_by_what_tags_gave() -> None:
+    """Context, schema and calls of the scope in which a span began, wherever it ends, and of no other."""
+    setting = Setting(Groundedness(), JSONValidation(), ToolSelectionAccuracy())
+    given = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": MESSAGES}
+    with tags(context=["Claims are paid after 180 days."], schema={"type": "object"}, expected=[]):
+        span = setting.tracer.start_span("chat m", attributes=given)
+        with tags(context="Claims are paid after 90 days."):
+            setting.request()
+    span.end()
+    setting.request()
+
+    inner, outer, none = setting.exported()
+    assert inner["gen_ai.evaluation.Groundedness.passed"] is True
+    assert outer["gen_ai.evaluation.Groundedness.passed"] is False
+    for attributes in (inner, outer):
+        assert attributes["gen_ai.evaluation.JSONValidation.label"] == "malformed"
+        assert attributes["gen_ai.evaluation.ToolSelectionAccuracy.label"] == "no_call"
+    assert not any(key.startswith("gen_ai.evaluation") for key in none)
+    assert "traceai.context" not in outer
 
 
 FORKING = """
