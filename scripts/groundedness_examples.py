@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.grounding.checker import answer_view
+from traceai_vllm.evals.grounding.names import names
+from traceai_vllm.evals.grounding.words import lexicon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from traceai_vllm.evals.grounding.features import AnswerView, NumberView
+    from traceai_vllm.evals.grounding.features import AnswerView
 
 # How much each set weighs. HaluEval's answers come from one model told to hallucinate: it says little about others.
 SETS = {
@@ -43,10 +45,12 @@ class Example:
         set: the file that it is from.
         row: the line of the file.
         bad: whether anything in it is unsupported.
-        made: what of it we changed: `numbers`, `polarity` or nothing.
+        made: what of it we changed: `numbers`, `names`, `polarity` or nothing.
         view: its features.
         claims: for each claim whether it is unsupported; -1 where nobody knows.
         figures: the same for each of its numbers.
+        named: the same for each of its names.
+        fold: in which part of the data it is.
     """
 
     set: str
@@ -56,12 +60,8 @@ class Example:
     view: AnswerView
     claims: list[int]
     figures: list[int]
+    named: list[int]
     fold: int
-
-    @property
-    def numbers(self) -> list[NumberView]:
-        """The numbers of all its claims."""
-        return [number for claim in self.view.claims for number in claim.numbers]
 
 
 def read_all(folder: Path) -> Iterator[Example]:
@@ -76,6 +76,8 @@ def read_all(folder: Path) -> Iterator[Example]:
                     yield from _example(name, changed, "numbers")
                 for changed in _denied(row, seed):
                     yield from _example(name, changed, "polarity")
+                for changed in _renamed(row, seed):
+                    yield from _example(name, changed, "names")
 
 
 def _example(name: str, row: dict[str, Any], made: str) -> Iterator[Example]:
@@ -84,15 +86,25 @@ def _example(name: str, row: dict[str, Any], made: str) -> Iterator[Example]:
         return
     bad, spans = bool(row["label_hallucinated"]), row.get("spans") or []
     claims = [_label(claim.span, bad, spans, len(view.claims)) for claim in view.claims]
-    figures = []
-    for claim in view.claims:
-        for number in claim.numbers:
-            quantity = number.quantity
-            span = (view.words.spans[quantity.first][0], view.words.spans[quantity.last][1])
-            judged = (made == "numbers" or "numswap" in name) and spans
-            known = 0 if not bad else int(_touches(span, spans)) if judged else -1
-            figures.append(-1 if name == "halueval_dialogue" else known)
-    yield Example(name, row, bad, made, view, claims, figures, _fold(row["context"]))
+    judge = _judge(name, bad, made, spans)
+    figures = [judge(_span(view, n.quantity.first, n.quantity.last)) for claim in view.claims for n in claim.numbers]
+    named = [judge(_span(view, n.name.first, n.name.last)) for claim in view.claims for n in claim.names]
+    yield Example(name, row, bad, made, view, claims, figures, named, _fold(row["context"]))
+
+
+def _judge(name: str, bad: bool, made: str, spans: list[list[int]]) -> Callable[[tuple[int, int]], int]:
+    """Return what says whether a number or name is wrong: 0, 1, or -1 where nobody knows."""
+    if name == "halueval_dialogue":
+        return lambda span: -1
+    if not bad:
+        return lambda span: 0
+    if spans and (made in {"numbers", "names"} or "numswap" in name):
+        return lambda span: int(_touches(span, spans))
+    return lambda span: -1
+
+
+def _span(view: AnswerView, first: int, last: int) -> tuple[int, int]:
+    return view.words.spans[first][0], view.words.spans[last][1]
 
 
 def _label(span: tuple[int, int], bad: bool, spans: list[list[int]], claims: int) -> int:
@@ -121,7 +133,7 @@ def _swapped(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any
         others = [number for number in inside if number != match[0]]
         new = seed.choice(others) if others and seed.random() < 0.7 else str(seed.randint(2, 99))
         if new != match[0]:
-            yield _changed(row, match, new)
+            yield _changed(row, match.span(), new)
 
 
 def _denied(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any]]:
@@ -130,11 +142,31 @@ def _denied(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any]
     places = [(match, match[0] + " not") for match in _AFFIRMS.finditer(text)]
     places = [(match, "") for match in _DENIES.finditer(text)] or places
     for match, new in seed.sample(places, min(1, len(places))):
-        yield _changed(row, match, new)
+        yield _changed(row, match.span(), new)
 
 
-def _changed(row: dict[str, Any], match: re.Match[str], new: str) -> dict[str, Any]:
+def _renamed(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any]]:
+    """Yield the answer with one of its names changed to another of the context, for up to two of them."""
+    known = lexicon()
+    answer, context = known.read(row["response"]), known.read(row["context"])
+    inside = {}
+    for each in names(context):
+        key = frozenset(context.stems[each.first : each.last + 1])
+        inside[key] = context.text[context.spans[each.first][0] : context.spans[each.last][1]]
+    stems = {stem for each in inside for stem in each}
+    given = names(answer, stems)
+    taken = {stem for each in given for stem in answer.stems[each.first : each.last + 1]}
+    others = [(len(each), text) for each, text in inside.items() if not each & taken]
+    places = [each for each in given if stems.intersection(answer.stems[each.first : each.last + 1])]
+    for each in seed.sample(places, min(2, len(places))):
+        alike = [text for size, text in others if size == each.last - each.first + 1] or [text for _, text in others]
+        if alike:
+            span = (answer.spans[each.first][0], answer.spans[each.last][1])
+            yield _changed(row, span, seed.choice(alike))
+
+
+def _changed(row: dict[str, Any], span: tuple[int, int], new: str) -> dict[str, Any]:
     text = row["response"]
-    span = [max(0, match.start() - 1), match.start() + max(1, len(new))]
-    changed = text[: match.start()] + new + text[match.end() :]
-    return {**row, "response": changed, "label_hallucinated": True, "spans": [span]}
+    touched = [max(0, span[0] - 1), span[0] + max(1, len(new))]
+    changed = text[: span[0]] + new + text[span[1] :]
+    return {**row, "response": changed, "label_hallucinated": True, "spans": [touched]}

@@ -5,10 +5,10 @@
 
 DATA (or $TRACEAI_EVAL_DATA) is a folder with groundedness_*.jsonl and halueval_*.jsonl. Needs scikit-learn; a minute.
 
-Three small models say what is wrong with a claim: its words (learned from answers as they are), its numbers (learned
-from numbers swapped for others, half of them from the same context), or that it denies what the context says (learned
-from verbs denied). All are boosted trees in which each feature may move the probability one way only, which keeps what
-is learned from one kind of text true on another. A claim is unsupported if any of the three finds it so (noisy-or);
+Four small models say what is wrong with a claim: its words (learned from answers as they are), its numbers and its names
+(learned from some swapped for others, most of them from the same context), or that it denies what the context says
+(learned from verbs denied). All are boosted trees in which each feature may move the probability one way only, which keeps what
+is learned from one kind of text true on another. A claim is unsupported if any of the four finds it so (noisy-or);
 how far each is believed is fitted on all examples. Answers with one context always stay in one fold.
 """
 
@@ -31,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from groundedness_examples import FOLDS, SETS, Example, read_all
 from traceai_vllm.evals.grounding.features import CLAIM_FEATURES
+from traceai_vllm.evals.grounding.names import NAME_FEATURES
 from traceai_vllm.evals.grounding.numbers import NUMBER_FEATURES
 from traceai_vllm.evals.grounding.polarity import POLARITY_FEATURES
 
@@ -39,15 +40,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "src" / "traceai_vllm" / "evals" / "data" / "groundedness.json"
-VERSION = "3"
+VERSION = "4"
 # How much rarer unsupported claims are taken to be than in the examples, where either label has half of the weight: as
 # log odds. At this figure 0.5 is a good least score for RAG answers, and no worse for swapped numbers.
 PRIOR = -0.55
 DEPTH = 3
 WORDS_FROM = ("groundedness_ragtruth", "groundedness_wice", "halueval_summarization")
-DENIED_SHARE = 0.25
+MADE_SHARES = {"polarity": 0.15, "names": 0.1}  # more of them costs more on answers as they are than it gains
 SWAPPED_SHARE = 0.5
-NO_NUMBER = -30.0
+NOTHING = -30.0
+# Of the figures that say how far each part is believed. A sure denial counts whole: few examples here have one.
+BOUNDS = [(-4, 4), (0, 3), (-6, 3), (1, 3), (-6, 3), (0, 3), (-6, 3)]
 
 
 def main() -> None:
@@ -61,9 +64,9 @@ def main() -> None:
     print("reading the examples", flush=True)
     table = Table(list(read_all(Path(options.data))))
     print("cross-validating", flush=True)
-    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity)))
+    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)))
     mix = fit_mix(table, parts)
-    print(f"how far words, numbers and denials are believed: {np.round(mix, 2)}", flush=True)
+    print(f"how far words, numbers, denials and names are believed: {np.round(mix, 2)}", flush=True)
     figures = measured(table, answer_odds(table, with_prior(mixed(parts, mix))))
     print(json.dumps(figures, indent=2))
     if not options.no_write:
@@ -80,7 +83,7 @@ def out_of_fold(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
         folder: the data.
     """
     table = Table(list(read_all(folder)))
-    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity)))
+    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)))
     wrong = with_prior(mixed(parts, fit_mix(table, parts)))
     worst = np.zeros(len(table.examples))
     np.maximum.at(worst, table.owners, wrong)
@@ -105,6 +108,9 @@ class Table:
         self.numbers = np.array([number.features for _, claim in claims for number in claim.numbers])
         self.number_claims = np.array([place for place, (_, claim) in enumerate(claims) for _ in claim.numbers])
         self.number_labels = np.array([label for one in examples for label in one.figures])
+        self.names = np.array([name.features for _, claim in claims for name in claim.names])
+        self.name_claims = np.array([place for place, (_, claim) in enumerate(claims) for _ in claim.names])
+        self.name_labels = np.array([label for one in examples for label in one.named])
         self.sets = np.array([examples[index].set for index in self.owners])
         self.made = np.array([examples[index].made for index in self.owners])
         self.folds = np.array([examples[index].fold for index in self.owners])
@@ -121,11 +127,12 @@ class Table:
 
 @dataclass
 class Parts:
-    """For each claim the log odds that its words, its numbers or its denials are wrong."""
+    """For each claim the log odds that its words, its numbers, its denials or its names are wrong."""
 
     words: np.ndarray
     numbers: np.ndarray
     polarity: np.ndarray
+    names: np.ndarray
 
 
 # --- learning ---------------------------------------------------------------------------------------------
@@ -188,6 +195,13 @@ def fit_numbers(table: Table, train: np.ndarray) -> tuple[Any, ...]:
     return (trees(NUMBER_FEATURES, 200, 30).fit(table.numbers[chosen], table.number_labels[chosen]),)
 
 
+def fit_names(table: Table, train: np.ndarray) -> tuple[Any, ...]:
+    chosen = train[table.name_claims] & (table.name_labels >= 0)
+    labels = table.name_labels[chosen]
+    weight = np.where(labels, 0.5 / labels.sum(), 0.5 / (1 - labels).sum())
+    return (trees(NAME_FEATURES, 120, 60).fit(table.names[chosen], labels, sample_weight=weight / weight.mean()),)
+
+
 def fit_polarity(table: Table, train: np.ndarray) -> tuple[Any, ...]:
     denied = (table.made == "polarity") & (table.labels == 1)
     chosen = train & (denied | ((table.labels == 0) & np.isin(table.sets, WORDS_FROM)))
@@ -198,29 +212,40 @@ def fit_polarity(table: Table, train: np.ndarray) -> tuple[Any, ...]:
 
 
 def rows_of(table: Table, fit: Any) -> np.ndarray:
-    return {fit_words: table.words, fit_numbers: table.numbers, fit_polarity: table.polarity}[fit]
+    return {
+        fit_words: table.words,
+        fit_numbers: table.numbers,
+        fit_polarity: table.polarity,
+        fit_names: table.names,
+    }[fit]
+
+
+def claims_of(table: Table, fit: Any) -> np.ndarray:
+    """The claim of each row."""
+    owners = {fit_numbers: table.number_claims, fit_names: table.name_claims}
+    return owners.get(fit, np.arange(len(table.labels)))
 
 
 def crossed(table: Table, fit: Callable[[Table, np.ndarray], tuple[Any, ...]]) -> np.ndarray:
-    """Each claim's log odds from models that saw no answer with its context; of several numbers the worst counts."""
+    """Each claim's log odds from models that saw no answer with its context; of several numbers or names the worst counts."""
     rows = rows_of(table, fit)
-    folds = table.folds[table.number_claims] if fit is fit_numbers else table.folds
+    claims = claims_of(table, fit)
+    folds = table.folds[claims]
     odds = np.zeros(len(rows))
     for fold in range(FOLDS):
         models = fit(table, table.folds != fold)
         inside = folds == fold
         odds[inside] = sum(model.decision_function(rows[inside]) for model in models) / len(models)
-    if fit is not fit_numbers:
-        return odds
-    worst = np.full(len(table.labels), NO_NUMBER)
-    np.maximum.at(worst, table.number_claims, odds)
+    worst = np.full(len(table.labels), NOTHING)
+    np.maximum.at(worst, claims, odds)
     return worst
 
 
 def mixed(parts: Parts, mix: np.ndarray) -> np.ndarray:
-    """The probability that any of the three is wrong."""
+    """The probability that any of the four is wrong."""
     right = sigmoid(-(parts.words + mix[0])) * sigmoid(-(mix[3] * parts.polarity + mix[4]))
-    right *= np.where(parts.numbers > NO_NUMBER, sigmoid(-(mix[1] * parts.numbers + mix[2])), 1.0)
+    for odds, scale, offset in ((parts.numbers, *mix[1:3]), (parts.names, *mix[5:7])):
+        right *= np.where(odds > NOTHING, sigmoid(-(scale * odds + offset)), 1.0)
     return np.clip(1.0 - right, 1e-9, 1.0 - 1e-9)
 
 
@@ -234,12 +259,13 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def fit_mix(table: Table, parts: Parts) -> np.ndarray:
-    """How far each of the three is believed: the most likely five figures."""
+    """How far each of the four is believed: the most likely seven figures."""
     shares = {name: SWAPPED_SHARE if "numswap" in name else share for name, share in SETS.items()}
     weight = table.weights((table.made == "") & (table.labels >= 0), shares)
-    for label in (0, 1):
-        these = (table.made == "polarity") & (table.labels == label)
-        weight[these] = DENIED_SHARE / these.sum()
+    for made, share in MADE_SHARES.items():
+        for label in (0, 1):
+            these = (table.made == made) & (table.labels == label)
+            weight[these] = share / these.sum()
     used, bad = weight > 0, table.labels == 1
 
     def loss(mix: np.ndarray) -> float:
@@ -247,7 +273,7 @@ def fit_mix(table: Table, parts: Parts) -> np.ndarray:
         said = np.log(np.where(bad, wrong, 1.0 - wrong))
         return float(-(weight * said)[used].sum() + 0.001 * (mix**2).sum())
 
-    return minimize(loss, [0, 0.5, -1, 0.5, -2], method="Nelder-Mead", options={"maxiter": 2000}).x
+    return minimize(loss, [0, 1, -1, 1, -2, 1, -2], method="Powell", bounds=BOUNDS).x
 
 
 # --- figures ----------------------------------------------------------------------------------------------
@@ -302,11 +328,17 @@ def weights(folder: Path, table: Table, mix: np.ndarray, figures: dict[str, Any]
             "bias": round(linear.bias, 6),
         },
         "numbers": exported(fit_numbers(table, everything)[0], NUMBER_FEATURES),
+        "names": exported(fit_names(table, everything)[0], NAME_FEATURES),
         "polarity": exported(fit_polarity(table, everything)[0], POLARITY_FEATURES),
         "prior": PRIOR,
         "mix": {
             name: {"scale": round(float(scale), 4), "offset": round(float(offset), 4)}
-            for name, scale, offset in (("words", 1.0, mix[0]), ("numbers", *mix[1:3]), ("polarity", *mix[3:5]))
+            for name, scale, offset in (
+                ("words", 1.0, mix[0]),
+                ("numbers", *mix[1:3]),
+                ("polarity", *mix[3:5]),
+                ("names", *mix[5:7]),
+            )
         },
     }
 

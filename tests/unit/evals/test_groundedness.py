@@ -126,6 +126,33 @@ def test_the_same_input_gives_the_same_score():
 
 
 @pytest.mark.parametrize(
+    ("right", "swapped"),
+    [
+        ("John Smith signed the contract in Lisbon.", "Mary Jones signed the contract in Lisbon."),
+        ("John Smith signed the contract in Lisbon.", "John Smith signed the contract in Porto."),
+        ("Mary Jones lives in Porto.", "John Smith lives in Porto."),
+    ],
+)
+def test_a_name_swapped_for_another_of_the_context_scores_lower(right, swapped):
+    context = CONTEXT + " Mary Jones lives in Porto."
+    evaluator = Groundedness()
+    one, two = (evaluator.evaluate(response=text, context=context).score for text in (right, swapped))
+    assert two < one - 0.1
+
+
+def test_a_name_that_the_context_lacks_is_named():
+    result = Groundedness().evaluate(response="A letter says that Barack Obama lives in Lisbon.", context=CONTEXT)
+    assert result.score < 0.5
+    assert "Obama" in result.explanation
+
+
+def test_one_answer_is_scored_by_itself_after_another_with_its_context():
+    first = Groundedness().evaluate(response="Shipping takes 14 days.", context=CONTEXT)
+    assert Groundedness().evaluate(response="Shipping takes 5 days.", context=CONTEXT).passed
+    assert Groundedness().evaluate(response="Shipping takes 14 days.", context=CONTEXT) == first
+
+
+@pytest.mark.parametrize(
     ("claim", "named"),
     [("Plan B does not cover dental claims after 180 days.", "not"), ("Plan B never covers dental claims.", "never")],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from traceai_vllm.evals.errors import EvaluationError
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.evidence import Evidence
-from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NumberView
+from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
 from traceai_vllm.evals.grounding.quantities import quantities
 from traceai_vllm.evals.grounding.trees import Linear, Trees
 from traceai_vllm.evals.grounding.words import lexicon
@@ -28,6 +28,9 @@ _MOST_NUMBERS = 500_000
 FLAG = 0.5  # from this probability on a claim counts as unsupported
 _UNLIKE = 0.35  # a word of which the context has nothing nearer is named
 _SHARPNESS = 2.0  # how much the worst claim outweighs the others
+# Both evaluators ask about one answer, and the answers of both variants have one context: the last few are kept.
+_KEPT = 4
+_MOST_KEPT = 200_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,17 @@ class Finding:
 
 
 class Doubts(NamedTuple):
-    """How likely each of these is wrong: a claim's words, each of its numbers, what it denies."""
+    """How likely each of these is wrong: a claim's words, each of its numbers and names, what it denies."""
 
     words: float
     numbers: list[float]
+    names: list[float]
     polarity: float
+
+    @property
+    def most(self) -> float:
+        """The greatest of them."""
+        return max(self.words, self.polarity, *self.numbers, *self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
         EvaluationError: the two are so large that it would take seconds and gigabytes.
     """
     known = lexicon()
-    words, evidence = known.read(response), Evidence(context, known)
+    words, evidence = known.read(response), _evidence(context)
     figures = quantities(words)
     size = len(words.lower) * len(evidence.words.lower)
     if size > _MOST_WORDS or len(figures) * len(evidence.quantities) > _MOST_NUMBERS:
@@ -81,6 +90,15 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
     )
 
 
+def _evidence(context: str) -> Evidence:
+    return _kept_evidence(context) if len(context) <= _MOST_KEPT else Evidence(context, lexicon())
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _kept_evidence(context: str) -> Evidence:
+    return Evidence(context, lexicon())
+
+
 class EmbeddedChecker:
     """Lays an answer's claims against its context. Stateless after loading; safe to share between threads.
 
@@ -95,9 +113,11 @@ class EmbeddedChecker:
         self._words = Trees(self._weights["words"], numpy)
         self._linear = Linear(self._weights["words_linear"], numpy)
         self._numbers = Trees(self._weights["numbers"], numpy)
+        self._names = Trees(self._weights["names"], numpy)
         self._polarity = Trees(self._weights["polarity"], numpy)
         self._mix = {name: (mix["scale"], mix["offset"]) for name, mix in self._weights["mix"].items()}
         self._prior = float(self._weights["prior"])
+        self._kept = functools.lru_cache(maxsize=_KEPT)(self._judged)
 
     def __reduce__(self) -> Any:
         # The stemmer is C memory: another process loads its own.
@@ -116,30 +136,39 @@ class EmbeddedChecker:
             context: the documents, joined.
             question: what was asked; words of it need no support.
         """
+        short = len(response) + len(context) <= _MOST_KEPT
+        return list((self._kept if short else self._judged)(response, context, question))
+
+    def _judged(self, response: str, context: str, question: str | None) -> list[ClaimVerdict]:
         view = answer_view(response, context, question)
         rows = [claim.features for claim in view.claims]
         words = zip(self._words.log_odds(rows), self._linear.log_odds(rows), strict=True)
         numbers = iter(self._numbers.log_odds([number.features for claim in view.claims for number in claim.numbers]))
+        names = iter(self._names.log_odds([name.features for claim in view.claims for name in claim.names]))
         polarity = self._polarity.log_odds([claim.contrast.features for claim in view.claims])
         return [
-            self._verdict(view.words, claim, (tree + line) / 2, [next(numbers) for _ in claim.numbers], denial)
+            self._verdict(
+                view.words,
+                claim,
+                Doubts(
+                    self._believed("words", (tree + line) / 2),
+                    [self._believed("numbers", next(numbers)) for _ in claim.numbers],
+                    [self._believed("names", next(names)) for _ in claim.names],
+                    self._believed("polarity", denial),
+                ),
+            )
             for claim, (tree, line), denial in zip(view.claims, words, polarity, strict=True)
         ]
 
-    def _verdict(
-        self, words: Words, claim: ClaimView, lexical: float, numbers: list[float], denial: float
-    ) -> ClaimVerdict:
-        """Any of the three makes a claim unsupported (noisy-or: Pearl 1988, section 4.3).
+    def _verdict(self, words: Words, claim: ClaimView, doubts: Doubts) -> ClaimVerdict:
+        """Any of the four makes a claim unsupported (noisy-or: Pearl 1988, section 4.3).
 
         Half of what they learned from is unsupported, and less of what models say is: the odds are moved by the ratio
         (Elkan 2001, "The Foundations of Cost-Sensitive Learning", theorem 2).
         """
-        doubts = Doubts(
-            self._believed("words", lexical),
-            [self._believed("numbers", odds) for odds in numbers],
-            self._believed("polarity", denial),
-        )
-        right = (1.0 - doubts.words) * (1.0 - max(doubts.numbers, default=0.0)) * (1.0 - doubts.polarity)
+        right = (1.0 - doubts.words) * (1.0 - doubts.polarity)
+        for several in (doubts.numbers, doubts.names):
+            right *= 1.0 - max(several, default=0.0)
         unsupported = probability(math.log((1.0 - right) / right) + self._prior)
         findings = tuple(_findings(words, claim, doubts)) if unsupported >= FLAG else ()
         return ClaimVerdict(claim.span.start, claim.span.end, unsupported, findings)
@@ -178,9 +207,10 @@ def embedded_checker() -> EmbeddedChecker:
 
 def _findings(words: Words, claim: ClaimView, doubts: Doubts) -> list[Finding]:
     """Name what is doubted, or if nothing is by itself, what is doubted most."""
-    flag = min(FLAG, max(doubts.words, doubts.polarity, *doubts.numbers))
+    flag = min(FLAG, doubts.most)
     numbers = zip(claim.numbers, doubts.numbers, strict=True)
     found = [_number(words, number) for number, doubt in numbers if doubt >= flag]
+    found += [_name(words, name) for name, doubt in zip(claim.names, doubts.names, strict=True) if doubt >= flag]
     if doubts.polarity >= flag:
         found.append(_denial(words, claim))
     if doubts.words >= flag:
@@ -207,8 +237,16 @@ def _number(words: Words, number: NumberView) -> Finding:
     end = words.spans[_last_word(words, quantity.last, quantity.unit)][1]
     if number.features[0]:
         return Finding(start, end, "is not in the context")
-    instead = f"; there it is {number.rival.quantity.value:g}" if number.rival else ""
+    instead = f"; there it is {number.rival.value:g}" if number.rival else ""
     return Finding(start, end, f"is not what the context gives for this{instead}")
+
+
+def _name(words: Words, name: NameView) -> Finding:
+    start, end = words.spans[name.name.first][0], words.spans[name.name.last][1]
+    if name.features[0]:
+        return Finding(start, end, "is not in the context")
+    instead = f"; there it may be {name.rival}" if name.rival else ""
+    return Finding(start, end, f"may not be the name that the context gives for this{instead}")
 
 
 def _last_word(words: Words, last: int, unit: str) -> int:

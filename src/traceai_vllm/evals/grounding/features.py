@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from traceai_vllm.evals.grounding.numbers import Candidate, number_features, surroundings
+from traceai_vllm.evals.grounding.anchors import Alike, Place, around
+from traceai_vllm.evals.grounding.names import Name, name_features, names
+from traceai_vllm.evals.grounding.numbers import after, number_features
 from traceai_vllm.evals.grounding.polarity import Contrast, contrast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
+    from traceai_vllm.evals.grounding.anchors import Surroundings
     from traceai_vllm.evals.grounding.claims import Span
     from traceai_vllm.evals.grounding.evidence import Evidence
     from traceai_vllm.evals.grounding.quantities import Quantity
     from traceai_vllm.evals.grounding.words import Words
 
+_T = TypeVar("_T")
 _LOST_AT_MOST = 12.0
 _PART = 5  # telling words in a row
+_MOST_NAMES = 2_000_000  # of the answer times those of the context; more are not compared
 
 #: Each feature, and how it may move the probability that the words of a claim are unsupported: 1 up, -1 down.
 CLAIM_FEATURES = {
@@ -29,6 +34,8 @@ CLAIM_FEATURES = {
     "weakest_part": -1,  # what the best sentence has of the worst few words in a row
     "bonds": -1,  # whether words next to each other stand in one sentence of the context too
     "pairs": -1,  # the share of neighbours that are neighbours there
+    "both": -1,  # the share that two sentences in a row have
+    "ordered": -1,  # the share that two sentences in a row have in this order
     "meaning": -1,  # how near the nearest sentence is in meaning
     "lost_names": 1,
     "absent_numbers": 1,
@@ -41,7 +48,16 @@ class NumberView:
 
     quantity: Quantity
     features: list[float]
-    rival: Candidate | None
+    rival: Quantity | None
+
+
+@dataclass(slots=True)
+class NameView:
+    """One name of a claim, its features, and the words of the name that may belong in its place."""
+
+    name: Name
+    features: list[float]
+    rival: str | None
 
 
 @dataclass(slots=True)
@@ -56,6 +72,7 @@ class ClaimView:
         near: how near the context comes to each of them.
         features: those of :data:`CLAIM_FEATURES`, in order.
         numbers: its numbers.
+        names: its names.
         contrast: what is denied in the claim and not in the context, or the other way round.
     """
 
@@ -66,7 +83,25 @@ class ClaimView:
     near: list[float]
     features: list[float]
     numbers: list[NumberView]
+    names: list[NameView]
     contrast: Contrast
+
+
+class _Draft(NamedTuple):
+    """A claim before its numbers and names are looked at; arrays are by telling word."""
+
+    span: Span
+    first: int
+    last: int
+    told: list[int]
+    rows: list[int]
+    weights: Any
+    near: Any
+    table: Any  # how near each sentence comes
+
+    def covered(self, weights: Any) -> Any:
+        """How much of these weights each sentence covers."""
+        return weights @ self.table / (float(weights.sum()) or 1.0)
 
 
 class AnswerView:
@@ -95,35 +130,47 @@ class AnswerView:
         self._evidence = evidence
         self._question = set(question.stems) if question else set()
         self._asked = asked
+        self._quantities = quantities
         self._starts = [start for start, _ in words.spans]
         told = dict.fromkeys(stem for stem, weight in zip(words.stems, words.weights, strict=True) if weight > 0)
         stems = list(told)
         self._row = {stem: row for row, stem in enumerate(stems)}
         self._nearness = evidence.nearness(stems)
-        self._to_numbers: Any = evidence.around_numbers(self._nearness.each) if quantities else None
-        self.claims = [self._claim(span, quantities) for span in spans]
+        self._ids = evidence.numbered(words.stems)
+        drafts = [self._draft(span) for span in spans]
+        numbers, named = self._numbers(drafts), self._named(drafts)
+        meanings = self._meanings(drafts)
+        self.claims = [self._claim(*each) for each in zip(drafts, numbers, named, meanings, strict=True)]
 
-    def _claim(self, span: Span, quantities: Sequence[Quantity]) -> ClaimView:
+    def _draft(self, span: Span) -> _Draft:
         words, np = self.words, self._evidence.numpy
         first, last = bisect_left(self._starts, span.start), bisect_left(self._starts, span.end)
         told = [index for index in range(first, last) if words.weights[index] > 0]
         rows = [self._row[words.stems[index]] for index in told]
-        near = self._nearness.best[rows]
         weights = np.array([words.weights[index] for index in told])
-        table = self._nearness.by_sentence[rows]
-        coverage = weights @ table / (weights.sum() or 1.0)
-        inside = [quantity for quantity in quantities if first <= quantity.core < last]
-        numbers = [self._number((first, last), each, inside, coverage) for each in inside if not each.label]
+        near = self._nearness
+        return _Draft(span, first, last, told, rows, weights, near.best[rows], near.by_sentence[rows])
+
+    def _meanings(self, drafts: list[_Draft]) -> list[float]:
+        weights = self._evidence.numpy.zeros((len(drafts), len(self._row)))
+        for row, draft in zip(weights, drafts, strict=True):
+            self._evidence.numpy.add.at(row, draft.rows, draft.weights)
+        found: list[float] = self._evidence.meaning(weights, self._nearness.vectors).tolist()
+        return found
+
+    def _claim(self, draft: _Draft, numbers: list[NumberView], named: list[NameView], meaning: float) -> ClaimView:
+        span, first, last, told, _, weights, near, table = draft
+        coverage = draft.covered(weights)
         values = {
             **self._covered(near, weights, table),
-            "pairs": self._pairs(first, last),
-            "meaning": self._evidence.meaning([words.stems[index] for index in told], weights),
+            **self._said((first, last), coverage, table, weights),
+            "meaning": meaning,
             "lost_names": self._lost_names(told, near),
             "absent_numbers": float(min(3, sum(number.features[0] for number in numbers))),
         }
         features = [values[name] for name in CLAIM_FEATURES]
-        found = contrast(words, (first, last), self._evidence, coverage)
-        return ClaimView(span, first, last, told, near.tolist(), features, numbers, found)
+        found = contrast(self.words, (first, last), self._evidence, coverage)
+        return ClaimView(span, first, last, told, near.tolist(), features, numbers, named, found)
 
     def _covered(self, near: Any, weights: Any, table: Any) -> dict[str, float]:
         np = self._evidence.numpy
@@ -132,12 +179,27 @@ class AnswerView:
         lost = weights * (1.0 - near)
         covered = 1.0 - float(lost.sum() / weights.sum())
         values = {"covered": covered, "lost": min(float(lost.sum()), _LOST_AT_MOST)}
-        values["lost_part"] = float(_in_a_row(np, lost[:, None]).max())
+        columns = np.column_stack((lost, weights, weights[:, None] * table))
+        parts = _in_a_row(np, columns)
+        values["lost_part"] = float(parts[:, 0].max())
         if not table.shape[1]:
             return values | {"weakest_part": 0.0, "bonds": 0.0}
-        parts = _in_a_row(np, weights[:, None] * table).max(axis=1) / _in_a_row(np, weights[:, None])[:, 0]
+        weakest = (parts[:, 2:].max(axis=1) / parts[:, 1]).min()
         together = np.minimum(table[:-1], table[1:]) if len(table) > 1 else table
-        return values | {"weakest_part": float(parts.min()), "bonds": float(together.max(axis=1).mean())}
+        return values | {"weakest_part": float(weakest), "bonds": float(together.max(axis=1).mean())}
+
+    def _said(self, claim: tuple[int, int], coverage: Any, table: Any, weights: Any) -> dict[str, float]:
+        """How much of the claim one place of the context says, and how literally."""
+        ids, evidence, np = self._ids[slice(*claim)], self._evidence, self._evidence.numpy
+        paired = sum(map(evidence.pairs.__contains__, itertools.pairwise(ids))) / max(1, len(ids) - 1)
+        if not len(coverage):
+            return {"pairs": paired, "both": 0.0, "ordered": 0.0}
+        pairs = np.maximum(table[:, :-1], table[:, 1:]) if len(coverage) > 1 else table
+        both = weights @ pairs / (weights.sum() or 1.0)
+        best = int(both.argmax())
+        start, end = evidence.sentence(best)[0], evidence.sentence(min(best + 1, len(coverage) - 1))[1]
+        ordered = _in_order(ids, evidence.ids[start:end]) / max(1, len(ids))
+        return {"pairs": paired, "both": float(both[best]), "ordered": ordered}
 
     def _lost_names(self, told: list[int], near: Any) -> float:
         """How many names the context has not; those of the question are no claim of the answer's."""
@@ -149,30 +211,140 @@ class AnswerView:
         )
         return float(min(sum(lost), 8))
 
-    def _pairs(self, first: int, last: int) -> float:
-        pairs = [pair in self._evidence.pairs for pair in itertools.pairwise(self.words.stems[first:last])]
-        return sum(pairs) / max(1, len(pairs))
+    def _place(self, draft: _Draft, core: int, before: int, after: int, left_out: Container[int]) -> Place:
+        claim, ids = (draft.first, draft.last), self._ids
+        surroundings = around(self.words, claim, core, left_out)
+        return Place(surroundings, ids[draft.first : before + 1][::-1], ids[after : draft.last])
 
-    def _number(
-        self, claim: tuple[int, int], quantity: Quantity, inside: Sequence[Quantity], coverage: Any
-    ) -> NumberView:
-        by_sentence = [0.0] * len(self._evidence.firsts)
-        for number, share in zip(self._evidence.owned, coverage.tolist(), strict=True):
-            by_sentence[number] = share
-        around = surroundings(self.words, claim, quantity, inside)
-        rows = [self._row[stem] for stem in around]
-        near = list(around.values()) @ self._to_numbers[rows] / sum(around.values()) if rows else None
-        row, rival = number_features(
-            self.words,
-            claim=claim,
-            quantity=quantity,
-            claim_quantities=inside,
-            evidence=self._evidence,
-            coverage=by_sentence,
-            near=near.tolist() if near is not None else [0.0] * len(self._evidence.quantities),
-            asked=any(quantity.same(each) for each in self._asked),
+    def _alike(self, there: Surroundings, places: list[Place], covered: list[Any]) -> Alike:
+        """How alike the places of numbers or names are to those of the context."""
+        np, evidence = self._evidence.numpy, self._evidence
+        weights = np.zeros((len(places), len(self._row)), dtype=np.float32)
+        for index, place in enumerate(places):
+            total = sum(place.around.values())
+            for stem, weight in place.around.items():
+                weights[index, self._row[stem]] = weight / total
+        said = np.zeros((len(places), len(evidence.firsts)))
+        said[:, evidence.owned] = covered
+        return there.alike(places, weights @ there.near(self._nearness.each), said)
+
+    def _numbers(self, drafts: list[_Draft]) -> list[list[NumberView]]:
+        """Lay the numbers of each claim against the numbers of the context."""
+        words, evidence, np = self.words, self._evidence, self._evidence.numpy
+        inside = _by_claim(drafts, self._quantities, [each.core for each in self._quantities])
+        items = [(claim, each) for claim, several in enumerate(inside) for each in several]
+        views: list[list[NumberView]] = [[] for _ in drafts]
+        if not items:
+            return views
+        digits = {
+            index
+            for each in self._quantities
+            for index in range(each.first, each.last + 1)
+            if words.lower[index][0].isdecimal()
+        }
+        places = [self._place(drafts[c], q.core, q.core - 1, after(words, q), digits) for c, q in items]
+        covered = [draft.covered(draft.weights) for draft in drafts]
+        compared = evidence.figures.compare([q for _, q in items])
+        # A number that the claim gives as well, for something else, is no rival.
+        owners = np.array([claim for claim, _ in items])
+        given = np.zeros((len(drafts), compared.same.shape[1]), dtype=bool)
+        np.logical_or.at(given, owners, compared.same)
+        rows, rivals = number_features(
+            np,
+            words,
+            [q for _, q in items],
+            same=compared.same,
+            others=compared.rivals & ~given[owners],
+            alike=self._alike(evidence.by_numbers, places, [covered[c] for c, _ in items]),
+            same_unit=(compared.same & compared.unit).any(axis=1),
+            repeated=[sum(q.same(each) for each in inside[c]) > 1 for c, q in items],
+            asked=[any(q.same(each) for each in self._asked) for _, q in items],
         )
-        return NumberView(quantity, row, rival)
+        for (claim, quantity), row, rival in zip(items, rows, rivals, strict=True):
+            if not quantity.label:
+                views[claim].append(NumberView(quantity, row, None if rival is None else evidence.quantities[rival]))
+        return views
+
+    def _named(self, drafts: list[_Draft]) -> list[list[NameView]]:
+        """Lay the names of each claim against the names of the context."""
+        words, evidence, np = self.words, self._evidence, self._evidence.numpy
+        found = names(words, evidence.name_stems)
+        if len(found) * len(evidence.names) > _MOST_NAMES:
+            found = []
+        inside = _by_claim(drafts, found, [each.first for each in found])
+        items = [(claim, each) for claim, several in enumerate(inside) for each in several]
+        views: list[list[NameView]] = [[] for _ in drafts]
+        if not items:
+            return views
+        places, covered, asked, shared = [], [], [], []
+        others = np.ones((len(items), len(evidence.names)), dtype=bool)
+        for index, (claim, name) in enumerate(items):
+            draft, own = drafts[claim], range(name.first, name.last + 1)
+            places.append(self._place(draft, name.last, name.first - 1, name.last + 1, own))
+            covered.append(draft.covered(draft.weights * [place not in own for place in draft.told]))
+            asked.append(all(words.stems[place] in self._question for place in own))
+            shared.append(evidence.sharing({self._ids[place] for place in own}))
+            given = {self._ids[place] for each in inside[claim] for place in range(each.first, each.last + 1)}
+            others[index, list(evidence.sharing(given))] = False
+        same = np.zeros(others.shape, dtype=bool)
+        for index, names_there in enumerate(shared):
+            same[index, list(names_there)] = True
+        there, best = evidence.by_names.sentences, [evidence.best_sentence(each) for each in covered]
+        rows, rivals = name_features(
+            np,
+            [name for _, name in items],
+            same=same,
+            others=others,
+            alike=self._alike(evidence.by_names, places, covered),
+            partly=[
+                max(common.values(), default=0) / (name.last - name.first + 1)
+                for common, (_, name) in zip(shared, items, strict=True)
+            ],
+            away=[
+                min((abs(int(there[each]) - at) for each in common), default=99)
+                for common, at in zip(shared, best, strict=True)
+            ],
+            first=[name.first == drafts[claim].first for claim, name in items],
+            asked=asked,
+        )
+        for (claim, name), row, rival in zip(items, rows, rivals, strict=True):
+            views[claim].append(NameView(name, row, None if rival is None else evidence.written(rival)))
+        return views
+
+
+def _by_claim(drafts: list[_Draft], items: Sequence[_T], at: Sequence[int]) -> list[list[_T]]:
+    """Return the items of each claim.
+
+    Args:
+        drafts: the claims.
+        items: things of the answer.
+        at: the word at which each of them stands.
+    """
+    firsts = [draft.first for draft in drafts]
+    inside: list[list[_T]] = [[] for _ in drafts]
+    for item, index in zip(items, at, strict=True):
+        claim = bisect_right(firsts, index) - 1
+        if claim >= 0 and index < drafts[claim].last:
+            inside[claim].append(item)
+    return inside
+
+
+def _in_order(one: list[int], two: list[int]) -> int:
+    """Return the length of the longest common subsequence.
+
+    Bit by bit: Hyyro 2004, "Bit-parallel LCS-length computation revisited".
+    """
+    places: dict[int, int] = {}
+    for index, word in enumerate(one):
+        places[word] = places.get(word, 0) | 1 << index
+    mask = (1 << len(one)) - 1
+    state = mask
+    for word in two:
+        match = places.get(word, 0)
+        if match:
+            shared = state & match
+            state = ((state + shared) | (state - shared)) & mask
+    return len(one) - state.bit_count()
 
 
 def _in_a_row(np: Any, values: Any) -> Any:

@@ -47,7 +47,7 @@ def contrast(words: Words, claim: tuple[int, int], evidence: Evidence, coverage:
     agrees = opposes = 0.0
     about = denying and _ABOUT.search(" ".join(words.lower[slice(*claim)]))
     if len(coverage) and not about:
-        ours = denied(words, *claim)
+        ours = denied(words, *claim) if denying else set()
         said = {words.stems[i] for i in range(*claim) if words.weights[i] > 0 and i not in denying}
         for position in coverage.argsort()[::-1][:_SENTENCES]:
             first, last = evidence.sentence(int(position))

@@ -104,17 +104,18 @@ class Quantity:
     core: int
     label: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether its unit is the noun that it counts."""
+        return self.unit.startswith("noun:")
+
     def same(self, other: Quantity) -> bool:
         """Whether both say the same amount; a missing unit agrees with any."""
         if self.unit == other.unit:
             return _close(self.amount, other.amount)
         if self.value != other.value:
             return False
-        return not self.unit or not other.unit or _is_noun(self.unit) or _is_noun(other.unit)
-
-    def comparable(self, other: Quantity) -> bool:
-        """Whether the two could stand for each other: of one kind as far as can be told."""
-        return self.unit == other.unit or not self.unit or not other.unit
+        return not self.unit or not other.unit or self.counts or other.counts
 
 
 class _Word:
@@ -208,10 +209,6 @@ def _noun(words: Words, index: int) -> str:
     if _gap(words, index) > 1:  # a comma or the like stands between
         return ""
     return f"noun:{words.stems[index]}"
-
-
-def _is_noun(unit: str) -> bool:
-    return unit.startswith("noun:")
 
 
 def _close(one: float, other: float) -> bool:

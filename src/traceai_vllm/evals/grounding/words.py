@@ -13,7 +13,7 @@ from typing import Any
 from traceai_vllm.evals.errors import optional
 
 TOKEN = re.compile(
-    r"\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?|[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[%$£€¥°]",
+    r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?|[%$£€¥°]",
 )
 STOP = frozenset(
     """a an the this that these those there here it its it's he she they them his her hers their theirs him we us our
