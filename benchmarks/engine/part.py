@@ -40,7 +40,7 @@ PARTS = {
     "real_model": Part("offline", 14, 2, "run_real_model"),
     "concurrent": Part("concurrent", 24, 3, engine_in_process=False),
     "evaluators": Part("evaluators", 10, 3),
-    "serve": Part("serve", 16, 2, engine_in_process=False),
+    "serve": Part("serve", 12, 2, engine_in_process=False),
 }
 
 
