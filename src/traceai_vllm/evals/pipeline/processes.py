@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
@@ -27,6 +28,7 @@ _log = logging.getLogger("traceai_vllm")
 _GRACE_S = 10.0
 _START_S = 30.0
 _NICENESS = 10
+_LOOK_FOR_PARENT_S = 2.0
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TRACEAI_VLLM_ENABLED": "0"}
 
 
@@ -111,7 +113,7 @@ class ProcessRunner:
                 self._pool = self._loky.ProcessPoolExecutor(
                     self._processes,
                     initializer=_prepare,
-                    initargs=(self._evaluators, self._timeout_s),
+                    initargs=(self._evaluators, self._timeout_s, os.getpid()),
                     env=_ENVIRONMENT,
                 )
             return self._pool
@@ -153,10 +155,18 @@ def _kill(pool: Any) -> None:
 _runner: Runner | None = None
 
 
-def _prepare(evaluators: Sequence[Evaluator], timeout_s: float) -> None:
+def _prepare(evaluators: Sequence[Evaluator], timeout_s: float, parent: int) -> None:
     global _runner  # noqa: PLW0603 - one per process, made when the process starts
+    threading.Thread(target=_end_with, args=(parent,), name="traceai-parent", daemon=True).start()
     os.nice(_NICENESS)
     _runner = Runner(evaluators, timeout_s=timeout_s)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, which was killed and could not say so: it would wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_FOR_PARENT_S)
+    os._exit(0)
 
 
 def _run(inputs: dict[str, Any]) -> list[Outcome]:
