@@ -64,6 +64,8 @@ def parse_yaml(
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
         raise unusable(f"{name}{line}: this is no YAML: {getattr(error, 'problem', error)}") from None
+    if (twice := _key_twice(root)) is not None:
+        raise unusable(f"{name}:{twice.start_mark.line + 1}: {twice.value}: is there twice; keep one of the two")
     fields = sorted({field for each in known for field in each.model_fields})
     try:
         return model.model_validate({} if content is None else content)
@@ -87,9 +89,29 @@ def _fix(detail: Any, location: Location, cause: object, fields: Sequence[str]) 
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), fields, n=1)
         return "is not known here" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
+    if detail["type"] in ("model_type", "dict_type"):
+        return "a table is needed here, `key: value` pairs"
     message = str(detail["msg"])
     # Secrets do not belong into these files, but should one be there, the error must not repeat it.
     return message[:1].lower() + message[1:]
+
+
+def _key_twice(root: Any) -> Any | None:
+    """Return the first key that its table has already: YAML forbids it, and PyYAML takes the last one silently."""
+    nodes, visited = [root], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in visited or not isinstance(node, yaml.CollectionNode):
+            continue
+        visited.add(id(node))
+        seen: set[str] = set()
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ((None, each) for each in node.value):
+            nodes.append(value)
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    return key
+                seen.add(key.value)
+    return None
 
 
 def _line(root: Any, location: Sequence[str | int]) -> int:

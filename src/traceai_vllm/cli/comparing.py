@@ -91,7 +91,12 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _moment(text: str) -> int:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        raise ValueError("no time zone")
+    import argparse
+
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time with a zone: write e.g. 2026-11-23T12:00:00Z")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

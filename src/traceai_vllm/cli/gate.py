@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,11 +60,19 @@ def run(arguments: argparse.Namespace) -> int:
 
         decision = decision_of(judgement)
         if arguments.decision is not None:
-            # The gateway watches the file: it must never see half of it.
-            unfinished = arguments.decision.with_name(arguments.decision.name + ".new")
-            unfinished.write_text(decision_text(decision), encoding="utf-8")
-            unfinished.replace(arguments.decision)
+            _write(arguments.decision, decision_text(decision))
         print(FORMATS[arguments.format](judgement, decision))
     except (ImportError, OSError, ValueError) as error:
         return refuse("gate", error)
     return EXIT_CODES[decision.action.value]
+
+
+def _write(path: Path, text: str) -> None:
+    # The gateway watches the file: it must never see half of it.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None

@@ -49,9 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
         page = report_html(
             judgement, decision_of(judgement), source, command=shlex.join(command), content=not arguments.no_content
         )
-        arguments.output.write_text(page, encoding="utf-8")
+        _write(arguments.output, page)
     except (ImportError, OSError, ValueError) as error:
         return refuse("report", error)
     print(verdict_sentence(judgement))
     print(f"report: {arguments.output.absolute()}")
     return 0
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None

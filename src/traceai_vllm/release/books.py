@@ -92,8 +92,8 @@ class Books:
         return {
             "unpaired": overall,
             "unpaired_by_length": max(0.0, highest - overall),
-            "excluded": sum(self.excluded.values()) / pairs if pairs else 1.0,
-            "untagged": max(self.untagged.values(), default=0) / self.answers if self.answers else 1.0,
+            "excluded": sum(self.excluded.values()) / pairs if pairs else 0.0,
+            "untagged": max(self.untagged.values(), default=0) / self.answers if self.answers else 0.0,
             "unscored": max(lacking, default=0.0),
             "apart": self.apart / pairs if pairs else 0.0,
         }

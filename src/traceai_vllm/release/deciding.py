@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -176,13 +176,15 @@ class Judgement:
 
     def _allowed_of(self, route: str | None) -> Allowed | None:
         """Return the most of a route that is healthy by itself; None when no part is."""
-        scope: Scope = () if route is None else ((ROUTE, route),)
-        inside = [found for found in self._by_scope if len(found) > len(scope) and found[: len(scope)] == scope]
-        regressed = [part for part in inside if self.verdict(part) == REGRESSED]
-        if self.verdict(scope) == HEALTHY and not regressed:
+        scope = _scope_of(route)
+        if self.verdict(scope) == HEALTHY and not self._regressed_within(scope):
             return Allowed(route)
-        found = [one for one in self._narrowed(route, scope) if self._is_clear(one, scope, regressed)]
+        found = [one for one in self._narrowed(route, scope) if self._is_clear(one)]
         return max(found, key=lambda one: len(self._rows_of(one, scope)[0]), default=None)
+
+    def _regressed_within(self, scope: Scope) -> list[Scope]:
+        inside = [found for found in self._by_scope if len(found) > len(scope) and found[: len(scope)] == scope]
+        return [part for part in inside if self.verdict(part) == REGRESSED]
 
     def _narrowed(self, route: str | None, scope: Scope) -> Iterator[Allowed]:
         """Return what of a route the gateway could let through, without what regressed."""
@@ -196,9 +198,10 @@ class Judgement:
         if slices := self._regressed_slices(scope):
             yield Allowed(route, except_slices=slices)
 
-    def _is_clear(self, allowed: Allowed, scope: Scope, regressed: list[Scope]) -> bool:
+    def _is_clear(self, allowed: Allowed) -> bool:
         """Whether what is left of a route is healthy, and nothing in it regresses any more."""
-        left = [self._verdict_of(self._rows_of(allowed, part), part) for part in regressed]
+        scope = _scope_of(allowed.route)
+        left = [self._verdict_of(self._rows_of(allowed, part), part) for part in self._regressed_within(scope)]
         return REGRESSED not in left and self._verdict_of(self._rows_of(allowed, scope), scope) == HEALTHY
 
     def _parts_to_clear(self) -> list[Scope]:
@@ -214,7 +217,20 @@ class Judgement:
         is_critical = part in [scope.items() for scope in self.comparison.policy.critical]
         if together in (None, HEALTHY) or (together == NOT_ENOUGH and not is_critical):
             return allowed
-        return [one for place, one in enumerate(allowed) if self._verdict_of(rows[place], part) in (None, HEALTHY)]
+        cleared = []
+        for place, one in enumerate(allowed):
+            clear = self._verdict_of(rows[place], part) in (None, HEALTHY)
+            narrower = one if clear else self._without(one, part)
+            cleared += [] if narrower is None else [narrower]
+        return cleared
+
+    def _without(self, allowed: Allowed, part: Scope) -> Allowed | None:
+        """Return what is allowed without a slice; None when the gateway cannot tell it, or the rest is not healthy."""
+        [(dimension, name), *more] = part
+        if dimension != SLICE or more or name not in _told_slices():
+            return None
+        narrower = replace(allowed, except_slices=tuple(sorted({*allowed.except_slices, name})))
+        return narrower if self._is_clear(narrower) else None
 
     def _verdict_of(self, rows: _Rows, part: Scope) -> str | None:
         """Return the verdict on some rows of a part; None when there are none."""
@@ -274,11 +290,17 @@ class Judgement:
         """Return the slices that regressed in a part, of those that the gateway can tell from a request."""
         parts = self.comparison.frame.parts(SLICE)
         regressed = [name for name in parts if self.verdict((*scope, (SLICE, name))) == REGRESSED]
-        if not regressed:
-            return ()
-        from traceai_vllm.evals.slices import SLICES  # a tenth of a second to import: only where it is needed
+        return tuple(name for name in regressed if name in _told_slices())
 
-        return tuple(name for name in regressed if name in SLICES)
+
+def _scope_of(route: str | None) -> Scope:
+    return () if route is None else ((ROUTE, route),)
+
+
+def _told_slices() -> tuple[str, ...]:
+    from traceai_vllm.evals.slices import SLICES  # a tenth of a second to import: only where it is needed
+
+    return SLICES
 
 
 def _together(rows: list[_Rows]) -> _Rows:
@@ -296,11 +318,7 @@ def describe(allowed: Allowed) -> str:
     """Return in words what the candidate may answer."""
     name = "all traffic" if allowed.route is None else scope_name(((ROUTE, allowed.route),))
     if allowed.max_prompt_tokens is not None:
-        return f"{name} up to {allowed.max_prompt_tokens} prompt tokens"
-    if allowed.traffic_cohorts is not None:
-        return f"{name} for cohort {', '.join(allowed.traffic_cohorts)}"
-    if allowed.intents is not None:
-        return f"{name} for intent {', '.join(allowed.intents)}"
-    if allowed.except_slices:
-        return f"{name} except slice {', '.join(allowed.except_slices)}"
-    return name
+        name += f" up to {allowed.max_prompt_tokens} prompt tokens"
+    for what, names in (("for intent", allowed.intents), ("for cohort", allowed.traffic_cohorts)):
+        name += f" {what} {', '.join(names)}" if names else ""
+    return name + (f" except slice {', '.join(allowed.except_slices)}" if allowed.except_slices else "")

@@ -71,16 +71,16 @@ def _why_held(judgement: Judgement, route: str) -> str | None:
 def _of(allowed: Allowed | None, otherwise: RouteDecision) -> RouteDecision:
     if allowed is None:
         return otherwise
-    action = Action.PROMOTE
-    only: dict[str, Any] | None = None
-    if allowed.max_prompt_tokens is not None:
-        action, only = Action.ADJUST_CONTEXT_LENGTH, {"max_prompt_tokens": allowed.max_prompt_tokens}
-    elif allowed.traffic_cohorts is not None:
-        action, only = Action.RESTRICT_ROUTE, {"traffic_cohorts": allowed.traffic_cohorts}
-    elif allowed.intents is not None:
-        action, only = Action.RESTRICT_ROUTE, {"intents": allowed.intents}
-    elif allowed.except_slices:
-        action, only = Action.RESTRICT_ROUTE, {"except_slices": allowed.except_slices}
+    limits = {
+        "max_prompt_tokens": allowed.max_prompt_tokens,
+        "intents": allowed.intents,
+        "traffic_cohorts": allowed.traffic_cohorts,
+        "except_slices": allowed.except_slices or None,
+    }
+    only = {name: limit for name, limit in limits.items() if limit is not None} or None
+    action = Action.PROMOTE if only is None else Action.RESTRICT_ROUTE
+    if only is not None and [*only] == ["max_prompt_tokens"]:
+        action = Action.ADJUST_CONTEXT_LENGTH
     content = {"action": action, "only": only, "reason": f"healthy: {describe(allowed)}"}
     return RouteDecision.model_validate(content)
 

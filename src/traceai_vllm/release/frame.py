@@ -25,6 +25,7 @@ DIMENSIONS = ("route", "intent", "traffic_cohort", "prompt_version")
 SLICE = "slice"
 PROMPT_TOKENS = "prompt_tokens"
 _UNITS_KEPT = 2
+_LARGEST = 1e30
 
 
 def bucket_label(number: int, edges: Sequence[int]) -> str:
@@ -120,7 +121,7 @@ def frame_of(clean: Any, measured: Sequence[str], edges: Sequence[int]) -> Frame
         edges: where buckets of prompt lengths end.
     """
     sides = [side + name for name in measured for side in ("b:", "c:")]
-    floats = {name: clean[name].cast("float32").name(name) for name in sides}
+    floats = {name: _measured(clean[name]).cast("float32").name(name) for name in sides}
     fields = ("arrived_ns", "known_ns", "pair_id", "cluster", "slices", "bucket", *DIMENSIONS)
     table = clean.select(*fields, **floats).to_pyarrow()
     order = _in_order(table["known_ns"].fill_null(0).to_numpy(), table["pair_id"])
@@ -138,6 +139,11 @@ def frame_of(clean: Any, measured: Sequence[str], edges: Sequence[int]) -> Frame
         slices=_slices(table["slices"], order),
         values={name: table[name].to_numpy()[order] for name in sides},
     )
+
+
+def _measured(values: Any) -> Any:
+    # What is beyond any measurement is none: spans are anybody's, and one such value would end the comparison.
+    return (values.abs() < _LARGEST).ifelse(values, None) if values.type().is_floating() else values
 
 
 def _in_order(times: NDArray[np.int64], ids: Any) -> Rows:

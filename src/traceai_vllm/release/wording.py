@@ -147,7 +147,8 @@ def _why_not_yet(judgement: Judgement) -> str:
     if judgement.undecided:
         cells = judgement.undecided
         first = max(cells, key=lambda cell: (not cell.evidence.pairs, cell.evidence.pairs_needed or 0))
-        return f"{len(cells)} cells lack evidence, first of all {first.measure.name} on {first.name}"
+        lack = "1 cell lacks" if len(cells) == 1 else f"{len(cells)} cells lack"
+        return f"{lack} evidence, first of all {first.measure.name} on {first.name}"
     missing = [gain for gain, _, shown in judgement.gains if not shown]
     if missing:
         return f"a gain of {missing[0].at_least:.0%} in {missing[0].measure} is not shown"

@@ -93,6 +93,49 @@ def test_report_writes_one_file(places: dict[str, str], tmp_path: Path, capsys: 
     assert str(file) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("command", "option"), [("gate", "--decision"), ("report", "--output")])
+def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(
+    command: str, option: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder in its place: exit code 2, one line, and no unfinished file beside it."""
+    (tmp_path / "there").mkdir()
+
+    code = main([command, places["good"], "--policy", places["policy"], option, str(tmp_path / "there")])
+
+    assert code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"traceai-vllm {command}: {tmp_path / 'there'} cannot be written: Is a directory"]
+    assert [file.name for file in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["gate", "spans", "--policy", "p", "--as-of", "yesterday"], "write e.g. 2026-11-23T12:00:00Z"),
+        (["gate", "spans", "--policy", "p", "--as-of", "2026-11-23"], "no time with a zone"),
+        (["watch", "spans", "--policy", "p", "--every", "0"], "0 is not above 0"),
+        (["plan", "--margin", "-1", "--disagreement", "0.1"], "-1 is not above 0 and at most 1"),
+        (["plan", "--margin", "nan", "--disagreement", "0.1"], "nan is not above 0 and at most 1"),
+        (["plan", "--margin", "0.03", "--disagreement", "2"], "2 is not from 0 to 1"),
+        (["plan", "--margin", "0.03", "--disagreement", "0.1", "--pairs-per-day", "-5"], "-5 is not above 0"),
+        (["simulate", "spans", "--pairs", "0"], "'0' is no whole number of 1 or more"),
+        (["simulate", "spans", "--pairs", "many"], "'many' is no whole number of 1 or more"),
+        (["simulate", "spans", "--slices", "-3"], "'-3' is no whole number of 1 or more"),
+        (["simulate", "spans", "--speed", "nan"], "nan is not above 0"),
+        (["simulate", "spans", "--seed", "-1"], "'-1' is no whole number of 0 or more"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_what_may_stand_there(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is read or written."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["compare", "gate", "report"])
 def test_what_cannot_be_used_is_2_and_says_why(
     command: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

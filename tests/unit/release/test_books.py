@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
-from traceai_vllm.release import Comparison, Judgement, Policy, compare, open_source
+from traceai_vllm.release import Comparison, Judgement, Policy, compare, open_source, parse_policy
 from traceai_vllm.release.tables import books_table
 
 POLICY = {"version": 1, "measures": {"Groundedness": {"margin": 0.2}, "errors": {"margin": 0.2}}}
@@ -88,6 +88,35 @@ def test_scores_that_only_the_candidate_lacks_are_counted(tmp_path: Path) -> Non
 
     assert comparison.books.unscored == {"Groundedness": (0, 4, 36)}
     assert any("unscored" in problem for problem in Judgement(comparison).books_problems)
+
+
+@pytest.mark.parametrize("score", [7, -1, 1e300])
+def test_a_score_out_of_range_does_not_count_and_is_said(tmp_path: Path, score: float) -> None:
+    """One answer of a strange evaluator does not end the comparison of all others."""
+    stray = {"gen_ai.evaluation.Groundedness.score": score}
+    given = [Request(), Request(candidate=stray), *requests(40, lambda draw: Request())]
+    policy = parse_policy("{version: 1, measures: {Groundedness.score: {margin: 0.1}, latency.p50: {margin: 1}}}")
+
+    comparison = compare(open_source(write_store(tmp_path / "spans", given)), policy)
+
+    cell = comparison.cell((), "Groundedness.score")
+    assert cell is not None
+    assert cell.evidence.pairs == 41
+    # What is beyond any measurement is as if it were not there.
+    said = ["Groundedness.score: 1 scores are not from 0 to 1, and do not count"]
+    assert [*comparison.problems] == ([] if score == 1e300 else said)
+
+
+def test_a_time_beyond_any_measurement_does_not_count(tmp_path: Path) -> None:
+    """Spans are anybody's."""
+    given = [Request(candidate={"gen_ai.latency.e2e": 1e300}), *requests(40, lambda draw: Request())]
+    policy = parse_policy("{version: 1, measures: {latency.p50: {margin: 1}}}")
+
+    comparison = compare(open_source(write_store(tmp_path / "spans", given)), policy)
+
+    cell = comparison.cell((), "latency.p50")
+    assert cell is not None
+    assert cell.evidence.pairs == 40
 
 
 @pytest.mark.parametrize("arm", ["baseline", "candidate"])

@@ -148,6 +148,30 @@ def test_worse_for_one_intent_restricts_to_the_others(tmp_path: Path) -> None:
     assert only.intents == {"opening_hours", "status"}
 
 
+def test_a_healthy_route_goes_without_a_slice_that_is_worse_somewhere(tmp_path: Path) -> None:
+    """Regulated traffic is critical and worse on support alone: the other routes need not wait for all of it."""
+
+    def make(draw: Draw) -> Request:
+        route = draw.one_of("faq", "support")
+        regulated = draw.one_of(True, False, False, False, False, False)
+        hurt = route == "support" and regulated
+        return Request(
+            route=route,
+            slices=("regulated",) if regulated else (),
+            fails=draw.fails(0.02, 0.5 if hurt else 0.02),
+            seconds=draw.seconds(0.5),
+        )
+
+    judgement = judged(tmp_path, requests(1200, make), POLICY + "critical: [{slice: regulated}]\n")
+
+    decision = decision_of(judgement)
+    assert judgement.verdict((("route", "faq"),)) == "healthy"
+    for route in ("faq", "support"):
+        assert decision.routes[route].action.value == "restrict_route"
+        assert decision.routes[route].only is not None
+        assert decision.routes[route].only.except_slices == {"regulated"}
+
+
 def test_what_the_gateway_cannot_tell_from_a_request_is_no_exception(tmp_path: Path) -> None:
     """A slice of one's own comes with a span and not with a request: a route cannot be let through without it."""
 

@@ -33,6 +33,10 @@ def test_the_examples_can_be_used(path: Path) -> None:
         (LEAST + "evidence: {alpha: 0.9}\n", 4, "less than 0.5"),
         ("version: 1\n", 1, "measures: is missing"),
         ("version: [\n", 2, "this is no YAML"),
+        (LEAST + "  Groundedness: {margin: 0.5}\n", 4, "Groundedness: is there twice"),
+        (LEAST + "overrides:\n  - where: {route: a, route: b}\n    measures: {}\n", 5, "route: is there twice"),
+        ("version: 1\nmeasures:\n  Groundedness: 0.02\n", 3, "a table is needed here"),
+        ("- version: 1\n", 1, "a table is needed here"),
     ],
 )
 def test_an_error_names_the_line_and_the_fix(text: str, line: int, says: str) -> None:

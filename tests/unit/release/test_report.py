@@ -129,6 +129,34 @@ def test_what_regressed_most_is_the_first_column(made: Any) -> None:
     assert head.index("Groundedness") < head.index("latency")
 
 
+def test_plots_say_what_their_axes_count(made: Any) -> None:
+    """Numbers have units: points of a rate, milliseconds, pairs."""
+    assert {"worse by, in points", "pairs that came in", "end-to-end latency, milliseconds", "p99"} <= {
+        text.strip() for text in re.findall(r"<text[^>]*>([^<]*)<", made[2])
+    }
+
+
+def test_parts_of_routes_that_are_well_do_not_push_the_rest_down(tmp_path: Path) -> None:
+    """What is worse within a route is in the map; the many parts that are not are there to be opened."""
+
+    def hurt(draw: Draw) -> Request:
+        route, slices = draw.one_of("faq", "support"), draw.one_of((), ("code",), ("regulated",))
+        worse = route == "support" and slices == ("regulated",)
+        return Request(route=route, slices=slices, fails=draw.fails(0.02, 0.5 if worse else 0.02))
+
+    source = open_source(write_store(tmp_path / "spans", requests(600, hurt)))
+    judgement = Judgement(compare(source, POLICY))
+
+    text = report_html(judgement, decision_of(judgement), source, command="")
+
+    first, opened = text.split("<details><summary>Within routes", 1)
+    opened = opened.split("</details>")[0]
+    for part, place in ((("support", "regulated"), first), (("support", "code"), opened), (("faq", "code"), opened)):
+        row = "route=<wbr>{}, slice=<wbr>{}<".format(*part)
+        assert row in place
+        assert text.count(row) == 1
+
+
 def test_a_report_of_no_pairs_says_so(tmp_path: Path) -> None:
     """Also nothing can be reported."""
     source = open_source(write_store(tmp_path / "spans", [Request(candidate=None)]))

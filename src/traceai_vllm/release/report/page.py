@@ -50,6 +50,11 @@ class Row:
     within: bool
     cells: dict[str, Cell]
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it is a part of a route in which nothing regressed: of interest to who looks for it."""
+        return self.within and all(cell.verdict != REGRESSED for cell in self.cells.values())
+
 
 def report_html(judgement: Judgement, decision: Decision, source: Source, *, command: str, content: bool = True) -> str:
     """Return the report as one HTML file.
@@ -63,6 +68,7 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
     """
     comparison = judgement.comparison
     guarded = [cell for cell in comparison.cells if cell.margin is not None]
+    rows = heat_map(guarded)
     template = _environment().get_template("page.html")
     page = template.render(
         verdict=verdict_sentence(judgement),
@@ -72,7 +78,8 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         policy=comparison.policy,
         policy_text=yaml.safe_dump(comparison.policy.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         measures=columns(guarded),
-        rows=heat_map(guarded),
+        rows=[row for row in rows if not row.quiet],
+        quiet=[row for row in rows if row.quiet],
         shown=[cell for cell in comparison.cells if not cell.scope],
         resources=resource_texts(comparison),
         volume=volume_texts(comparison.volume),
@@ -176,7 +183,8 @@ def _over_time(comparison: Comparison, cell: Cell) -> str:
         [seen] = cells_of_rows(frame, some, cell.scope, [cell.measure], comparison.policy, served=some)
         bands.append((seen.evidence.low, seen.evidence.estimate, seen.evidence.high))
     title = f"{cell.measure.name} on {cell.name}, as {cell.unit} came in"
-    return evidence_plot(looks, bands, cell.margin or 0.0, title)
+    points = cell.measure.kind == RATE
+    return evidence_plot(looks, bands, cell.margin or 0.0, title, unit=cell.unit, points=points)
 
 
 def _flips_counted(comparison: Comparison, source: Source) -> list[Cell]:

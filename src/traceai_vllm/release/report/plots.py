@@ -25,6 +25,7 @@ _IN_PAGE = {
     _ALARM: "var(--regressed)",
 }
 _POINTS = 200
+_STEPS, _DECADES = (1.0, 2.0, 5.0), 2.5  # steps within a power of ten, where a time runs through so few of them
 _SIZE = (5.2, 3.0)
 
 
@@ -36,18 +37,22 @@ def latency_plot(baseline: Floats, candidate: Floats, title: str) -> str:
         candidate: the candidate's, shape (m,).
         title: what the time is.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = _figure()
     axes = figure.subplots()
+    known = np.concatenate([baseline, candidate])
     shares = np.linspace(0.001, 0.999, _POINTS)
     arms = ((baseline, _BASELINE, "baseline", "-"), (candidate, _CANDIDATE, "candidate", "--"))
     for values, colour, name, line in arms:
         if len(values):
             axes.plot(np.quantile(values, shares) * 1000, shares, color=colour, label=name, linestyle=line)
     axes.axhline(0.99, color=_INK, linewidth=0.5, alpha=0.5)
+    axes.annotate("p99", (0.01, 0.985), xycoords=("axes fraction", "data"), color=_INK, va="top", fontsize=9)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=_STEPS if _span(known) < _DECADES else (1.0,)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"{title}, milliseconds")
     axes.set_ylabel("share of answers")
     axes.set_ylim(0, 1.02)
@@ -55,7 +60,20 @@ def latency_plot(baseline: Floats, candidate: Floats, title: str) -> str:
     return _svg(figure, f"{title}: share of answers that are done after so many milliseconds")
 
 
-def evidence_plot(pairs: Sequence[int], bands: Sequence[tuple[float, float, float]], margin: float, title: str) -> str:
+def _span(values: Floats) -> float:
+    """How many powers of ten a time runs through."""
+    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
+
+
+def evidence_plot(
+    pairs: Sequence[int],
+    bands: Sequence[tuple[float, float, float]],
+    margin: float,
+    title: str,
+    *,
+    unit: str = "pairs",
+    points: bool = False,
+) -> str:
     """Return a plot of an estimate and its interval as evidence came in.
 
     Args:
@@ -63,19 +81,25 @@ def evidence_plot(pairs: Sequence[int], bands: Sequence[tuple[float, float, floa
         bands: low end, estimate and high end at each look, shape (looks, 3).
         margin: how much worse is allowed.
         title: what is estimated.
+        unit: what came in: ``pairs``, or ``answers``.
+        points: whether it is a share, to be shown in points (hundredths).
     """
     figure = _figure()
     axes = figure.subplots()
-    low, middle, high = np.array(bands, dtype=np.float64).T
+    scale = 100 if points else 1
+    low, middle, high = scale * np.array(bands, dtype=np.float64).T
+    margin *= scale
     axes.fill_between(pairs, low, high, color=_CANDIDATE, alpha=0.2, linewidth=0)
     axes.plot(pairs, middle, color=_CANDIDATE)
     axes.axhline(0, color=_INK, linewidth=0.8)
     axes.axhline(margin, color=_ALARM, linewidth=1, linestyle="--")
     axes.annotate("margin", (pairs[-1], margin), color=_ALARM, ha="right", va="bottom", fontsize=9)
-    reach = max(2 * abs(margin), 1.5 * float(np.abs(middle).max()), 1.2 * float(min(abs(high[-1]), abs(low[-1]) + 1)))
+    reach = max(
+        2 * abs(margin), 1.5 * float(np.abs(middle).max()), 1.2 * float(min(abs(high[-1]), abs(low[-1]) + scale))
+    )
     axes.set_ylim(-reach, reach)
-    axes.set_xlabel("how many came in")
-    axes.set_ylabel("candidate is worse by")
+    axes.set_xlabel(f"{unit} that came in")
+    axes.set_ylabel("worse by, in points" if points else "worse by, in score points")
     return _svg(figure, title)
 
 
