@@ -1,49 +1,27 @@
-"""Numbers on a command line, within bounds: the error says what may stand there."""
+"""Numbers on a command line, within bounds: the error names the option and what may stand there."""
 
 from __future__ import annotations
 
-import argparse
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
-def above(least: float, most: float = math.inf) -> Callable[[str], float]:
-    """Return what reads a finite number above ``least`` and at most ``most``."""
-    bounds = f"above {least:g}" + ("" if most == math.inf else f" and at most {most:g}")
+def check_above(option: str, value: float | None, least: float, most: float = math.inf) -> None:
+    """Check that an option is a finite number above ``least`` and at most ``most``; None is well.
 
-    def read(text: str) -> float:
-        number = _float(text)
-        if not least < number <= most or number == math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
-        return number
-
-    return read
+    Raises:
+        ValueError: it is not.
+    """
+    if value is not None and not (least < value <= most and math.isfinite(value)):
+        limit = "" if most == math.inf else f" and at most {most:g}"
+        raise ValueError(f"{option} {value:g}: needed is a number above {least:g}{limit}")
 
 
-def share(text: str) -> float:
-    """Read a share: a number from 0 to 1."""
-    number = _float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return number
+def check_from(option: str, value: float | None, least: float, most: float = math.inf) -> None:
+    """Check that an option is a finite number from ``least`` to ``most``, both included; None is well.
 
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads a whole number that is ``least`` or more."""
-
-    def read(text: str) -> int:
-        if not text.strip().lstrip("+-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
-        return int(text)
-
-    return read
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    Raises:
+        ValueError: it is not.
+    """
+    if value is not None and not (least <= value <= most and math.isfinite(value)):
+        bounds = f"of {least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+        raise ValueError(f"{option} {value:g}: needed is a number {bounds}")

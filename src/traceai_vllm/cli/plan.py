@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.numbers import above, share
+from traceai_vllm.cli.numbers import check_above, check_from
 
 if TYPE_CHECKING:
     import argparse
@@ -35,22 +35,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
-    parser.add_argument("--margin", type=above(0, 1), required=True, metavar="X", help="points of fail rate, e.g. 0.03")
+    parser.add_argument("--margin", type=float, required=True, metavar="X", help="points of fail rate, e.g. 0.03")
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--disagreement", type=share, metavar="X", help="share of pairs in which exactly one fails")
+    given.add_argument("--disagreement", type=float, metavar="X", help="share of pairs in which exactly one fails")
     given.add_argument("--from", dest="source", metavar="SPANS", help="a store, OTLP or Parquet files with pairs")
     parser.add_argument(
-        "--smallest-part",
-        type=above(0, 1),
-        default=1.0,
-        metavar="X",
-        help="share of the smallest guarded part",
+        "--smallest-part", type=float, default=1.0, metavar="X", help="traffic's share in the smallest guarded part"
     )
-    parser.add_argument("--pairs-per-day", type=above(0), metavar="N", help="mirrored requests a day, for days")
-    parser.add_argument(
-        "--alpha", type=above(0, 0.5), default=0.05, metavar="X", help="chance of a wrong verdict (0.05)"
-    )
-    parser.add_argument("--power", type=above(0, 1), default=0.8, metavar="X", help="chance to have one by then (0.8)")
+    parser.add_argument("--pairs-per-day", type=float, metavar="N", help="mirrored requests a day, for days")
+    parser.add_argument("--alpha", type=float, default=0.05, metavar="X", help="chance of a false verdict (0.05)")
+    parser.add_argument("--power", type=float, default=0.8, metavar="X", help="chance of a verdict by then (0.8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,6 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _needs(arguments: argparse.Namespace) -> list[Need]:
+    for option, value, most in (
+        ("--margin", arguments.margin, 1),
+        ("--smallest-part", arguments.smallest_part, 1),
+        ("--pairs-per-day", arguments.pairs_per_day, float("inf")),
+    ):
+        check_above(option, value, 0, most)
+    check_from("--disagreement", arguments.disagreement, 0, 1)
+
     from traceai_vllm.release.simulator.plan import disagreements, need
     from traceai_vllm.release.sources import open_source
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.numbers import above, at_least
+from traceai_vllm.cli.numbers import check_above, check_from
 
 if TYPE_CHECKING:
     import argparse
@@ -46,17 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     parser.add_argument("directory", type=Path, metavar="DIR", help="where the spans go")
-    parser.add_argument("--pairs", type=at_least(1), default=5000, metavar="N", help="how many pairs (default: 5000)")
+    parser.add_argument("--pairs", type=int, default=5000, metavar="N", help="how many pairs (default: 5000)")
     parser.add_argument("--plant", action="append", default=[], metavar="CHANGE", help="a change, as below")
     parser.add_argument("--format", choices=("parquet", "store"), default="parquet", help="(default: parquet)")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the random numbers (default: 0)")
-    parser.add_argument("--slices", type=at_least(1), metavar="N", help="so many slices of one size instead of three")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)")
+    parser.add_argument("--slices", type=int, metavar="N", help="so many slices of the same size instead of three")
+    parser.add_argument("--session-size", type=float, default=3.0, metavar="N", help="pairs in a session (default: 3)")
+    parser.add_argument("--speed", type=float, default=0.7, metavar="F", help="candidate's times (default: 0.7)")
     parser.add_argument(
-        "--session-size", type=above(0), default=3.0, metavar="N", help="pairs per session (default: 3)"
-    )
-    parser.add_argument("--speed", type=above(0), default=0.7, metavar="F", help="candidate's times (default: 0.7)")
-    parser.add_argument(
-        "--part", type=at_least(0), default=0, metavar="N", help="number of the first file; the next adds to it"
+        "--part", type=int, default=0, metavar="N", help="number of the first file; the next adds to it"
     )
     parser.add_argument("--from", dest="source", metavar="SPANS", help="draw pairs of these spans again")
     parser.add_argument("--null", action="store_true", help="with --from: swap the arms by the toss of a coin first")
@@ -67,8 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from traceai_vllm.release.simulator.planting import parse
 
-        if arguments.session_size < 1:
-            raise ValueError("--session-size is 1 or more")
+        _check(arguments)
         planted = tuple(parse(text) for text in arguments.plant)
         count = _resampled(arguments, planted) if arguments.source else _synthetic(arguments, planted)
     except (ImportError, OSError, ValueError) as error:
@@ -76,6 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     print(f"{count:,} spans in {arguments.directory}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for option, value, least in (
+        ("--pairs", arguments.pairs, 1),
+        ("--session-size", arguments.session_size, 1),
+        ("--slices", arguments.slices, 1),
+        ("--seed", arguments.seed, 0),
+        ("--part", arguments.part, 0),
+    ):
+        check_from(option, value, least)
+    check_above("--speed", arguments.speed, 0)
 
 
 def _resampled(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge, read, refuse
-from traceai_vllm.cli.numbers import above
+from traceai_vllm.cli.numbers import check_above
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add_arguments(parser)
-    parser.add_argument("--every", type=above(0), default=5.0, metavar="SECONDS", help="between looks (default: 5)")
+    parser.add_argument("--every", type=_seconds, default=5.0, metavar="SECONDS", help="between looks (default: 5)")
     parser.add_argument("--once", action="store_true", help="print it as it is now, and end")
 
 
@@ -181,3 +181,14 @@ def _files(arguments: argparse.Namespace) -> object:
                 continue
             found.append((str(file), status.st_size, status.st_mtime_ns))
     return found
+
+
+def _seconds(text: str) -> float:
+    import argparse
+
+    try:
+        seconds = float(text)
+        check_above("", seconds, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write seconds, above 0") from None
+    return seconds

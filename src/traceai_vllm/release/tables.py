@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -20,10 +22,14 @@ from traceai_vllm.release.wording import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from traceai_vllm.release.cells import Cell
     from traceai_vllm.release.comparison import Comparison
     from traceai_vllm.release.deciding import Judgement
 
+PIPE_WIDTH = 160
+_NAME_WIDTH, _LEAST_NAME_WIDTH, _MEASURE_WIDTH = 34, 22, 19
 # A word beside the colour: a pipe has no colours, and not everybody sees them.
 WORDS = {HEALTHY: ("ok", "green"), REGRESSED: ("WORSE", "bold red"), NOT_ENOUGH: ("?", "yellow")}
 
@@ -36,9 +42,14 @@ def print_tables(judgement: Judgement, *, everything: bool, console: Console | N
         everything: also parts within routes where nothing regressed.
         console: where to; standard output when None.
     """
-    console = console or Console()
+    # A file or a pipe has no width of its own; in a terminal nobody can read a name that is cut off.
+    alone = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = console or Console(width=None if alone else PIPE_WIDTH)
     comparison = judgement.comparison
-    console.print(cells_table(comparison, everything=everything))
+    names = guarded_measures(comparison)
+    at_once = max(1, (console.width - _NAME_WIDTH) // _MEASURE_WIDTH)
+    for first in range(0, len(names), at_once):
+        console.print(cells_table(comparison, names[first : first + at_once], everything=everything))
     console.print(shown_table(comparison))
     if volume_texts(comparison.volume):
         console.print(volume_table(comparison))
@@ -47,15 +58,25 @@ def print_tables(judgement: Judgement, *, everything: bool, console: Console | N
         console.print("over the limit: " + "; ".join(judgement.books_problems), style="yellow")
 
 
-def cells_table(comparison: Comparison, *, everything: bool) -> Table:
-    """Return the table of guarded cells: a row for each part of the traffic, a column for each measure."""
+def guarded_measures(comparison: Comparison) -> list[str]:
+    """Return the names of the measures that are guarded anywhere."""
+    return list(dict.fromkeys(cell.measure.name for cell in comparison.cells if cell.margin is not None))
+
+
+def cells_table(comparison: Comparison, names: Sequence[str], *, everything: bool) -> Table:
+    """Return the table of guarded cells: a row for each part of the traffic, a column for each of some measures."""
     guarded = [cell for cell in comparison.cells if cell.margin is not None]
-    names = list(dict.fromkeys(cell.measure.name for cell in guarded))
-    table = Table("part of the traffic", "pairs", *names, title="candidate against baseline")
+    table = Table(title="candidate against baseline; fail rates in points")
+    table.add_column("part of the traffic", overflow="fold", min_width=_LEAST_NAME_WIDTH)
+    table.add_column("pairs", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(escape(printable(name)), overflow="fold")
     by_scope: dict[str, dict[str, Cell]] = {}
     for cell in guarded:
         by_scope.setdefault(cell.name, {})[cell.measure.name] = cell
     for name, cells in by_scope.items():
+        if not cells.keys() & {*names}:
+            continue
         within = max(len(cell.scope) for cell in cells.values()) > 1
         if everything or not within or any(cell.verdict == REGRESSED for cell in cells.values()):
             pairs = pairs_seen(cells.values())
@@ -66,7 +87,9 @@ def cells_table(comparison: Comparison, *, everything: bool) -> Table:
 def shown_table(comparison: Comparison) -> Table:
     """Return the table of all measures over all traffic."""
     one, other = (", ".join(comparison.variants[arm]) or arm for arm in ("baseline", "candidate"))
-    table = Table("measure", escape(one), escape(other), "change", "worse / better", "pairs", title="all traffic")
+    table = Table(title="all traffic")
+    for name in ("measure", escape(printable(one)), escape(printable(other)), "change", "worse / better", "pairs"):
+        table.add_column(name, overflow="fold")
     for cell in comparison.cells:
         if not cell.scope:
             values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]
@@ -123,4 +146,4 @@ def _cell(cell: Cell | None) -> str:
     word, style = WORDS[cell.verdict]
     needed = cell.evidence.pairs_needed
     more = f" ({needed} more)" if cell.verdict == NOT_ENOUGH and needed is not None else ""
-    return f"[{style}]{word}[/] {change_text(cell)}{more}"
+    return f"[{style}]{word}[/] {change_text(cell).removesuffix(' points')}{more}"

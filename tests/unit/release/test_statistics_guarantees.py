@@ -171,6 +171,27 @@ def test_missing_pairs_can_be_compared_as_two_groups() -> None:
     assert unpaired_rates([0] * 50, [0] * 50, margin=0.03, mode="fixed").p_value == 1
 
 
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "published"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((6, 7), (2, 7), (0.0582, 0.8062)),
+        ((5, 56), (0, 29), (-0.0381, 0.1926)),
+        ((0, 10), (0, 20), (-0.1611, 0.2775)),
+        ((10, 10), (0, 20), (0.6791, 1.0)),
+    ],
+)
+def test_newcombes_interval_is_the_published_one(candidate, baseline, published) -> None:
+    """Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17,
+    1998, 873-890, table II, method 10: 95 % intervals, so 2.5 % at either end."""
+    one, other = (np.repeat([1, 0], [fails, count - fails]) for fails, count in (baseline, candidate))
+
+    found = unpaired_rates(one, other, margin=0.1, alpha=0.025, mode="fixed")
+
+    assert (found.low, found.high) == pytest.approx(published, abs=6e-5)
+
+
 def test_alarms_over_many_cells() -> None:
     """By hand: of 5 at .1, the third largest must reach 5 / (3 * .1) = 16.7; for Holm .01 <= .05 / 5, .02 > .05 / 4."""
     assert e_bh([100.0, 17.0, 30.0, 1.0, 0.2], 0.1).tolist() == [True, True, True, False, False]
