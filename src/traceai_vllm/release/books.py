@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,16 +108,12 @@ class Books:
         ]
 
 
-def books_of(
-    answers: Any, pairs: Pairs, frame: Frame, evaluators: Sequence[str], feedback: Feedback | None = None
-) -> Books:
-    """Make up the books.
+def books_of(answers: Any, pairs: Pairs, feedback: Feedback | None = None) -> Books:
+    """Make up the books, but for the scores that are missing: :func:`with_unscored` adds these.
 
     Args:
         answers: an Ibis table of :func:`~traceai_vllm.release.answers.answers_of`.
         pairs: the pairs made of it.
-        frame: the clean ones.
-        evaluators: names of the evaluators whose scores ``frame`` has.
         feedback: what users said in spans of its own.
     """
     totals = _totals(answers)
@@ -126,7 +122,7 @@ def books_of(
     both = [group for group in groups if group["missing"] is None]
     return Books(
         sampled=sum(group["questions"] for group in groups),
-        clean=len(frame),
+        clean=sum(group["questions"] for group in both if not group["dropped"] and group["excluded"] is None),
         unpaired=unpaired,
         deciles=_deciles(pairs.every),
         excluded=_counted(both, lambda group: None if group["dropped"] else group["excluded"]),
@@ -136,9 +132,19 @@ def books_of(
         apart=sum(int(group["apart"] or 0) for group in both),
         backwards=int(totals["backwards"] or 0),
         repeats=int(totals["repeats"] or 0),
-        unscored={name: _unscored(frame, name) for name in evaluators},
         feedback={} if feedback is None else _feedback(feedback),
     )
+
+
+def with_unscored(books: Books, frame: Frame, evaluators: Sequence[str]) -> Books:
+    """Return the books with the scores that clean pairs lack.
+
+    Args:
+        books: of :func:`books_of`.
+        frame: the clean pairs.
+        evaluators: names of the evaluators whose scores ``frame`` has.
+    """
+    return replace(books, unscored={name: _unscored(frame, name) for name in evaluators})
 
 
 def _feedback(feedback: Feedback) -> dict[str, int]:

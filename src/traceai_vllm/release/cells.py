@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from traceai_vllm.release.statistics import (
     unpaired_rates,
 )
 from traceai_vllm.release.statistics.clusters import clusters_of
+from traceai_vllm.release.statistics.order_statistics import quantile_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,19 +88,32 @@ def scope_name(scope: Scope) -> str:
     return ", ".join(f"{dimension}={value}" for dimension, value in scope) or "all traffic"
 
 
-def cells_of(frame: Frame, scopes: Iterable[Scope], measures: Sequence[Measure], policy: Policy) -> list[Cell]:
-    """Judge measures in parts of the traffic, each by itself."""
-    asked = [(scope, measure) for scope in scopes for measure in measures]
+def cells_of(frame: Frame, asked: Iterable[tuple[Scope, Sequence[Measure]]], policy: Policy) -> list[Cell]:
+    """Judge measures in parts of the traffic, each by itself.
 
-    def judge(one: tuple[Scope, Measure]) -> list[Cell]:
-        return cells_of_rows(frame, frame.rows(one[0]), one[0], [one[1]], policy)
+    Args:
+        frame: the pairs.
+        asked: parts of the traffic with the measures that are judged there.
+        policy: says how.
+    """
+    tasks = [(scope, group) for scope, measures in asked for group in _by_column(measures)]
+
+    def judge(task: tuple[Scope, list[Measure]]) -> list[Cell]:
+        return cells_of_rows(frame, frame.rows(task[0]), task[0], task[1], policy)
 
     if len(frame) < _MANY:
-        found = [*map(judge, asked)]
+        found = [*map(judge, tasks)]
     else:  # sorting and summing up large arrays leaves Python to the other threads
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = [*pool.map(judge, asked)]
+            # What takes longest begins first, so that no thread is left with it alone.
+            begun = {place: pool.submit(judge, tasks[place]) for place in _longest_first(frame, tasks)}
+            found = [begun[place].result() for place in range(len(tasks))]
     return [cell for cells in found for cell in cells]
+
+
+def _longest_first(frame: Frame, tasks: Sequence[tuple[Scope, list[Measure]]]) -> list[int]:
+    work = [len(frame.rows(scope)) * len(measures) for scope, measures in tasks]
+    return sorted(range(len(tasks)), key=lambda place: -work[place])
 
 
 def cells_of_rows(
@@ -121,13 +136,33 @@ def cells_of_rows(
         served: rows of ``frame.served``; None: those of ``scope``.
     """
     cells = []
-    for measure in measures:
-        if frame.served is not None and measure.name in FEEDBACK:
+    for group in _by_column(measures):
+        if frame.served is not None and group[0].name in FEEDBACK:
             users = frame.served.rows(scope) if served is None else served
-            cells.append(_served_cell(frame.served, users, scope, measure, policy))
-        else:
-            cells.append(_cell(frame, rows, scope, measure, policy))
+            cells += [_served_cell(frame.served, users, scope, measure, policy) for measure in group]
+            continue
+        one, other, used = _values(frame, rows, group[0])
+        units = frame.units(used)
+        cells += [_cell((one, other), units, scope, measure, policy) for measure in group]
     return cells
+
+
+def _by_column(measures: Iterable[Measure]) -> list[list[Measure]]:
+    """Put neighbours that are made from the same values together, so that these are looked up once."""
+    return [[*group] for _, group in groupby(measures, key=lambda measure: (measure.column, measure.kind))]
+
+
+def _values(frame: Frame, rows: Rows, measure: Measure) -> tuple[Floats, Floats, Rows]:
+    """Return both arms' values in the rows where there are both, and these rows."""
+    one, other = (frame.values[f"{side}:{measure.column}"] for side in "bc")
+    if rows is not frame.everything:
+        one, other = one[rows], other[rows]
+    both = ~(np.isnan(one) | np.isnan(other))
+    if measure.kind == QUANTILE:  # of times that no clock can have measured there is no ratio
+        both &= (one > 0) & (other > 0)
+    if not both.all():
+        one, other, rows = one[both], other[both], rows[both]
+    return one.astype(np.float64), other.astype(np.float64), rows
 
 
 def with_alarms_controlled(cells: Sequence[Cell], policy: Policy) -> list[Cell]:
@@ -149,16 +184,12 @@ def with_alarms_controlled(cells: Sequence[Cell], policy: Policy) -> list[Cell]:
     return controlled
 
 
-def _cell(frame: Frame, rows: Rows, scope: Scope, measure: Measure, policy: Policy) -> Cell:
-    one, other = (frame.values[f"{side}:{measure.column}"][rows].astype(np.float64) for side in "bc")
-    both = ~(np.isnan(one) | np.isnan(other))
-    if measure.kind == QUANTILE:  # of times that no clock can have measured there is no ratio
-        both &= (one > 0) & (other > 0)
-    one, other, used = (one, other, rows) if both.all() else (one[both], other[both], rows[both])
+def _cell(arms: tuple[Floats, Floats], units: Clusters | None, scope: Scope, measure: Measure, policy: Policy) -> Cell:
+    one, other = arms
     guard = policy.guard_of(measure.name, scope)
-    evidence = _evidence((one, other), frame.units(used), measure, 0.0 if guard is None else guard.margin, policy)
+    evidence = _evidence(arms, units, measure, 0.0 if guard is None else guard.margin, policy)
     enough = evidence.pairs >= policy.evidence.min_pairs
-    higher, lower = int((other > one).sum()), int((other < one).sum())
+    higher, lower = int(np.count_nonzero(other > one)), int(np.count_nonzero(other < one))
     worse, better = (lower, higher) if measure.kind == SCORE else (higher, lower)
     return Cell(
         scope=scope,
@@ -242,5 +273,5 @@ def _summary(values: Floats, measure: Measure) -> float:
     if not len(values):
         return float("nan")
     if measure.kind == QUANTILE:
-        return float(np.quantile(values, measure.quantile or 0.5))
+        return quantile_of(values, measure.quantile or 0.5)
     return float(np.mean(values, dtype=np.float64))

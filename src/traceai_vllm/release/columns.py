@@ -93,6 +93,8 @@ ATTRIBUTES: Final = (
 )
 # What must be the same in both arms, beside prompt_hash and prompt_version.
 SAMPLING: Final = ("temperature", "top_p", "top_k", "max_tokens", "seed", "frequency_penalty", "presence_penalty")
+# By how much the second answer differs from the first, as whoever had both noted it.
+DIVERGENCE: Final = ("same_answer", "first_divergence", "top1_agreement", "kl_divergence")
 
 COLUMNS: Final = (*FIELDS, *ATTRIBUTES)
 # A score per evaluator and span, and whether it reached the evaluator's threshold.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from traceai_vllm.release.answers import answers_of, arms_of
-from traceai_vllm.release.books import Books, books_of
+from traceai_vllm.release.books import Books, books_of, with_unscored
 from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
 from traceai_vllm.release.feedback import feedback_of, served_frame
-from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of
+from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of, rows_of
 from traceai_vllm.release.keeping import named
 from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, SCORE, Measure, evaluator_measures
 from traceai_vllm.release.pairs import Pairs, kept_pairs
@@ -93,22 +93,26 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     answers = named(answers_of(spans, source, policy, feedback), "answers")
     known = [name for name in weighed if name in answers.columns]
     pairs, whole_pairs = kept_pairs(answers, known, scores, policy)
+    progress("making up the books")
+    books = books_of(answers, pairs, feedback)
+    volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
+    variants = _variants(pairs.all)
     progress("reading the pairs")
-    frame = frame_of(pairs.clean, known, policy.prompt_token_buckets)
+    rows = rows_of(pairs.clean, known)
+    pairs.forget()  # before the arrays are made: the database's memory is as large as theirs
+    frame = frame_of(rows, known, policy.prompt_token_buckets)
+    del rows
     _fill_unknown(frame, weighed)
     stray = _without_stray_scores(frame, measures)
     if feedback is not None and not any(np.isfinite(frame.values["c:" + kind]).any() for kind in FEEDBACK):
         frame.served = served_frame(feedback, policy)
-    progress("making up the books")
-    books = books_of(answers, pairs, frame, source.evaluators, feedback)
-    volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
     progress("weighing the evidence")
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
-        books=books,
+        books=with_unscored(books, frame, source.evaluators),
         volume=volume,
-        variants=_variants(pairs.all),
+        variants=variants,
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
@@ -128,25 +132,24 @@ def measures_of(source: Source, policy: Policy, feedback: Feedback | None = None
 
 
 def _cells(frame: Frame, measures: list[Measure], policy: Policy) -> list[Cell]:
-    # What is only shown needs something to show.
-    cells = [cell for cell in cells_of(frame, [()], measures, policy) if cell.margin is not None or cell.evidence.pairs]
     scopes = [scope for division in DIVISIONS for scope in frame.scopes(division) if len(frame.rows(scope))]
     # What is critical is judged with no data too: no data is never a pass.
     scopes += [scope for part in policy.critical if (scope := part.items()) not in scopes]
-    cells += _guarded_cells(frame, scopes, measures, policy)
+    cells = cells_of(frame, [((), measures), *_guarded(scopes, measures, policy)], policy)
+    # What is only shown needs something to show.
+    cells = [cell for cell in cells if cell.margin is not None or cell.evidence.pairs]
     if any(cell.verdict == REGRESSED and cell.margin is not None for cell in with_alarms_controlled(cells, policy)):
         within = [scope for division in _WITHIN_ROUTES for scope in frame.scopes("route", division)]
         within = [scope for scope in within if scope not in scopes and len(frame.rows(scope))]
-        cells += _guarded_cells(frame, within, measures, policy)
+        cells += cells_of(frame, _guarded(within, measures, policy), policy)
     return with_alarms_controlled(cells, policy)
 
 
-def _guarded_cells(frame: Frame, scopes: list[Scope], measures: list[Measure], policy: Policy) -> list[Cell]:
-    found = []
-    for scope in scopes:
-        guarded = [measure for measure in measures if policy.guard_of(measure.name, scope) is not None]
-        found += cells_of(frame, [scope], guarded, policy)
-    return found
+def _guarded(scopes: list[Scope], measures: list[Measure], policy: Policy) -> list[tuple[Scope, list[Measure]]]:
+    return [
+        (scope, [measure for measure in measures if policy.guard_of(measure.name, scope) is not None])
+        for scope in scopes
+    ]
 
 
 def _fill_unknown(frame: Frame, columns: Iterable[str]) -> None:

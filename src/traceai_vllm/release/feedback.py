@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import BASELINE, CANDIDATE
-from traceai_vllm.release.frame import DIMENSIONS, Frame, frame_of
+from traceai_vllm.release.frame import DIMENSIONS, Frame, frame_of, rows_of
 from traceai_vllm.release.keeping import kept
 from traceai_vllm.release.measures import FEEDBACK
 from traceai_vllm.release.pairs import bucket_of
@@ -136,7 +136,7 @@ def served_frame(feedback: Feedback, policy: Policy) -> Frame | None:
         bucket=bucket_of(answers.input_tokens, policy.prompt_token_buckets),
         **values,
     )
-    frame = frame_of(table, FEEDBACK, policy.prompt_token_buckets)
+    frame = frame_of(rows_of(table, FEEDBACK), FEEDBACK, policy.prompt_token_buckets)
     return frame if len(frame) else None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from traceai_vllm.release.statistics.clusters import clusters_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pyarrow
     from numpy.typing import NDArray
 
     from traceai_vllm.release.statistics.clusters import Clusters
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
 DIMENSIONS = ("route", "intent", "traffic_cohort", "prompt_version")
 SLICE = "slice"
 PROMPT_TOKENS = "prompt_tokens"
-_UNITS_KEPT = 2
+_UNITS_KEPT = 4
 _LARGEST = 1e30
+_numbering = Lock()  # threads that ask for the same clusters at once wait for one of them
 
 
 def bucket_label(number: int, edges: Sequence[int]) -> str:
@@ -99,11 +104,12 @@ class Frame:
         """
         if self.clusters is None:
             return None
-        for known, units in self._units:
-            if known is rows or np.array_equal(known, rows):
-                return units
-        units = clusters_of(len(rows), self.clusters[rows])
-        self._units = [(rows, units), *self._units[: _UNITS_KEPT - 1]]
+        with _numbering:
+            for known, units in self._units:
+                if known is rows or np.array_equal(known, rows):
+                    return units
+            units = clusters_of(len(rows), self.clusters if rows is self.everything else self.clusters[rows])
+            self._units = [(rows, units), *self._units[: _UNITS_KEPT - 1]]
         return units
 
     def scopes(self, *dimensions: str) -> Iterable[Scope]:
@@ -112,37 +118,56 @@ class Frame:
             yield tuple(zip(dimensions, values, strict=True))
 
 
-def frame_of(clean: Any, measured: Sequence[str], edges: Sequence[int]) -> Frame:
+def rows_of(clean: Any, measured: Sequence[str]) -> pyarrow.Table:
     """Read pairs from the database.
 
     Args:
         clean: the Ibis table of clean pairs.
         measured: which measures are needed; each is read for both arms.
+    """
+    floats = {name: measurable(clean[name]).cast("float32").name(name) for name in _both_sides(measured)}
+    fields = ("arrived_ns", "known_ns", "pair_id", "cluster", "slices", "bucket", *DIMENSIONS)
+    return clean.select(*fields, **floats).to_pyarrow()
+
+
+def _both_sides(measured: Sequence[str]) -> list[str]:
+    return [side + name for name in measured for side in ("b:", "c:")]
+
+
+def frame_of(table: pyarrow.Table, measured: Sequence[str], edges: Sequence[int]) -> Frame:
+    """Return pairs as arrays.
+
+    Args:
+        table: the pairs, as :func:`rows_of` has read them.
+        measured: the measures that it was asked for.
         edges: where buckets of prompt lengths end.
     """
-    sides = [side + name for name in measured for side in ("b:", "c:")]
-    floats = {name: _measured(clean[name]).cast("float32").name(name) for name in sides}
-    fields = ("arrived_ns", "known_ns", "pair_id", "cluster", "slices", "bucket", *DIMENSIONS)
-    table = clean.select(*fields, **floats).to_pyarrow()
+    sides = _both_sides(measured)
     order = _in_order(table["known_ns"].fill_null(0).to_numpy(), table["pair_id"])
-    codes, names = {}, {}
-    for dimension in DIMENSIONS:
-        of_rows, names[dimension] = _coded(table[dimension])
-        codes[dimension] = of_rows[order]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # arrays are made without Python's lock
+        clusters = pool.submit(_clusters, table["cluster"], order)
+        slices = pool.submit(_slices, table["slices"], order)
+        coded = dict(zip(DIMENSIONS, pool.map(lambda name: _coded(table[name]), DIMENSIONS), strict=True))
+        ordered = dict(zip(sides, pool.map(lambda name: np.take(table[name].to_numpy(), order), sides), strict=True))
+    codes = {dimension: np.take(of_rows, order) for dimension, (of_rows, _) in coded.items()}
     codes[PROMPT_TOKENS] = table["bucket"].fill_null(-1).to_numpy().astype(np.int32)[order]
+    names = {dimension: found for dimension, (_, found) in coded.items()}
     names[PROMPT_TOKENS] = [bucket_label(number, edges) for number in range(len(edges) + 1)]
     return Frame(
         arrived_ns=table["arrived_ns"].fill_null(0).to_numpy()[order],
-        clusters=_clusters(table["cluster"], order),
+        clusters=clusters.result(),
         codes=codes,
         names=names,
-        slices=_slices(table["slices"], order),
-        values={name: table[name].to_numpy()[order] for name in sides},
+        slices=slices.result(),
+        values=ordered,
     )
 
 
-def _measured(values: Any) -> Any:
-    # What is beyond any measurement is none: spans are anybody's, and one such value would end the comparison.
+def measurable(values: Any) -> Any:
+    """Return an Ibis column without what is beyond any measurement.
+
+    Spans are anybody's, and one such value would end the comparison.
+    """
     return (values.abs() < _LARGEST).ifelse(values, None) if values.type().is_floating() else values
 
 
@@ -189,4 +214,8 @@ def _slices(column: Any, order: Rows) -> dict[str, Rows]:
     lists = column.combine_chunks()
     rows = place[compute.list_parent_indices(lists).to_numpy()]
     codes, names = _coded(pyarrow.chunked_array([lists.flatten()]))
-    return {name: np.unique(rows[codes == code]) for code, name in enumerate(names)}
+    # Slice by slice and in order, by one sort of both as one number.
+    keys = np.sort(codes.astype(np.int64) * len(order) + rows)
+    keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+    ends = np.searchsorted(keys, np.arange(len(names) + 1) * len(order))
+    return {name: keys[ends[code] : ends[code + 1]] - code * len(order) for code, name in enumerate(names)}

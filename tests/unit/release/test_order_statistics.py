@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from traceai_vllm.release.statistics.order_statistics import Arm
+from traceai_vllm.release.statistics.order_statistics import Arm, quantile_of
 
 
 @pytest.mark.parametrize("rounded", [False, True], ids=["all different", "a clock that rounds"])
@@ -26,3 +26,12 @@ def test_a_large_arm_has_the_quantiles_of_all_its_values(near: float, rounded: b
         assert arm.quantile(share) == expected
         assert arm.share(expected) == pytest.approx(shares[np.searchsorted(values[order], expected, "right") - 1])
     assert (arm.quantile(0.0), arm.quantile(1.01)) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.95, 0.99])
+def test_a_quantile_of_many_values_is_numpys_to_the_last_digit(share: float) -> None:
+    """Whatever the order of the values, and where most of them are the same."""
+    random = np.random.default_rng(6)
+    drawn = random.lognormal(0, 1, 300_001)
+    for values in (drawn, drawn.round(1), np.sort(drawn), np.ones(300_001), drawn[:1000]):
+        assert quantile_of(values, share) == np.quantile(values, share)

@@ -43,7 +43,8 @@ def flat_source(table: Any, problems: Sequence[str] = ()) -> Source:
     for name in evaluators:
         columns[SCORE + name] = _cast(table[score_key(name)], "float64")
         columns[PASSED + name] = _first(table, (passed_key(name),), "boolean")
-    return Source(spans=table.select(**columns), evaluators=tuple(evaluators), problems=tuple(problems))
+    absent = frozenset(column.name for column in COLUMNS if not _names_in(table, names_of(column.name, column.keys)))
+    return Source(spans=table.select(**columns), evaluators=tuple(evaluators), problems=tuple(problems), absent=absent)
 
 
 def check_ids(names: Collection[str], what: str) -> None:
@@ -59,7 +60,7 @@ def check_ids(names: Collection[str], what: str) -> None:
 
 def names_of(name: str, keys: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what a column may be called: by our name, by its attributes, or as others call a span's field."""
-    return (name, *keys, *_OTHER_NAMES.get(name, ()))
+    return tuple(dict.fromkeys((name, *keys, *_OTHER_NAMES.get(name, ()))))
 
 
 def _value(table: Any, column: Column) -> Any:
@@ -69,10 +70,14 @@ def _value(table: Any, column: Column) -> Any:
     return _first(table, names_of(column.name, column.keys), column.kind)
 
 
+def _names_in(table: Any, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in table.columns]
+
+
 def _first(table: Any, names: Sequence[str], kind: str) -> Any:
     import ibis
 
-    found = [_cast(table[name], kind) for name in names if name in table.columns]
+    found = [_cast(table[name], kind) for name in _names_in(table, names)]
     if not found:
         return ibis.null("array<string>" if kind == "list" else kind)
     return found[0] if len(found) == 1 else ibis.coalesce(*found)

@@ -56,6 +56,7 @@ def json_source(
         evaluators=tuple(sorted(evaluators)),
         late=None if late is None else backend.table(_LATE),
         problems=tuple(problems),
+        absent=_absent(connection),
         content=_content_of(connection),
     )
 
@@ -66,6 +67,12 @@ def _evaluators_on_spans(connection: duckdb.DuckDBPyConnection) -> list[str]:
         FROM {RAW}"""
     )
     return [name for (name,) in found.fetchall()]
+
+
+def _absent(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    names = [column.name for column in ATTRIBUTES]
+    counted = connection.execute(f"SELECT {', '.join(f'count({name})' for name in names)} FROM spans_read").fetchall()
+    return frozenset(name for name, count in zip(names, counted[0], strict=True) if not count)
 
 
 def _canonical(evaluators: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ class Source:
             ``score`` (null where there is none), ``passed``; and, the same in all rows of a span, its ``slices`` and
             when the last of them came, ``scored_ns``; None when there are none.
         problems: files and lines that could not be read, for a person.
+        absent: names of columns in which no span has a value; they need not be carried along.
         content: returns, for pairs of trace id and span id, the attributes with content that these spans have.
     """
 
@@ -38,4 +39,5 @@ class Source:
     evaluators: tuple[str, ...]
     late: Any = None
     problems: tuple[str, ...] = ()
+    absent: frozenset[str] = frozenset()
     content: Callable[[Sequence[tuple[str, str]]], Content] = _no_content

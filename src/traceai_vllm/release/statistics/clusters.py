@@ -8,6 +8,7 @@ decide a release.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,17 @@ class Clusters:
         sums = np.bincount(self.of_pair, weights=values, minlength=len(self.sizes))
         return np.asarray(sums / self.sizes, dtype=np.float64)
 
+    def shares(self, chosen: NDArray[np.bool_]) -> Floats:
+        """Return the share of each cluster's pairs that are chosen: the mean of ones and zeros, from counts."""
+        many = 2 * np.count_nonzero(chosen) > len(chosen)
+        counts = np.bincount(self.of_pair[~chosen if many else chosen], minlength=len(self.sizes))
+        return np.asarray((self.sizes - counts if many else counts) / self.sizes, dtype=np.float64)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """One over the size of its cluster, for each pair, so that each cluster counts the same; shape (pairs,)."""
+        return np.asarray(1.0 / self.sizes[self.of_pair], dtype=np.float64)
+
     def pairs_in(self, clusters: int) -> int:
         """Return how many pairs the first ``clusters`` clusters have."""
         return int(self.sizes[:clusters].sum())
@@ -94,15 +106,16 @@ def clusters_of(pairs: int, ids: ArrayLike | Clusters | None = None, order: Arra
     if ids is None:
         return Clusters(position, np.ones(pairs, dtype=np.intp))
     inverse = _codes(np.asarray(ids), pairs, "clusters")
-    last = np.full(inverse.max(initial=-1) + 1, -1, dtype=np.intp)
+    last = np.full(inverse.max(initial=-1) + 1, -1, dtype=np.intp)  # -1: a number that no pair has
     if order is None:
         last[inverse] = position  # what is assigned last stays
     else:
         np.maximum.at(last, inverse, position)
     ends = np.zeros(pairs, dtype=np.bool_)  # where a cluster has its last pair
-    ends[last] = True
-    of_pair = (np.cumsum(ends, dtype=np.intp) - 1)[last][inverse]
-    return Clusters(of_pair, np.bincount(of_pair, minlength=len(last)).astype(np.intp))
+    ends[last[last >= 0]] = True
+    number = np.cumsum(ends, dtype=np.intp) - 1
+    of_pair = number[last][inverse]
+    return Clusters(of_pair, np.bincount(of_pair))
 
 
 def _places(order: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
@@ -115,9 +128,7 @@ def _places(order: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
 def _codes(ids: NDArray[Any], pairs: int, name: str) -> NDArray[np.intp]:
     _same_length(ids, pairs, name)
     if ids.dtype.kind in "iu" and pairs and ids.min() >= 0 and ids.max() <= _DENSE * pairs:
-        taken = np.zeros(int(ids.max()) + 1, dtype=np.bool_)  # the same as below, without sorting millions
-        taken[ids] = True
-        return np.asarray((np.cumsum(taken, dtype=np.intp) - 1)[ids], dtype=np.intp)
+        return ids.astype(np.intp, copy=False)  # they stand for themselves, without sorting millions
     return np.asarray(np.unique(ids, return_inverse=True)[1], dtype=np.intp)
 
 
@@ -136,6 +147,6 @@ def paired(baseline: ArrayLike, candidate: ArrayLike) -> tuple[Floats, Floats]:
     first, second = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"baseline {first.shape} and candidate {second.shape} must be two lists of the same length")
-    if np.isnan(first).any() or np.isnan(second).any():
+    if len(first) and np.isnan((first.min(), second.min())).any():  # NaN is the least of all, without an array of them
         raise ValueError("a value is missing (NaN): leave such pairs out, and count them")
     return first, second

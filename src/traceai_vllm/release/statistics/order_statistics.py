@@ -80,15 +80,36 @@ class Arm:
     def _near(self) -> _Sorted:
         if len(self.values) < _LARGE:
             return self._whole
-        some = np.sort(self.values[:: len(self.values) // _SOME])
-        first, last = (round((self.near + side * _BAND) * len(some)) for side in (-1, 1))
-        low, high = some[first] if first > 0 else -inf, some[last] if last < len(some) else inf
-        inside = (self.values > low) & (self.values <= high)
-        return self._sorted(self.values[inside], self.weights[inside], self.share(low))
+        low, high = _band(self.values, self.near)
+        under = self.values <= low
+        inside = np.flatnonzero((self.values <= high) & ~under)
+        below = float(self.weights[under].sum() / self._total)
+        return self._sorted(self.values[inside], self.weights[inside], below)
 
     def _sorted(self, values: Floats, weights: Floats, below: float) -> _Sorted:
         order = np.argsort(values)  # not stable: what stands among equal values changes no share at their end
         return _Sorted(values[order], below + np.cumsum(weights[order]) / self._total, below)
+
+
+def _band(values: Floats, share: float) -> tuple[float, float]:
+    """Return two values between which a quantile lies, by looking at some: (low, high], infinite at the ends."""
+    some = np.sort(values[:: len(values) // _SOME])
+    first, last = (round((share + side * _BAND) * len(some)) for side in (-1, 1))
+    return some[first] if first > 0 else -inf, some[last] if last < len(some) else inf
+
+
+def quantile_of(values: Floats, share: float) -> float:
+    """Return what ``np.quantile`` does; of many values only those near it are looked through for it."""
+    place = (len(values) - 1) * share
+    if len(values) >= _LARGE:
+        low, high = _band(values, share)
+        above = values > low
+        first = int(place) - (len(values) - int(np.count_nonzero(above)))
+        near = values[above & (values <= high)]
+        if 0 <= first < len(near) - 1:
+            neighbours = np.partition(near, (first, first + 1))[first : first + 2]
+            return float(np.quantile(neighbours, place - int(place)))
+    return float(np.quantile(values, share))
 
 
 @dataclass(frozen=True)
@@ -156,15 +177,11 @@ def arms(baseline: Floats, candidate: Floats, units: Clusters, quantile: float) 
         units: their clusters.
         quantile: in (0, 1).
     """
-    weights = 1.0 / units.sizes[units.of_pair]
-    first, second = Arm(baseline, weights, quantile), Arm(candidate, weights, quantile)
-    below = [
-        units.means((values <= sorted_.quantile(quantile)).astype(np.float64))
-        for values, sorted_ in ((baseline, first), (candidate, second))
-    ]
+    first, second = (Arm(values, units.weights, quantile) for values in (baseline, candidate))
+    below = [units.shares(arm.values <= arm.quantile(quantile)) for arm in (first, second)]
     count = len(units.sizes)
     least = sqrt(quantile * (1 - quantile) / count)  # far out all of a few values lie below: that is not certainty
-    spreads = [max(float(np.std(shares)) / sqrt(max(count - 1, 1)), least if units.single else 0.0) for shares in below]
-    moves = min(np.std(below[0]), np.std(below[1])) > 0
-    correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if moves else 0.0
+    deviations = [float(np.std(shares)) for shares in below]
+    spreads = [max(deviation / sqrt(max(count - 1, 1)), least if units.single else 0.0) for deviation in deviations]
+    correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if min(deviations) > 0 else 0.0
     return Arms(first, second, quantile, (spreads[0], spreads[1]), correlation)

@@ -75,11 +75,15 @@ class Plausible:
         starts: where each stretch begins, shape (k,); the first is -inf when all small values are.
         capital: the log of the second bettor's capital on it, shape (k,).
         end: where the last stretch ends.
+        above: whether each pair's baseline value is above the first start, shape (pairs,).
+        inside: and below the end.
     """
 
     starts: Floats
     capital: Floats
     end: float
+    above: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
 
 
 def plausible(sample: Sample, quantile: float, alpha: float) -> Plausible:
@@ -96,8 +100,12 @@ def plausible(sample: Sample, quantile: float, alpha: float) -> Plausible:
 
     low, high = _low_stretch(below, lambda weight: capital_at(weight) < -np.log(alpha))
     edges = np.concatenate([[-np.inf], sample.baseline[ordered], [np.inf]])
-    starts, places = np.unique(edges[low:high], return_index=True)  # of equal values the one that says least counts
-    return Plausible(starts, np.minimum.reduceat(capital_at(below[low:high]), places), float(edges[high]))
+    stretch = edges[low:high]
+    places = np.flatnonzero(np.append(True, stretch[1:] != stretch[:-1]))  # of equal values what says least counts
+    starts, end = stretch[places], float(edges[high])
+    above = sample.baseline > starts[0]
+    capital = np.minimum.reduceat(capital_at(below[low:high]), places)
+    return Plausible(starts, capital, end, above, above & (sample.baseline < end))
 
 
 def _low_stretch(weights: Floats, is_low: Callable[[Floats], NDArray[np.bool_]]) -> tuple[int, int]:
@@ -120,15 +128,11 @@ def log_evidence(sample: Sample, known: Plausible, shift: float, *, higher: bool
         higher: False for the evidence against "it is at least that".
     """
     shifted = sample.candidate - shift
-    start, end = float(known.starts[0]), known.end
-    inside = (shifted > start) & (shifted < end)
-    points = np.sort(np.concatenate([known.starts, shifted[inside]]))
+    above = shifted > known.starts[0]
+    inside = above & (shifted < known.end)
+    points = np.sort(np.concatenate([known.starts, shifted[np.flatnonzero(inside)]]))
     # Pairs with both values below all points, or above, say nothing there.
-    near = (
-        inside
-        | ((sample.baseline > start) & (sample.baseline < end))
-        | ((sample.baseline > start) != (shifted > start))
-    )
+    near = np.flatnonzero(inside | known.inside | (above != known.above))
     baseline, shifted, weights = sample.baseline[near], shifted[near], sample.weights[near]
     opening, closing = np.searchsorted(points, baseline), np.searchsorted(points, shifted)
     for_, against = _covered(opening, closing, weights, len(points)), _covered(closing, opening, weights, len(points))

@@ -183,7 +183,9 @@ def _exponentiated(found: Evidence) -> Evidence:
 def _sample(first: Floats, second: Floats, units: Clusters, quantile: float) -> Sample:
     most = min(_MOST_CLUSTERS, round(_MOST_IN_TAIL / min(quantile, 1 - quantile)))
     every = -(-len(units.sizes) // most)
-    chosen = np.flatnonzero(units.of_pair % every == 0)
+    is_chosen = np.zeros(len(units.sizes), dtype=np.bool_)
+    is_chosen[::every] = True
+    chosen = np.flatnonzero(is_chosen[units.of_pair])
     chosen = chosen[np.argsort(units.of_pair[chosen], kind="stable")]
     cluster = units.of_pair[chosen]
     return Sample(first[chosen], second[chosen], 1.0 / units.sizes[cluster], cluster // every)

@@ -55,7 +55,7 @@ def paired_rates(
         ValueError: shapes differ, a value is missing or neither 0 nor 1, or a level is out of range.
     """
     first, second = paired(baseline, candidate)
-    if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
+    if not all(((values == 0) | (values == 1)).all() for values in (first, second)):
         raise ValueError("fails are 0 or 1; for scores between them use paired_scores")
     units = clusters_of(len(first), clusters, order)
     claims = means.Claims(margin, alarm_above, alpha)
@@ -139,8 +139,8 @@ def paired_scores(
         ValueError: shapes differ, a score is missing or outside its range, or a level is out of range.
     """
     first, second = paired(baseline, candidate)
-    both = np.concatenate([first, second])
-    if not lowest < highest or (both < lowest).any() or (both > highest).any():
+    outside = any(len(arm) and (arm.min() < lowest or arm.max() > highest) for arm in (first, second))
+    if not lowest < highest or outside:
         raise ValueError(f"a score lies outside [{lowest:g}, {highest:g}]: say lowest and highest as they can be")
     span = highest - lowest
     units = clusters_of(len(first), clusters, order)

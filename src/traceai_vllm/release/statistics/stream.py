@@ -98,8 +98,20 @@ def _exact_levels(differences: Floats) -> tuple[Floats | None, NDArray[np.intp]]
         return np.array([-1.0, 0.0, 1.0]), whole.astype(np.intp) + 1
     if len(differences) > _STEPS and len(np.unique(differences[:_STEPS])) > _STEPS // 8:
         return None, whole.astype(np.intp)
-    levels, index = np.unique(differences, return_inverse=True)
-    return (levels if len(levels) <= _STEPS else None), np.asarray(index, dtype=np.intp)
+    levels, index = _levels(differences)
+    return (levels if len(levels) <= _STEPS else None), index
+
+
+def _levels(differences: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """The different values and which of them each is: they are few, so that looking each up is faster than sorting."""
+    levels = np.unique(differences[:_STEPS])
+    for _ in range(2):
+        index = np.minimum(np.searchsorted(levels, differences), len(levels) - 1)
+        unknown = levels[index] != differences
+        if not unknown.any():
+            break
+        levels = np.union1d(levels, differences[unknown])
+    return levels, index
 
 
 def _rounded(differences: Floats) -> Stream:
