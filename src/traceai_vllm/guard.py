@@ -47,6 +47,9 @@ def report(where: str, error: Exception) -> None:
 class Guard:
     """Context manager that keeps errors of ours from the user's call. Stateless: one instance serves all threads.
 
+    On the path of every request, where a ``with`` would cost two calls, ``except Exception as error:`` round a ``try``
+    of ours hands the error to :meth:`caught`, which is the same.
+
     Args:
         where: the step that is guarded, as it is to appear in the log and the metric.
     """
@@ -62,6 +65,10 @@ class Guard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
+        self.caught(error)
+        return True
+
+    def caught(self, error: Exception) -> None:
+        """Report an error of ours that was caught; never raises."""
         with contextlib.suppress(Exception):  # the last line of defence: a broken log handler must not reach the user
             report(self.where, error)
-        return True

@@ -45,7 +45,7 @@ BUILDERS = frozenset(
 # What hooks hand the user's call on to.
 CARRIERS = frozenset(
     {
-        "engine.live.LiveRequest._watch_first_token.<locals>.first_update",
+        "engine.live._first_update",
         "engine.serving._answer",
         "server.middleware.CallerMiddleware.__call__",
         "server.middleware.CallerMiddleware.__call__.<locals>.incoming",
@@ -59,6 +59,7 @@ GUARDS = frozenset(
         "engine.patches._on_import",
         "guard.Guard.__enter__",
         "guard.Guard.__exit__",
+        "guard.Guard.caught",
         "store.processor.StoreProcessor.on_end",
     }
 )

@@ -15,9 +15,8 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import runtime
-from traceai_vllm.engine.extract import MAX_REQUEST_ID
 from traceai_vllm.engine.funnel import Tracker, tracker_of
-from traceai_vllm.engine.live import INTERNAL, LiveRequest, admission, begin
+from traceai_vllm.engine.live import INTERNAL, Internal, LiveRequest, admission, begin
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
@@ -45,8 +44,10 @@ def add_request(original: Any) -> Any:
     @functools.wraps(original)
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         live = None
-        with _BEGIN:
+        try:
             live = _begin(self, args, kwargs)
+        except Exception as error:
+            _BEGIN.caught(error)
         if live is None:
             return original(self, *args, **kwargs)
         token = admission.set(live)
@@ -54,12 +55,14 @@ def add_request(original: Any) -> Any:
             result = original(self, *args, **kwargs)
         except BaseException as error:
             with _REJECTED:
-                _reject(live, error)
+                live.rejected(error)
             raise
         finally:
             admission.reset(token)
-        with _ADMITTED:
-            _admitted(live)
+        try:
+            live.admitted()
+        except Exception as error:
+            _ADMITTED.caught(error)
         return result
 
     return hook
@@ -71,8 +74,10 @@ def add_request_async(original: Any) -> Any:
     @functools.wraps(original)
     async def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         live = None
-        with _BEGIN:
+        try:
             live = _begin_async(self, args, kwargs)
+        except Exception as error:
+            _BEGIN.caught(error)
         if live is None:
             return await original(self, *args, **kwargs)
         token = admission.set(live)
@@ -80,53 +85,36 @@ def add_request_async(original: Any) -> Any:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
             with _REJECTED:
-                _reject(live, error)
+                live.rejected(error)
             raise
         finally:
             admission.reset(token)
-        with _ADMITTED:
-            _admitted(live)
+        try:
+            live.admitted()
+        except Exception as error:
+            _ADMITTED.caught(error)
         return result
 
     return hook
 
 
-def _reject(live: Any, error: BaseException) -> None:
-    if isinstance(live, LiveRequest):
-        live.rejected(error)
+def _begin(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal | None:
+    params = args[2] if len(args) > 2 else kwargs.get("params")
+    return begin(tracker_of_engine(engine), params, args[0] if args else kwargs.get("request_id"))
 
 
-def _admitted(live: Any) -> None:
-    if isinstance(live, LiveRequest):
-        live.admitted()
-
-
-def _begin(engine: Any, args: Any, kwargs: Any) -> Any:
-    live = begin(tracker_of_engine(engine).variant(), _argument(args, kwargs, 2, "params"))
-    _name(live, _argument(args, kwargs, 0, "request_id"))
-    return live
-
-
-def _begin_async(engine: Any, args: Any, kwargs: Any) -> Any:
+def _begin_async(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal | None:
     tracker = tracker_of_engine(engine)
     request_id, params = _argument(args, kwargs, 0, "request_id"), _argument(args, kwargs, 2, "params")
     call = _take_call(tracker, _key(request_id, _argument(args, kwargs, 1, "prompt"), params))
     if call is None:
-        live = begin(tracker.variant(), params)
-    elif call.suppressed:
+        return begin(tracker, params, request_id)
+    if call.suppressed:
         return INTERNAL
-    else:
-        live = begin(tracker.variant(), params, call.context, call.time_ns)
-    _name(live, request_id)
-    if call is not None and isinstance(live, LiveRequest):
+    live = begin(tracker, params, request_id, call.context, call.time_ns)
+    if isinstance(live, LiveRequest):
         live.stream = call.streams
     return live
-
-
-def _name(live: Any, request_id: Any) -> None:
-    # The caller's id, also for a request that is rejected before the engine has seen it.
-    if isinstance(live, LiveRequest) and isinstance(request_id, str):
-        live.request_id = request_id[:MAX_REQUEST_ID]
 
 
 class _Call:

@@ -43,14 +43,19 @@ def read_params(record: RequestRecord, params: Any) -> None:
     if not hasattr(params, "max_tokens"):
         record.dimensions = getattr(params, "dimensions", None)
         return
+    # Callers may pass the integer 0; an attribute must keep one type.
+    temperature, top_p, top_k = params.temperature, params.top_p, params.top_k
     record.max_tokens = params.max_tokens
-    record.temperature = _float(params.temperature)
-    record.top_p = _float(params.top_p)
-    record.top_k = float(params.top_k) if params.top_k and params.top_k > 0 else None  # may be beyond 64 bits
-    record.frequency_penalty = _float(params.frequency_penalty or None)
-    record.presence_penalty = _float(params.presence_penalty or None)
+    record.temperature = None if temperature is None else float(temperature)
+    record.top_p = None if top_p is None else float(top_p)
+    record.top_k = float(top_k) if top_k and top_k > 0 else None  # may be beyond 64 bits
+    if params.frequency_penalty:
+        record.frequency_penalty = float(params.frequency_penalty)
+    if params.presence_penalty:
+        record.presence_penalty = float(params.presence_penalty)
     record.seed = params.seed
-    record.stop_sequences = _stop_strings(params.stop)
+    if params.stop:
+        record.stop_sequences = (params.stop,) if isinstance(params.stop, str) else tuple(params.stop)
     record.choices = params.n
     record.output_type = "json" if _wants_json(params) else "text"
 
@@ -121,17 +126,6 @@ def _longest(known: float | None, begin: float, end: float) -> float | None:
     return max(known or 0.0, end - begin)
 
 
-def _float(value: Any) -> float | None:
-    # Callers may pass the integer 0; an attribute must keep one type.
-    return None if value is None else float(value)
-
-
-def _stop_strings(stop: Any) -> tuple[str, ...]:
-    if not stop:
-        return ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
-
-
 def output_schema(params: Any) -> Any:
     """Return the JSON schema (a dictionary, or its text) that the answer is held to; None when there is none."""
     return getattr(_guided(params), "json", None)
@@ -139,9 +133,11 @@ def output_schema(params: Any) -> Any:
 
 def _wants_json(params: Any) -> bool:
     guided = _guided(params)
-    return any(getattr(guided, name, None) for name in ("json", "json_object"))
+    return guided is not None and bool(getattr(guided, "json", None) or getattr(guided, "json_object", None))
 
 
 def _guided(params: Any) -> Any:
-    # StructuredOutputsParams (0.11.1), GuidedDecodingParams before.
-    return getattr(params, "structured_outputs", None) or getattr(params, "guided_decoding", None)
+    try:
+        return params.structured_outputs  # StructuredOutputsParams: 0.11.1
+    except AttributeError:
+        return getattr(params, "guided_decoding", None)

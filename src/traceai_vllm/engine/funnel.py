@@ -14,7 +14,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.engine import extract, runtime
+from traceai_vllm.engine import extract
 from traceai_vllm.engine.live import LiveRequest, admission, begin
 from traceai_vllm.engine.variant import detect_variant, override_variant
 from traceai_vllm.guard import Guard
@@ -23,6 +23,7 @@ from traceai_vllm.record import UNKNOWN_VARIANT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from traceai_vllm.engine.runtime import Runtime
     from traceai_vllm.record import Variant
 
 _ADMIT = Guard("the admission of a request")
@@ -69,14 +70,13 @@ class Tracker:
         self.prefix_cache_queries = 0
         self.prefix_cache_hits = 0
         self.on_drained: Callable[[], None] | None = None
-        self._variants: tuple[object, Variant] | None = None
+        self._variants: tuple[Runtime, Variant] | None = None
 
-    def variant(self) -> Variant | None:
+    def variant(self, active: Runtime) -> Variant:
         """Return what the engine serves; read once per engine and period of instrumentation."""
-        active = runtime.current()
-        if self.config is None or active is None:
-            return None
         if self._variants is None or self._variants[0] is not active:
+            if self.config is None:
+                return UNKNOWN_VARIANT
             # What cannot be read once is not tried again for every request, which is traced all the same.
             self._variants = (active, UNKNOWN_VARIANT)
             with _VARIANT:
@@ -100,7 +100,7 @@ class Tracker:
                 self.close(request_id, None, error)
 
 
-def _chosen_variant(config: Any, active: runtime.Runtime) -> Variant:
+def _chosen_variant(config: Any, active: Runtime) -> Variant:
     chosen = override_variant(
         detect_variant(config), model_variant=active.model_variant, quantization_format=active.quantization_format
     )
@@ -142,8 +142,10 @@ def add_request(original: Any) -> Any:
     @functools.wraps(original)
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
-        with _ADMIT:
+        try:
             _admit(self, args[0] if args else kwargs["request"])
+        except Exception as error:
+            _ADMIT.caught(error)
         return result
 
     return hook
@@ -151,12 +153,12 @@ def add_request(original: Any) -> Any:
 
 def _admit(processor: Any, request: Any) -> None:
     tracker = tracker_of(processor)
-    states = processor.request_states
-    state = states.get(request.request_id)
+    states, request_id = processor.request_states, request.request_id
+    state = states.get(request_id)
     if state is None:
         # The last call of a streamed-input session ends it here (0.15 and later).
-        tracker.close(request.request_id, "stop")
-    elif request.request_id not in tracker.open:
+        tracker.close(request_id, "stop")
+    elif request_id not in tracker.open:
         _open(tracker, request, state)
     if len(tracker.open) > len(states):
         _let_go(tracker, states)
@@ -166,7 +168,7 @@ def _open(tracker: Tracker, request: Any, state: Any) -> None:
     live = admission.get()
     alone = live is None
     if live is None:
-        live = _sibling(tracker, state) or begin(tracker.variant(), extract.params_of(request, state))
+        live = _sibling(tracker, state) or begin(tracker, extract.params_of(request, state))
     if not isinstance(live, LiveRequest):
         return
     tracker.open[request.request_id] = (live, state)
@@ -196,10 +198,12 @@ def finished(original: Any) -> Any:
     @functools.wraps(original)
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
-        with _FINISH:
+        try:
             state = args[0] if args else kwargs["req_state"]
             reason = args[1] if len(args) > 1 else kwargs.get("finish_reason")
             tracker_of(self).close(state.request_id, None if reason is None else str(reason))
+        except Exception as error:
+            _FINISH.caught(error)
         return result
 
     return hook

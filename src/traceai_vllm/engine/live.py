@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -12,12 +13,13 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from traceai_vllm.engine import extract, runtime
 from traceai_vllm.engine.content import RequestContent
 from traceai_vllm.guard import Guard
-from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord, Variant
+from traceai_vllm.record import RequestRecord, Variant
 from traceai_vllm.server.served import served_in
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from traceai_vllm.engine.funnel import Tracker
     from traceai_vllm.engine.runtime import Runtime
 
 _READ = Guard("reading a request of vLLM's")
@@ -27,9 +29,22 @@ _LONGEST_WAIT_NS = 3_600 * 1_000_000_000
 _ERROR_OF_FINISH = {"abort": "cancelled", "error": "engine_error"}
 _MAX_MESSAGE = 256
 
-OPERATION_KEY = otel_context.create_key("traceai-vllm-operation")
-# Set in a context whose engine requests are steps inside one request of the user's (beam search).
-INTERNAL_KEY = otel_context.create_key("traceai-vllm-internal-requests")
+SCOPE_KEY = otel_context.create_key("traceai-vllm-scope")
+
+
+class Scope:
+    """What a call of ``LLM`` says of the requests inside it, whose context it lies in; only if they are to be traced.
+
+    Args:
+        operation: their operation; None where the request's parameters say it.
+        internal: they are steps inside one request of the user's (beam search).
+    """
+
+    __slots__ = ("internal", "operation")
+
+    def __init__(self, operation: str | None, *, internal: bool = False) -> None:
+        self.operation = operation
+        self.internal = internal
 
 
 class LiveRequest:
@@ -37,6 +52,15 @@ class LiveRequest:
 
     It ends once: when its last answer ended and its admission is over, or when its admission failed. While it runs it
     only holds on to what vLLM knows of it; that is read when it has ended, and only if somebody wants the record.
+
+    Args:
+        active: the runtime that it is admitted under.
+        variant: what the engine serves.
+        ctx: the context of the caller.
+        params: vLLM's ``SamplingParams`` or ``PoolingParams``.
+        start_ns: when the caller called, in nanoseconds since the epoch.
+        request_id: the caller's id, for a request that is rejected before the engine has seen it.
+        operation: the operation, if it is known from the caller; else it is found when the request has ended.
     """
 
     __slots__ = (
@@ -47,22 +71,33 @@ class LiveRequest:
         "_error_message",
         "_error_type",
         "_finish_reasons",
-        "_first_token",
         "_load",
         "_open_answers",
         "_params",
         "_record",
+        "_request_id",
         "_runtime",
         "context",
         "end_ns",
         "ended",
-        "request_id",
+        "first_token",
+        "operation",
         "start_ns",
         "stream",
         "variant",
     )
 
-    def __init__(self, active: Runtime, variant: Variant, ctx: Context, params: Any, start_ns: int) -> None:
+    def __init__(
+        self,
+        active: Runtime,
+        variant: Variant,
+        ctx: Context,
+        params: Any,
+        start_ns: int,
+        *,
+        request_id: Any = None,
+        operation: str | None = None,
+    ) -> None:
         self._runtime = active
         self._params = params
         self.variant = variant
@@ -70,10 +105,11 @@ class LiveRequest:
         self.start_ns = start_ns
         self.end_ns = 0
         self.ended = False
-        self.request_id: str | None = None
+        self.operation = operation or ""
         self.stream: bool | None = None
+        self.first_token: int | None = None
+        self._request_id = request_id
         self._clock = time.perf_counter_ns()
-        self._first_token: int | None = None
         self._load: Any = None
         self._answers: list[Any] = []
         self._finish_reasons: list[str] = []
@@ -83,13 +119,6 @@ class LiveRequest:
         self._admitting = True
         self._record: RequestRecord | None = None
         self._content = None if active.content is None else RequestContent(active.content, ctx)
-
-    @property
-    def operation(self) -> str:
-        """The operation, as the caller's context says or else the request's parameters."""
-        served = served_in(self.context)
-        known = self.context.get(OPERATION_KEY) or (served and served.operation)
-        return str(known or extract.operation_of(self._params))
 
     def adopt(self, request: Any, state: Any, load: Any) -> None:
         """Take an engine request as one of this request's answers.
@@ -106,9 +135,11 @@ class LiveRequest:
             self._params = extract.params_of(request, state)
             self._start_at(request.arrival_time)
         self._answers.append(state)
-        if state.detokenizer is not None and not extract.reports_first_token(state):
-            with _FIRST_TOKEN:
-                self._watch_first_token(state.detokenizer)
+        detokenizer = state.detokenizer
+        if detokenizer is not None and not extract.reports_first_token(state):
+            # Offline vLLM keeps no statistics by default, and nothing of ours may run per token. So the instance's own
+            # `update` is shadowed until its first call, which takes the time and removes the shadow again.
+            detokenizer.update = partial(_first_update, self, detokenizer, detokenizer.update)
 
     def answered(self, state: Any, finish_reason: str | None, error: BaseException | None = None) -> None:
         """Take note that one answer ended; the request ends with its last one."""
@@ -121,7 +152,7 @@ class LiveRequest:
             self._note_error(error)
         elif finish_reason in _ERROR_OF_FINISH and self._error_type is None:
             self._error_type = _ERROR_OF_FINISH[finish_reason]
-        if state.detokenizer is not None and (self._first_token is None or len(self._answers) > 1):
+        if state.detokenizer is not None and (self.first_token is None or len(self._answers) > 1):
             _remove_shadow(state.detokenizer)
         if self._open_answers == 0 and not self._admitting:
             self._end()
@@ -161,7 +192,13 @@ class LiveRequest:
     def _finish(self) -> None:
         self.ended = True
         self.end_ns = self.start_ns + time.perf_counter_ns() - self._clock
+        if not self.operation:
+            self.operation = self._known_operation()
         self._runtime.pipeline.finish(self)
+
+    def _known_operation(self) -> str:
+        served = served_in(self.context)
+        return (served and served.operation) or extract.operation_of(self._params)
 
     def _start_at(self, arrival: float) -> None:
         # vLLM's arrival time is when its server received the request, at most a little before this call. A caller may
@@ -173,21 +210,24 @@ class LiveRequest:
 
     def record(self) -> RequestRecord:
         """Return the record of this request, which must have ended; made once, when it is first asked for."""
-        if self._record is None:
-            self._record = RequestRecord(self.context, self.variant, self.operation, self.start_ns, self.end_ns)
-            with _READ:
-                self._fill(self._record)
-        return self._record
+        record = self._record
+        if record is None:
+            record = RequestRecord(self.context, self.variant, self.operation, self.start_ns, self.end_ns)
+            self._record = record
+            try:
+                self._fill(record)
+            except Exception as error:
+                _READ.caught(error)
+        return record
 
     def _fill(self, record: RequestRecord) -> None:
         record.e2e = (self.end_ns - self.start_ns) / 1e9
-        record.request_id = self.request_id
         record.stream = self.stream
         record.finish_reasons = self._finish_reasons
         record.error_type = self._error_type
         record.error_message = self._error_message
-        if self._first_token is not None:
-            record.time_to_first_token = (self._first_token - self._clock) / 1e9
+        if self.first_token is not None:
+            record.time_to_first_token = (self.first_token - self._clock) / 1e9
         extract.read_params(record, self._params)
         if self._content is not None:
             self._content.stop_sequences = record.stop_sequences
@@ -197,26 +237,24 @@ class LiveRequest:
             extract.read_load(record, self._load)
         if self._answers:
             extract.read_admission(record, self._answers[0])
+        elif isinstance(self._request_id, str):
+            record.request_id = self._request_id[: extract.MAX_REQUEST_ID]
         for state in self._answers:
             extract.read_result(record, state)
-
-    def _watch_first_token(self, detokenizer: Any) -> None:
-        # Offline vLLM keeps no statistics by default, and nothing of ours may run per token. So the instance's own
-        # `update` is shadowed until its first call, which takes the time and removes the shadow again.
-        update = detokenizer.update
-
-        def first_update(*args: Any, **kwargs: Any) -> Any:
-            with _FIRST_TOKEN:
-                _remove_shadow(detokenizer)
-                if self._first_token is None:
-                    self._first_token = time.perf_counter_ns()
-            return update(*args, **kwargs)
-
-        detokenizer.update = first_update
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
             self._runtime.lost.append(self)
+
+
+def _first_update(live: LiveRequest, detokenizer: Any, update: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        _remove_shadow(detokenizer)
+        if live.first_token is None:
+            live.first_token = time.perf_counter_ns()
+    except Exception as error:
+        _FIRST_TOKEN.caught(error)
+    return update(*args, **kwargs)
 
 
 def _remove_shadow(detokenizer: Any) -> None:
@@ -228,24 +266,35 @@ def _remove_shadow(detokenizer: Any) -> None:
         pass
 
 
-class _Internal:
+class Internal:
     """Stands for engine requests that are steps inside a request of the user's: they are not traced."""
 
     __slots__ = ()
 
+    def admitted(self) -> None:
+        """Do nothing."""
 
-INTERNAL = _Internal()
-admission: ContextVar[LiveRequest | _Internal | None] = ContextVar("traceai_vllm_admission", default=None)
+    def rejected(self, error: BaseException) -> None:
+        """Do nothing."""
+
+
+INTERNAL = Internal()
+admission: ContextVar[LiveRequest | Internal | None] = ContextVar("traceai_vllm_admission", default=None)
 
 
 def begin(
-    variant: Variant | None, params: Any, ctx: Context | None = None, called_ns: int | None = None
-) -> LiveRequest | _Internal | None:
+    tracker: Tracker,
+    params: Any,
+    request_id: Any = None,
+    ctx: Context | None = None,
+    called_ns: int | None = None,
+) -> LiveRequest | Internal | None:
     """Start a request: take the caller's context, time and parameters.
 
     Args:
-        variant: what the engine serves.
+        tracker: that of the engine's ``OutputProcessor``.
         params: vLLM's ``SamplingParams`` or ``PoolingParams``.
+        request_id: the caller's id.
         ctx: the context of the caller; the current one when None.
         called_ns: when the caller called, in nanoseconds since the epoch; now when None.
 
@@ -253,15 +302,29 @@ def begin(
         The live request; ``INTERNAL`` for a step of another request; None when instrumentation is off or suppressed.
     """
     active = runtime.current()
-    if active is None or not is_instrumentation_enabled():
+    if active is None:
         return None
     if active.lost:
         active.drain()
     if ctx is None:
         ctx = otel_context.get_current()
-    if ctx.get(INTERNAL_KEY) is not None:
-        return INTERNAL
-    return LiveRequest(active, variant or UNKNOWN_VARIANT, ctx, params, called_ns or time.time_ns())
+    scope: Scope | None = ctx.get(SCOPE_KEY)  # type: ignore[assignment]
+    operation = None
+    if scope is not None:
+        if scope.internal:
+            return INTERNAL
+        operation = scope.operation
+    elif not is_instrumentation_enabled():
+        return None
+    return LiveRequest(
+        active,
+        tracker.variant(active),
+        ctx,
+        params,
+        called_ns or time.time_ns(),
+        request_id=request_id,
+        operation=operation,
+    )
 
 
 def error_type(error: BaseException) -> str:

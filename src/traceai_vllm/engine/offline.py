@@ -17,9 +17,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from traceai_vllm.engine import runtime
 from traceai_vllm.engine.calls import tracker_of_engine
 from traceai_vllm.engine.content import with_conversations
-from traceai_vllm.engine.live import INTERNAL_KEY, OPERATION_KEY, error_message, error_type
+from traceai_vllm.engine.live import SCOPE_KEY, Scope, error_message, error_type
 from traceai_vllm.guard import Guard
-from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
+from traceai_vllm.record import RequestRecord
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.spans import error_status
 
@@ -55,7 +55,7 @@ class Batch:
         self.runtime = active
         self.name = name
         self.start_ns = time.time_ns()
-        self.variant = tracker_of_engine(llm.llm_engine).variant() or UNKNOWN_VARIANT
+        self.variant = tracker_of_engine(llm.llm_engine).variant(active)
         self.caller = otel_context.get_current()
         self.span: Span = active.pipeline.spans.start_batch(f"LLM.{name}", self.variant, self.caller)
         self.context = self._context()
@@ -63,12 +63,8 @@ class Batch:
     def _context(self) -> Context:
         ctx = trace.set_span_in_context(self.span, self.caller)
         ctx = otel_context.set_value(_BATCH_KEY, self, ctx)
-        operation = OPERATIONS.get(self.name)
-        if operation is not None:
-            ctx = otel_context.set_value(OPERATION_KEY, operation, ctx)
-        if self.name == "beam_search":
-            ctx = otel_context.set_value(INTERNAL_KEY, True, ctx)
-        return ctx
+        scope = Scope(OPERATIONS.get(self.name), internal=self.name == "beam_search")
+        return otel_context.set_value(SCOPE_KEY, scope, ctx)
 
     def end(self, result: Any, error: BaseException | None) -> None:
         """End the span with the result's size, or with the error that the user gets."""
@@ -174,8 +170,8 @@ def enqueue(name: str) -> Any:
         token = None
         with _BEGIN:
             active = runtime.current()
-            if active is not None:
-                ctx = otel_context.set_value(OPERATION_KEY, ENQUEUE_OPERATIONS[name])
+            if active is not None and is_instrumentation_enabled():
+                ctx = otel_context.set_value(SCOPE_KEY, Scope(ENQUEUE_OPERATIONS[name]))
                 if name == "enqueue_chat" and active.content is not None:
                     ctx = with_conversations(ctx, wrapped, args, kwargs)
                 token = otel_context.attach(ctx)

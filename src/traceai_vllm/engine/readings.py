@@ -44,7 +44,7 @@ def read_all(meter: Meter) -> Readings:
     active = runtime.current()
     if active is None or active.meter is not meter:
         return Readings()
-    return Readings(list(_engines()), list(_worker_readings(active.model_variant, active.quantization_format)))
+    return Readings(list(_engines(active)), list(_worker_readings(active.model_variant, active.quantization_format)))
 
 
 def read_workers() -> Readings:
@@ -53,11 +53,11 @@ def read_workers() -> Readings:
     return Readings(workers=list(_worker_readings(*declared)))
 
 
-def _engines() -> Iterator[EngineReading]:
+def _engines(active: runtime.Runtime) -> Iterator[EngineReading]:
     for tracker in funnel.trackers():
-        variant = tracker.variant()
-        if variant is None:
+        if tracker.config is None:
             continue
+        variant = tracker.variant(active)
         load, cache = tracker.load, getattr(tracker.config, "cache_config", None)
         known = load is not None
         yield EngineReading(

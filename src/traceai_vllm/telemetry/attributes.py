@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import tags_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from opentelemetry.context import Context
 
     from traceai_vllm.record import RequestRecord, Variant
@@ -35,43 +32,77 @@ def variant_attributes(variant: Variant) -> Attributes:
     return attributes
 
 
-# Fields of the record and their attributes; a field that is None is left out.
-_FIELDS: tuple[tuple[str, str], ...] = (
-    ("request_id", semconv.RESPONSE_ID),
-    ("max_tokens", semconv.REQUEST_MAX_TOKENS),
-    ("temperature", semconv.REQUEST_TEMPERATURE),
-    ("top_p", semconv.REQUEST_TOP_P),
-    ("top_k", semconv.REQUEST_TOP_K),
-    ("frequency_penalty", semconv.REQUEST_FREQUENCY_PENALTY),
-    ("presence_penalty", semconv.REQUEST_PRESENCE_PENALTY),
-    ("seed", semconv.REQUEST_SEED),
-    ("stream", semconv.REQUEST_STREAM),
-    ("output_type", semconv.OUTPUT_TYPE),
-    ("dimensions", semconv.EMBEDDINGS_DIMENSION_COUNT),
-    ("beam_width", semconv.BEAM_WIDTH),
-    ("lora", semconv.LORA),
-    ("engine_running", semconv.ENGINE_RUNNING),
-    ("engine_waiting", semconv.ENGINE_WAITING),
-    ("engine_kv_cache_usage", semconv.ENGINE_KV_CACHE_USAGE),
-    ("input_tokens", semconv.USAGE_INPUT_TOKENS),
-    ("output_tokens", semconv.USAGE_OUTPUT_TOKENS),
-    ("cached_tokens", semconv.USAGE_CACHE_READ_INPUT_TOKENS),
-    ("input_tokens", semconv.LLM_TOKEN_COUNT_PROMPT),
-    ("output_tokens", semconv.LLM_TOKEN_COUNT_COMPLETION),
-    ("time_to_first_token", semconv.LATENCY_TIME_TO_FIRST_TOKEN),
-    ("e2e", semconv.LATENCY_E2E),
-    ("time_in_queue", semconv.LATENCY_TIME_IN_QUEUE),
-    ("time_in_model_prefill", semconv.LATENCY_TIME_IN_MODEL_PREFILL),
-    ("time_in_model_decode", semconv.LATENCY_TIME_IN_MODEL_DECODE),
-    ("time_in_model_inference", semconv.LATENCY_TIME_IN_MODEL_INFERENCE),
-    ("preemptions", semconv.PREEMPTIONS),
-    ("draft_tokens", semconv.DRAFT_TOKENS),
-    ("accepted_tokens", semconv.ACCEPTED_TOKENS),
-    ("error_type", semconv.ERROR_TYPE),
+_KEYS = (
+    semconv.RESPONSE_ID,
+    semconv.REQUEST_MAX_TOKENS,
+    semconv.REQUEST_TEMPERATURE,
+    semconv.REQUEST_TOP_P,
+    semconv.REQUEST_TOP_K,
+    semconv.REQUEST_FREQUENCY_PENALTY,
+    semconv.REQUEST_PRESENCE_PENALTY,
+    semconv.REQUEST_SEED,
+    semconv.REQUEST_STREAM,
+    semconv.OUTPUT_TYPE,
+    semconv.EMBEDDINGS_DIMENSION_COUNT,
+    semconv.BEAM_WIDTH,
+    semconv.LORA,
+    semconv.ENGINE_RUNNING,
+    semconv.ENGINE_WAITING,
+    semconv.ENGINE_KV_CACHE_USAGE,
+    semconv.USAGE_INPUT_TOKENS,
+    semconv.USAGE_OUTPUT_TOKENS,
+    semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+    semconv.LLM_TOKEN_COUNT_PROMPT,
+    semconv.LLM_TOKEN_COUNT_COMPLETION,
+    semconv.LATENCY_TIME_TO_FIRST_TOKEN,
+    semconv.LATENCY_E2E,
+    semconv.LATENCY_TIME_IN_QUEUE,
+    semconv.LATENCY_TIME_IN_MODEL_PREFILL,
+    semconv.LATENCY_TIME_IN_MODEL_DECODE,
+    semconv.LATENCY_TIME_IN_MODEL_INFERENCE,
+    semconv.PREEMPTIONS,
+    semconv.DRAFT_TOKENS,
+    semconv.ACCEPTED_TOKENS,
+    semconv.ERROR_TYPE,
 )
-_KEYS = tuple(key for _, key in _FIELDS)
-# One call for all fields: this runs for every request.
-_values: Callable[[RequestRecord], tuple[Any, ...]] = attrgetter(*(field for field, _ in _FIELDS))
+
+
+def _values(record: RequestRecord) -> tuple[Any, ...]:
+    # In the order of _KEYS. Written out, because this runs for every request: bytecode remembers where a field of the
+    # record is, where attrgetter looks each of them up in the type.
+    return (
+        record.request_id,
+        record.max_tokens,
+        record.temperature,
+        record.top_p,
+        record.top_k,
+        record.frequency_penalty,
+        record.presence_penalty,
+        record.seed,
+        record.stream,
+        record.output_type,
+        record.dimensions,
+        record.beam_width,
+        record.lora,
+        record.engine_running,
+        record.engine_waiting,
+        record.engine_kv_cache_usage,
+        record.input_tokens,
+        record.output_tokens,
+        record.cached_tokens,
+        record.input_tokens,
+        record.output_tokens,
+        record.time_to_first_token,
+        record.e2e,
+        record.time_in_queue,
+        record.time_in_model_prefill,
+        record.time_in_model_decode,
+        record.time_in_model_inference,
+        record.preemptions,
+        record.draft_tokens,
+        record.accepted_tokens,
+        record.error_type,
+    )
 
 
 def request_attributes(record: RequestRecord, variant: Attributes) -> Attributes:
@@ -81,10 +112,13 @@ def request_attributes(record: RequestRecord, variant: Attributes) -> Attributes
         record: the request.
         variant: the attributes of its variant (from :func:`variant_attributes`; the same for a whole engine).
     """
-    attributes: Attributes = {semconv.OPERATION_NAME: record.operation, semconv.PROVIDER_NAME: semconv.PROVIDER}
-    attributes.update(variant)
-    attributes.update(tags_in(record.context))
-    for key, value in zip(_KEYS, _values(record), strict=True):
+    attributes = variant.copy()
+    attributes[semconv.OPERATION_NAME] = record.operation
+    attributes[semconv.PROVIDER_NAME] = semconv.PROVIDER
+    tags = tags_in(record.context)
+    if tags:
+        attributes.update(tags)
+    for key, value in zip(_KEYS, _values(record), strict=True):  # one that is None is left out
         if value is not None:
             attributes[key] = value
     if record.variant.model is not None:

@@ -55,8 +55,10 @@ class Pipeline:
     def finish(self, request: EndedRequest) -> None:
         """Turn a request that has ended into telemetry."""
         span = None
-        with _SPAN:
+        try:
             span = self.spans.emit(request)
+        except Exception as error:
+            _SPAN.caught(error)
         if self._metrics.wanted:
             with _METRICS:
                 record = request.record()
@@ -64,4 +66,5 @@ class Pipeline:
                 self._preemptions.record(record)
         if self._content is not None:
             with _EVENT:
-                self._content.emit(request.record(), span, self.spans.attributes(request))
+                record = request.record()
+                self._content.emit(record, span, self.spans.attributes(record))

@@ -1,8 +1,8 @@
 """From a request's record to its span.
 
 The span is built once, when the request has ended, with the start time, parent and tags of the moment it was admitted:
-no span can be left open. A sampler is asked then, and may decide on every attribute of the request; attributes that
-nobody looks at (a request that is sampled off) are never made.
+no span can be left open. A sampler is asked then, and may decide on every attribute of the request. Where the request
+before was sampled off, attributes are only made when somebody looks at them: they take longer than all the rest of it.
 """
 
 from __future__ import annotations
@@ -59,54 +59,53 @@ class SpanBuilder:
         self._content = content
         self._phase_spans = phase_spans
         self._last_variant: tuple[Variant | None, Attributes] = (None, {})
+        self._recorded = False
 
     def emit(self, request: EndedRequest) -> Span:
         """Start and end the span of a request that has ended, and return it."""
         span = self._tracer.start_span(
             f"{request.operation} {request.variant.model or 'unknown'}",
-            context=request.context,
-            kind=SpanKind.INTERNAL,
-            attributes=_LazyAttributes(lambda: self._span_attributes(request)),
+            request.context,
+            SpanKind.INTERNAL,
+            self._span_attributes(request) if self._recorded else _LazyAttributes(self._span_attributes, request),
             start_time=request.start_ns,
         )
-        try:
-            if span.is_recording():
-                self._complete(span, request)
-        finally:
-            self._end(span, request)
-        return span
-
-    def _end(self, span: Span, request: EndedRequest) -> None:
         token = None
         try:
-            if self._hand_over and span.is_recording():
-                token = ending.set(request.record())
+            recorded = self._recorded = span.is_recording()
+            if recorded:
+                record = request.record()
+                if record.error_type is not None:
+                    span.set_status(error_status(record.error_type, record.error_message))
+                if self._phase_spans:
+                    self._emit_phases(record, span)
+                if self._hand_over:
+                    token = ending.set(record)
         finally:
             span.end(request.end_ns)
             if token is not None:
                 ending.reset(token)
-
-    def _complete(self, span: Span, request: EndedRequest) -> None:
-        record = request.record()
-        if record.error_type is not None:
-            span.set_status(error_status(record.error_type, record.error_message))
-        if self._phase_spans:
-            self._emit_phases(record, span)
+        return span
 
     def _span_attributes(self, request: EndedRequest) -> Attributes:
-        attributes = self.attributes(request)
-        if self._content is not None:
-            attributes.update(self._content.span_attributes(request.record()))
+        try:
+            record = request.record()
+            attributes = dict(self.attributes(record))
+            if self._content is not None:
+                attributes.update(self._content.span_attributes(record))
+        except Exception as error:  # it costs the attributes, not the span
+            _ATTRIBUTES.caught(error)
+            return {}
         return attributes
 
-    def attributes(self, request: EndedRequest) -> Attributes:
+    def attributes(self, record: RequestRecord) -> Attributes:
         """Return the attributes of a request, without its content."""
         # An engine's variant does not change: its attributes are made once, not once per request.
         variant, attributes = self._last_variant
-        if variant is not request.variant:
-            attributes = variant_attributes(request.variant)
-            self._last_variant = (request.variant, attributes)
-        return request_attributes(request.record(), attributes)
+        if variant is not record.variant:
+            attributes = variant_attributes(record.variant)
+            self._last_variant = (record.variant, attributes)
+        return request_attributes(record, attributes)
 
     def start_batch(self, entry_point: str, variant: Variant, ctx: Context) -> Span:
         """Start the span round an offline batch; its caller ends it."""
@@ -137,19 +136,19 @@ class _LazyAttributes(Mapping[str, Any]):
 
     Args:
         make: makes them.
+        request: the request that they are made of.
     """
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_made", "_make", "_request")
 
-    def __init__(self, make: Callable[[], Attributes]) -> None:
+    def __init__(self, make: Callable[[EndedRequest], Attributes], request: EndedRequest) -> None:
         self._make = make
+        self._request = request
         self._made: Attributes | None = None
 
     def _get(self) -> Attributes:
         if self._made is None:
-            self._made = {}
-            with _ATTRIBUTES:  # an error costs the attributes, not the span
-                self._made = dict(self._make())
+            self._made = self._make(self._request)
         return self._made
 
     def __getitem__(self, key: str) -> Any:
