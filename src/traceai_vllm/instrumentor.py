@@ -16,7 +16,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import _logs, metrics, trace
+from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from traceai_vllm.content.content import ContentReader
@@ -242,6 +242,8 @@ def _option(kwargs: dict[str, Any], name: str) -> Any:
 
 
 def _logger(logger_provider: LoggerProvider | None) -> Any:
+    from opentelemetry import _logs  # only for content
+
     return (logger_provider or _logs.get_logger_provider()).get_logger(_SCOPE, __version__)
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.engine import extract
 from traceai_vllm.engine.live import LiveRequest, admission, begin
-from traceai_vllm.engine.variant import detect_variant, override_variant
 from traceai_vllm.guard import Guard
 from traceai_vllm.record import UNKNOWN_VARIANT
 
@@ -101,6 +100,8 @@ class Tracker:
 
 
 def _chosen_variant(config: Any, active: Runtime) -> Variant:
+    from traceai_vllm.engine.variant import detect_variant, override_variant  # five modules, once there is an engine
+
     chosen = override_variant(
         detect_variant(config), model_variant=active.model_variant, quantization_format=active.quantization_format
     )

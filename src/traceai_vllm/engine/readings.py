@@ -13,7 +13,6 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.engine import funnel, runtime
-from traceai_vllm.engine.variant import detect_variant, override_variant
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry.engine_metrics import EngineReading, Readings, WorkerReading
 
@@ -87,6 +86,8 @@ def _core_pids(engine: Any) -> tuple[int, ...]:
 
 
 def _worker_readings(model_variant: str | None, quantization_format: str | None) -> Iterator[WorkerReading]:
+    from traceai_vllm.engine.variant import detect_variant, override_variant  # see funnel._chosen_variant
+
     for worker, (weights_bytes, kv_cache_bytes) in tuple(_workers.items()):
         variant = override_variant(
             detect_variant(worker.vllm_config),
