@@ -21,6 +21,7 @@ HOOKS = frozenset(
         "engine.offline.enqueue.<locals>.hook",
         "engine.readings.worker_ready",
         "engine.serving.handle.<locals>.hook",
+        "engine.serving.whole_response",
         "server.fastapi.build_middleware_stack",
         "server.fastapi.call",
         "server.fastapi.middleware_init",
