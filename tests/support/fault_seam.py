@@ -48,6 +48,7 @@ CARRIERS = frozenset(
     {
         "engine.live._first_update",
         "engine.serving._answer",
+        "engine.serving._whole",
         "server.middleware.CallerMiddleware.__call__",
         "server.middleware.CallerMiddleware.__call__.<locals>.incoming",
         "server.middleware.CallerMiddleware.__call__.<locals>.outgoing",
