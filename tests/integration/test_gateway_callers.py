@@ -226,7 +226,8 @@ def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
             body = json.dumps({**CHAT, "stream": True}).encode()
             with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
                 connection.sendall(head(f"content-length: {len(body)}") + body)
-                [server] = [span for span in gateway.spans(at_least=2) if span.kind.name == "SERVER"]
+                refused, server = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
+    assert refused.attributes["traceai.gateway.refused"] == "request_timeout"
     assert server.attributes["error.type"] == "cancelled"
 
 

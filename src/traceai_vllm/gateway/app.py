@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
@@ -19,6 +20,7 @@ from traceai_vllm.gateway.proxy import Proxy
 from traceai_vllm.gateway.rollback import when
 from traceai_vllm.gateway.runtime import Runtime
 from traceai_vllm.gateway.scoring import attach
+from traceai_vllm.gateway.user import error_document, trace_header
 from traceai_vllm.telemetry.feedback import FeedbackSpans
 from traceai_vllm.telemetry.providers import configure
 
@@ -87,9 +89,21 @@ def create_app(
     feedback = FeedbackEndpoint(runtime, FeedbackSpans(tracer_provider, meter_provider, runtime.content))
     routes.append(Route("/v1/feedback", feedback, methods=["POST"]))
     routes += [Route(path, proxy, methods=["GET"]) for path in _PLAIN_PATHS]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    handlers: Any = dict.fromkeys((HTTPException, Exception), _refused)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # nothing is served but these paths
     app.state.runtime = runtime
     return app
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    """Answer what no endpoint has answered: an unknown path or method, or an error of the gateway's own."""
+    status, kind, message = 500, "internal_error", "it failed; its log says why"
+    if isinstance(error, HTTPException):
+        status, kind, message = error.status_code, "not_found", "it serves nothing at this path for this method"
+    answer = JSONResponse(error_document(status, kind, message), status)
+    answer.raw_headers.append(trace_header(request.app.state.runtime.spans.callers_trace_id(request.headers.raw)))
+    return answer
 
 
 def create_admin_app(runtime: Runtime) -> Starlette:

@@ -14,10 +14,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from starlette.responses import JSONResponse
 
 from traceai_vllm.gateway import names
 from traceai_vllm.gateway.auth import admitted_by, key_of
+from traceai_vllm.gateway.exchange import ClientGone
 from traceai_vllm.gateway.headers import header
 from traceai_vllm.gateway.limiter import Limiter
 from traceai_vllm.gateway.user import Rejected, User, read_body
@@ -73,14 +73,21 @@ class FeedbackEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one piece of feedback: 202, or 200 when it is known already."""
         self._runtime.start()
+        user = User(receive, send)
+        user.trace_id = self._runtime.spans.callers_trace_id(scope["headers"])
         try:
-            taken = await self._take(scope, receive)
+            given, made = await self._take(scope, receive)
         except Rejected as rejected:
-            await User(receive, send).answer(rejected.status, rejected.kind, rejected.message)
+            await user.answer(rejected.status, rejected.kind, rejected.message)
             return
-        await JSONResponse(taken, 202 if taken["new"] else 200)(scope, receive, send)
+        except ClientGone:
+            return
+        new = self._first_time(made)
+        if new:
+            user.trace_id = self._record(made, given)
+        await user.document(202 if new else 200, {"id": made, "new": new})
 
-    async def _take(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[_Feedback, str]:
         config = self._runtime.config
         headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         keys_env = config.feedback.keys_env or config.keys_env
@@ -95,11 +102,7 @@ class FeedbackEndpoint:
         limits = config.limits.model_copy(update={"max_body_bytes": _MAX_BYTES})
         given = _parsed(await read_body(receive, headers, limits))
         known = header(headers, b"idempotency-key")
-        made = feedback_id(given.kind.value, given.trace_id, given.response_id, given.text, known)
-        new = self._first_time(made)
-        if new:
-            self._record(made, given)
-        return {"id": made, "new": new}
+        return given, feedback_id(given.kind.value, given.trace_id, given.response_id, given.text, known)
 
     def _first_time(self, made: str) -> bool:
         new = made not in self._seen
@@ -108,14 +111,14 @@ class FeedbackEndpoint:
             self._seen.popitem(last=False)
         return new
 
-    def _record(self, made: str, given: _Feedback) -> None:
+    def _record(self, made: str, given: _Feedback) -> int:
         trace_id = None if given.trace_id is None else trace_id_of(given.trace_id)
         recent = self._runtime.recent
         answered = None if given.response_id is None else recent.by_response(given.response_id)
         if answered is None and trace_id is not None:
             answered = recent.by_trace(trace_id)
         with _RECORD:
-            self._spans.record(
+            recorded = self._spans.record(
                 given.kind,
                 feedback_id=made,
                 trace_id=trace_id if answered is None else answered.context.trace_id,
@@ -126,6 +129,8 @@ class FeedbackEndpoint:
             )
             if given.kind.negative and answered is not None and answered.shift is not None:
                 self._runtime.rollout.criticized(answered.shift)
+            return recorded
+        return 0
 
 
 def _about(answered: Answered) -> dict[str, Any]:

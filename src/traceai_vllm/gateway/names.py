@@ -24,6 +24,7 @@ CONVERSATION: Final = "gen_ai.conversation.id"
 REQUEST_ID: Final = "traceai.request.id"
 MODE: Final = "traceai.gateway.mode"
 SERVED_BY: Final = "traceai.gateway.served_by"
+REFUSED: Final = "traceai.gateway.refused"
 FALLBACK: Final = "traceai.gateway.fallback"
 DECISION: Final = "traceai.decision.id"
 ROLLED_BACK: Final = "traceai.gateway.rolled_back"
@@ -52,6 +53,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(MODE, "string", "On the SERVER span: the serving mode of the route at that moment.", _OURS),
     Attribute(SERVED_BY, "string", "On the SERVER span: the arm whose answer the user got.", _OURS),
     Attribute(FALLBACK, "string", "On the SERVER span: why the baseline answered instead of the candidate.", _OURS),
+    Attribute(REFUSED, "string", "On the SERVER span: why the gateway refused the request.", _OURS),
     Attribute(DECISION, "string", "On the SERVER span: the id of the release decision in force.", _OURS),
     Attribute(ROLLED_BACK, "boolean", "On the SERVER span: the guard had taken the candidate back.", _OURS),
     Attribute(PAIR_ID, "string", "What the answers to one request share.", _OURS),

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from traceai_vllm.gateway.user import User, trace_header
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from traceai_vllm.gateway.options import Limits
 
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_MALFORMED = b"400 Bad Request"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_TOO_SLOW = b"408 Request Timeout"
 
 
 def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
@@ -38,7 +41,6 @@ def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.max_connections,
         **options,
     )
 
@@ -75,6 +77,11 @@ class _HeadsWithBodies:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+async def _too_many_connections(scope: Any, receive: Any, send: Any) -> None:
+    message = "there are as many connections as there may be; try again later"
+    await User(receive, send).answer(503, "too_many_connections", message)
 
 
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
@@ -116,7 +123,11 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
                 return
+            busy = len(self.connections) > limits.max_connections
+            self.app = _too_many_connections if busy else self.config.loaded_app
             super().on_headers_complete()
+            if busy:
+                self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
             if self.cycle is not None and not self.transport.is_closing():
@@ -140,10 +151,16 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._head_complete = False
             self._head_timer = self._later(limits.header_timeout_s, lambda: self._refuse(_TOO_SLOW))
 
-        def _refuse(self, answer: bytes) -> None:
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(_MALFORMED)
+
+        def _refuse(self, status: bytes) -> None:
             self._stop_timers()
             if not self.transport.is_closing():
-                self.transport.write(answer)
+                named = b"%b: %b" % trace_header()
+                self.transport.write(
+                    b"HTTP/1.1 %b\r\nconnection: close\r\n%b\r\ncontent-length: 0\r\n\r\n" % (status, named)
+                )
                 self.transport.close()
 
         def _stop_timers(self) -> None:

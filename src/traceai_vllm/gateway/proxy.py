@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 CIRCUIT_OPEN = "circuit_open"
 OK = 200
+UNAUTHORIZED = 401
 
 _MIRROR = Guard("a request and its copies")
 _SPAN = Guard("the spans of a request")
@@ -65,6 +66,7 @@ class Proxy:
             else:
                 await self._pass(call, user)
         except Rejected as rejected:
+            user.trace_id = self._refused(scope, rejected, start_ns)
             await user.answer(rejected.status, rejected.kind, rejected.message)
         except ClientGone:
             pass
@@ -80,7 +82,7 @@ class Proxy:
         if not admitted(headers, config):
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
         body = Body(await read_body(receive, headers, config.limits))
-        path = scope["path"].removeprefix(scope.get("root_path", ""))  # where the application is mounted
+        path = _path_of(scope)
         route = find_route(config.routes, path, headers, body) if path in DIALECTS else config.routes[0]
         if route is None:
             raise Rejected(404, "not_found", "no route is for this request; ask for another model")
@@ -97,11 +99,21 @@ class Proxy:
             keep_credentials=config.keys_env is None,
         )
 
+    def _refused(self, scope: Scope, rejected: Rejected, start_ns: int) -> int:
+        """Return the trace id of a request that the gateway refused."""
+        headers, spans, path = scope["headers"], self._runtime.spans, _path_of(scope)
+        # Strangers without a key, and probes, shall not fill the store.
+        if rejected.status != UNAUTHORIZED and path in DIALECTS:
+            with _SPAN:
+                return spans.refused(headers, scope["method"], path, rejected, start_ns)
+        return spans.callers_trace_id(headers)
+
     async def _pass(self, call: Call, user: User) -> None:
         """Ask the first route's baseline for what is no model's answer: the list of models, health."""
         runtime = self._runtime
         server = runtime.config.servers[call.route.baseline]
         arm = Arm(call, BASELINE, server, body=call.body, budget=runtime.budget)
+        user.trace_id = runtime.spans.callers_trace_id(call.headers)
         record = await arm.run(runtime.session, runtime.silent, user)
         await _finish(user, record)
 
@@ -134,8 +146,7 @@ class _Request:
         with _MIRROR:
             self._copies.choose(self._serving, candidate_serves)
         self._span = self._runtime.spans.start_call(self._call, self._start_ns)
-        trace_id = self._span.get_span_context().trace_id
-        self._user.extra_headers = [(b"x-trace-id", f"{trace_id:032x}".encode())]
+        self._user.trace_id = self._span.get_span_context().trace_id
         self._copies.offer_later()
         try:
             record = await self._ask(candidate_serves)
@@ -252,6 +263,11 @@ class _Request:
             shift = self._shift if arm.name == books.CANDIDATE else None
             response_id = None if answer is None else answer.id
             self._runtime.recent.add(Answered(context, response_id, call.tags, arm.server, call.pair_id, shift))
+
+
+def _path_of(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))  # where the application is mounted
 
 
 def _first_byte_s(record: Exchange) -> float | None:

@@ -26,6 +26,8 @@ from traceai_vllm.telemetry.spans import error_status
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from opentelemetry.trace import Span, TracerProvider
 
     from traceai_vllm.content import ContentOptions
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.durations import Durations
     from traceai_vllm.gateway.exchange import Exchange
     from traceai_vllm.gateway.options import Price
+    from traceai_vllm.gateway.user import Rejected
 
+    Headers = Iterable[tuple[bytes, bytes]]
     Attributes = dict[str, Any]
 
 _SCOPE = "traceai_vllm.gateway"
@@ -84,7 +88,7 @@ class Spans:
 
     def start_call(self, call: Call, start_ns: int) -> Span:
         """Start the SERVER span of a user's request, and put it into the call's context."""
-        parent = self._caller_context(call)
+        parent = self._caller_context(call.headers)
         attributes: Attributes = {
             "http.request.method": call.method,
             "http.route": call.path,
@@ -100,6 +104,25 @@ class Spans:
         )
         call.context = trace.set_span_in_context(span, parent)
         return span
+
+    def refused(self, headers: Headers, method: str, path: str, rejected: Rejected, start_ns: int) -> int:
+        """Make the SERVER span of a request that the gateway refused, and return the id of its trace."""
+        attributes: Attributes = {
+            "http.request.method": method,
+            "http.route": path,
+            "url.path": path,
+            "url.scheme": "http",
+            "http.response.status_code": rejected.status,
+            names.REFUSED: rejected.kind,
+        }
+        parent = self._caller_context(headers)
+        span = self._tracer.start_span(f"{method} {path}", parent, SpanKind.SERVER, attributes, start_time=start_ns)
+        span.end()
+        return span.get_span_context().trace_id
+
+    def callers_trace_id(self, headers: Headers) -> int:
+        """Return the id of the trace that a caller is in; 0 when in none, or when callers are not trusted."""
+        return trace.get_current_span(self._caller_context(headers)).get_span_context().trace_id
 
     def end_call(self, span: Span, status: int, end_ns: int, error: str | None, more: Attributes) -> None:
         """End the SERVER span.
@@ -180,11 +203,11 @@ class Spans:
             content=Said(arm.body, record.answer(), self._reader),
         )
 
-    def _caller_context(self, call: Call) -> Context:
+    def _caller_context(self, headers: Headers) -> Context:
         if not self._trust_callers:
             return Context()
         carrier: dict[str, str] = {}
-        for name, value in call.headers:
+        for name, value in headers:
             if name in _CARRIED:
                 carrier.setdefault(name.decode(), value.decode("latin-1"))
         return _propagator.extract(carrier, Context()) if carrier else Context()

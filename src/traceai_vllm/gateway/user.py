@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway.deadline import timeout
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[bytes, bytes]]
 
+_TRACE_ID = b"x-trace-id"
 # An answer that is there sooner needs nobody who watches for the user to hang up.
 _WATCH_AFTER_S = 0.005
 
@@ -38,6 +40,16 @@ class Rejected(Exception):
         self.status = status
         self.kind = kind
         self.message = message
+
+
+def trace_header(trace_id: int = 0) -> tuple[bytes, bytes]:
+    """Return the header of every answer with the id of the trace that its spans are in; a new one for 0."""
+    return _TRACE_ID, b"%032x" % (trace_id or uuid.uuid4().int)
+
+
+def error_document(status: int, kind: str, message: str) -> dict[str, Any]:
+    """Return an error of the gateway's own, in the form that OpenAI's clients read."""
+    return {"error": {"message": f"gateway: {message}", "type": kind, "code": status}}
 
 
 async def read_body(receive: Receive, headers: Headers, limits: Limits) -> bytes:
@@ -85,18 +97,19 @@ class User:
         send: ASGI's.
 
     Attributes:
+        trace_id: goes with the answer; 0 for a new one.
         status: the status that was sent; 0 before that.
         gone: whether the user hung up.
     """
 
-    __slots__ = ("_receive", "_send", "_task", "_watcher", "extra_headers", "gone", "status")
+    __slots__ = ("_receive", "_send", "_task", "_watcher", "gone", "status", "trace_id")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
         self._watcher: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        self.extra_headers: Headers = []
+        self.trace_id = 0
         self.status = 0
         self.gone = False
 
@@ -113,10 +126,10 @@ class User:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
-        named = {name for name, _ in self.extra_headers}
-        kept = [pair for pair in headers if pair[0] not in named]
+        kept = [pair for pair in headers if pair[0] != _TRACE_ID]
+        kept.append(trace_header(self.trace_id))
         self.status = status
-        await self._deliver({"type": "http.response.start", "status": status, "headers": kept + self.extra_headers})
+        await self._deliver({"type": "http.response.start", "status": status, "headers": kept})
 
     async def send(self, piece: bytes) -> None:
         """Send a piece of the body."""
@@ -129,8 +142,12 @@ class User:
         await self._deliver({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def answer(self, status: int, kind: str, message: str) -> None:
-        """Send an error of the gateway's own, in the form that OpenAI's clients read."""
-        body = json.dumps({"error": {"message": f"gateway: {message}", "type": kind, "code": status}}).encode()
+        """Send an error of the gateway's own."""
+        await self.document(status, error_document(status, kind, message))
+
+    async def document(self, status: int, document: dict[str, Any]) -> None:
+        """Send an answer of the gateway's own."""
+        body = json.dumps(document).encode()
         length = str(len(body)).encode()
         await self.start(status, [(b"content-type", b"application/json"), (b"content-length", length)])
         await self.send(body)

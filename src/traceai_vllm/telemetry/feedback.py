@@ -84,8 +84,8 @@ class FeedbackSpans:
         about: SpanContext | None = None,
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Record feedback.
+    ) -> int:
+        """Record feedback, and return the id of the trace that its span is in.
 
         Args:
             kind: what the user said.
@@ -107,9 +107,11 @@ class FeedbackSpans:
             values[semconv.RESPONSE_ID] = response_id
         if text and self._redaction is not None:
             values[semconv.FEEDBACK_TEXT] = self._redaction(text)[0][: self._max_length]
-        self._tracer.start_span("feedback", _parent(about), SpanKind.INTERNAL, values).end()
+        span = self._tracer.start_span("feedback", _parent(about), SpanKind.INTERNAL, values)
+        span.end()
         measured = {name: values[name] for name in _MEASURED if name in values}
         self._count.add(1, {**measured, semconv.FEEDBACK_KIND: kind.value})
+        return span.get_span_context().trace_id
 
 
 def feedback_id(kind: str, trace_id: str | None, response_id: str | None, text: str | None, given: str | None) -> str:
