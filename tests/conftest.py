@@ -14,8 +14,8 @@ import pytest
 
 from traceai_vllm import guard
 
-# The same examples on every run, however busy the machine: a gate that fails by chance is not believed. To look for new ones:
-# `pytest --hypothesis-profile=default`.
+# The same examples on every run, however busy the machine: a gate that fails by chance is not believed. To look for
+# new ones: `pytest --hypothesis-profile=default`.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("reproducible")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ _HOP_BY_HOP = frozenset(
 # Written anew for the connection to the server: its host, the length of what is really sent, and an expectation that
 # the gateway has met already by reading the body.
 _REWRITTEN = frozenset({b"host", b"content-length", b"expect"})
+# The encodings that answers are read in for pairs and spans.
+READABLE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
 _NOT_SENT_ON = _HOP_BY_HOP | _REWRITTEN
 
 
 def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the headers of a request to a server.
+    """Return the headers of a request to a server; of the encodings that the caller takes, those that can be read here.
 
     Args:
         raw: the caller's headers, names in lower case.
@@ -42,7 +45,8 @@ def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[
     for name, value in pairs:
         text = name.decode("latin-1")
         if name not in dropped and text not in replaced:
-            kept.append((text, _text(value)))
+            given = _text(value)
+            kept.append((text, _readable(given) if name == b"accept-encoding" else given))
     kept += [(name, value) for name, value in replaced.items() if value]
     return kept
 
@@ -72,6 +76,13 @@ def visible(text: str | None, max_length: int = 128) -> str | None:
 def _and_named_by_connection(names: frozenset[bytes], pairs: RawHeaders) -> frozenset[bytes]:
     given = [value for name, value in pairs if name == b"connection"]
     return names.union(token.strip().lower() for value in given for token in value.split(b",")) if given else names
+
+
+@lru_cache(maxsize=256)  # a client always says the same
+def _readable(accepted: str) -> str:
+    # Never one more than the caller takes: the answer goes to him as it comes.
+    kept = [part.strip() for part in accepted.split(",") if part.partition(";")[0].strip().lower() in READABLE]
+    return ", ".join(kept) or "identity"
 
 
 def _text(value: bytes) -> str:

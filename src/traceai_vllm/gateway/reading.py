@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from traceai_vllm.gateway.answers import DIALECTS, Answer
+from traceai_vllm.gateway.headers import READABLE
 from traceai_vllm.gateway.sse import Decoder
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class AnswerReader:
     def _decompressed(self, piece: bytes) -> bytes:
         if self._decompressor is None:
             return piece
-        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+        if self._encoding not in READABLE:
             raise ValueError(f"an answer in {self._encoding} cannot be read")
         return self._decompressor.decompress(piece)
 

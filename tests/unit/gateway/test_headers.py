@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,28 @@ def test_a_replaced_header_is_there_once_and_an_emptied_one_not_at_all(pairs: li
     sent = request_headers(raw(pairs), {"x-route": "support", "authorization": ""})
     assert [value for name, value in sent if name == "x-route"] == ["support"]
     assert "authorization" not in dict(sent)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "asked_for"),
+    [
+        ("gzip, deflate, br, zstd", "gzip, deflate"),
+        ("br;q=1.0, GZIP;q=0.5, *;q=0.1", "GZIP;q=0.5"),
+        ("br", "identity"),
+        ("*", "identity"),
+        ("", "identity"),
+        ("zstd, identity;q=0", "identity;q=0"),
+        ("x-gzip", "x-gzip"),
+    ],
+)
+def test_servers_are_asked_for_encodings_that_can_be_read_here(accepted: str, asked_for: str) -> None:
+    """And never for one that the caller does not take."""
+    assert request_headers([(b"accept-encoding", accepted.encode())], {}) == [("accept-encoding", asked_for)]
+
+
+def test_a_caller_that_names_no_encoding_asks_for_none() -> None:
+    """Nothing is added."""
+    assert request_headers([(b"accept", b"*/*")], {}) == [("accept", "*/*")]
 
 
 @given(st.text(max_size=200))
