@@ -176,6 +176,16 @@ def test_a_restriction_holds_by_slice_and_by_length(
         assert served_by(gateway.url, **{"x-traffic-cohort": "eu", "x-agent-step": "plan"}) == expected
 
 
+def test_a_routes_own_limit_in_tokens_holds_for_copies_too(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """By what servers counted of earlier prompts: these have 5 tokens; without any count 16 are reckoned with."""
+    with GatewayUnderTest(config(baseline, candidate, max_prompt_tokens=10)) as gateway:
+        for _ in range(30):
+            assert served_by(gateway.url, {**CHAT, "stream": False}) == "baseline"
+        gateway.settled()
+        balance = gateway.balance()
+    assert (balance.paired, balance.dropped) == (10, {"prompt_too_long": 20})
+
+
 def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,8 +271,8 @@ def test_requests_find_their_route(baseline: StubUpstream, candidate: StubUpstre
         for path, body, headers in asked:
             assert httpx.post(gateway.url + path, json=body, headers=headers).status_code == 200
         assert httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).status_code == 404
-        routes = [s.attributes["route"] for s in gateway.spans(at_least=8) if s.kind.name == "SERVER"]
-    assert routes == ["r0", "r1", "r2", "r3"]
+        routes = [s.attributes.get("route") for s in gateway.spans(at_least=9) if s.kind.name == "SERVER"]
+    assert routes == ["r0", "r1", "r2", "r3", None]
 
 
 def test_the_program_keeps_its_books_through_kill_9(

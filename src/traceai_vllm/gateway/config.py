@@ -200,7 +200,9 @@ class Route(Serving):
         noise_floor: the share of the mirrored requests that is also repeated on the baseline itself.
         intent: what users want here.
         risk: how much harm a wrong answer does.
-        max_prompt_bytes: longer prompts are never sent to the candidate (bytes of the prompt's JSON).
+        max_prompt_tokens: longer prompts are never sent to the candidate; estimated from their bytes, see
+            :class:`~traceai_vllm.gateway.tokens.TokenEstimate`.
+        max_prompt_bytes: the same in bytes of the prompt's JSON.
         prompt_version: the version of the prompt (tag); a caller's ``x-prompt-version`` counts when it is None.
         traffic_cohort: the cohort (tag); a caller's ``x-traffic-cohort`` counts when it is None.
     """
@@ -213,6 +215,7 @@ class Route(Serving):
     noise_floor: Share = 0.0
     intent: str | None = None
     risk: Risk = Risk.MEDIUM
+    max_prompt_tokens: Annotated[int, Field(ge=0)] | None = None
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
     prompt_version: str | None = None
     traffic_cohort: str | None = None

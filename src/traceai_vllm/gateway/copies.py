@@ -15,6 +15,8 @@ from traceai_vllm.gateway.sampling import chosen
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from traceai_vllm.gateway.call import Call
     from traceai_vllm.gateway.config import GatewayConfig, Serving
     from traceai_vllm.gateway.runtime import Runtime
@@ -80,7 +82,7 @@ class Copies:
     def _offer_to(self, pair: Pair, target: str, server: str, decile: str) -> None:
         call, limits = self._call, self._config.mirror
         ticket = self._runtime.books.sample(call.route.name, target, decile)
-        reason = _cannot_be_copied(call)
+        reason = _cannot_be_copied(call, self._runtime.tokens(call.route.name))
         if reason is not None:
             ticket.settle(books.DROPPED, reason)
             return
@@ -95,7 +97,7 @@ class Copies:
         self._runtime.mirror.offer(pair, Copy(arm, ticket))
 
 
-def _cannot_be_copied(call: Call) -> str | None:
+def _cannot_be_copied(call: Call, tokens: Callable[[int], float]) -> str | None:
     """Return why a request cannot be mirrored: a copy would do something, or would not be the same request."""
     if not call.body.fields:
         return UNREADABLE
@@ -103,6 +105,6 @@ def _cannot_be_copied(call: Call) -> str | None:
         return SERVER_TOOLS
     if call.body.get("background") is True:
         return BACKGROUND
-    if not fits_candidate(call):
+    if not fits_candidate(call, tokens):
         return PROMPT_TOO_LONG
     return None

@@ -36,10 +36,15 @@ def _matches(match: Match, path: str, headers: Headers, body: Body) -> bool:
     return isinstance(metadata, dict) and all(metadata.get(key) == value for key, value in match.metadata.items())
 
 
-def fits_candidate(call: Call) -> bool:
-    """Whether the route lets a prompt of this length go to the candidate at all."""
-    limit = call.route.max_prompt_bytes
-    return call.route.candidate is not None and (limit is None or call.body.prompt_bytes <= limit)
+def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
+    """Whether the route lets a prompt of this length go to the candidate at all.
+
+    Args:
+        call: the request.
+        tokens: estimates the tokens of a prompt from its bytes.
+    """
+    route = call.route
+    return route.candidate is not None and _short_enough(route, call.body.prompt_bytes, tokens)
 
 
 def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[[int], float]) -> bool:
@@ -51,7 +56,7 @@ def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[
         salt: goes into the hash that chooses sessions.
         tokens: estimates the tokens of a prompt from its bytes.
     """
-    if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call):
+    if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call, tokens):
         return False
     if serving.mode is Mode.CANARY:
         return chosen(session_of(call), serving.share, salt + ":canary")
@@ -73,11 +78,9 @@ def session_of(call: Call) -> str:
 
 def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> bool:
     length = call.body.prompt_bytes
-    if only.max_prompt_bytes is not None and length > only.max_prompt_bytes:
+    if not _short_enough(only, length, tokens):
         return False
     estimate = tokens(length)
-    if only.max_prompt_tokens is not None and estimate > only.max_prompt_tokens:
-        return False
     for allowed, value in (
         (only.intents, call.route.intent),
         (only.prompt_versions, call.tags.get(semconv.PROMPT_VERSION)),
@@ -90,6 +93,12 @@ def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> b
     if found is None or found & forbidden or cohorts.untold(forbidden):
         return False
     return only.slices is None or any(_in_slice(part, call, estimate, found) for part in only.slices)
+
+
+def _short_enough(limits: Route | Restriction, length: int, tokens: Callable[[int], float]) -> bool:
+    if limits.max_prompt_bytes is not None and length > limits.max_prompt_bytes:
+        return False
+    return limits.max_prompt_tokens is None or tokens(length) <= limits.max_prompt_tokens
 
 
 def _in_slice(part: Slice, call: Call, estimate: float, found: frozenset[str]) -> bool:
