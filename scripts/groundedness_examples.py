@@ -104,7 +104,7 @@ def _judge(name: str, bad: bool, made: str, spans: list[list[int]]) -> Callable[
 
 
 def _span(view: AnswerView, first: int, last: int) -> tuple[int, int]:
-    return view.words.spans[first][0], view.words.spans[last][1]
+    return view.words.characters(first, last)
 
 
 def _label(span: tuple[int, int], bad: bool, spans: list[list[int]], claims: int) -> int:
@@ -152,7 +152,7 @@ def _renamed(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any
     inside = {}
     for each in names(context):
         key = frozenset(context.stems[each.first : each.last + 1])
-        inside[key] = context.text[context.spans[each.first][0] : context.spans[each.last][1]]
+        inside[key] = context.text[slice(*context.characters(*each))]
     stems = {stem for each in inside for stem in each}
     given = names(answer, stems)
     taken = {stem for each in given for stem in answer.stems[each.first : each.last + 1]}
@@ -161,7 +161,7 @@ def _renamed(row: dict[str, Any], seed: random.Random) -> Iterator[dict[str, Any
     for each in seed.sample(places, min(2, len(places))):
         alike = [text for size, text in others if size == each.last - each.first + 1] or [text for _, text in others]
         if alike:
-            span = (answer.spans[each.first][0], answer.spans[each.last][1])
+            span = answer.characters(*each)
             yield _changed(row, span, seed.choice(alike))
 
 

@@ -118,6 +118,15 @@ def test_numbers_of_any_shape_are_read(response, context):
         Groundedness().evaluate(response=response, context=context)
 
 
+def test_a_text_beyond_ascii_is_read_word_by_word_as_one_within():
+    context = "Plan B's cap is $1,200.50 a year (not 12,34 or 1,2345.6); members don't pay for 3.5% of claims in 2024."
+    response = "Plan B's cap is $1,250.50 a year. Members don't pay 3.5% of claims."
+    plain = Groundedness().evaluate(response=response, context=context)
+    other = Groundedness().evaluate(response=response, context=f"{context} \u2014")
+    assert (other.score, other.explanation, other.unsupported) == (plain.score, plain.explanation, plain.unsupported)
+    assert "$1,250.50" in plain.explanation
+
+
 def test_the_same_input_gives_the_same_score():
     one = Groundedness().evaluate(response="Shipping takes 14 days, or 5.", context=CONTEXT)
     assert all(

@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
-
-    from traceai_vllm.evals.grounding.words import Words
+    from collections.abc import Container, Iterable, Sequence
 
 REACH = 12  # words on either side that say what something is about
 _FADE = 4.0
 _FAR = 8.0
 _RUN = 6  # equal words in a row on one side are counted up to here
-_AT_ONCE = 64
 _RUN_COUNTS, _SENTENCE_COUNTS = 0.15, 0.2
 
 
@@ -25,8 +22,8 @@ class Surroundings:
 
     Args:
         numpy: the module.
-        ids: the number of each word's stem in the context.
-        columns: each word's column in :attr:`Nearness.each`; one more at the end, for no word at all.
+        ids: the number of each word's stem in the context, with :data:`REACH` more on either side, for no word.
+        columns: each word's column in :attr:`Nearness.each`, with as many more.
         places: for each thing the index of its core, of the word before it and of the word after it.
         firsts: the first word of each sentence.
     """
@@ -36,64 +33,69 @@ class Surroundings:
     ) -> None:
         np = self._np = numpy
         core, before, after = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        offsets = np.arange(-REACH, REACH + 1)
-        around = core[:, None] + offsets
-        around[(around < 0) | (around >= len(ids))] = len(ids)
-        self._windows = columns[around]
-        self._fade = (1.0 / (1.0 + np.maximum(0, np.abs(offsets) - 2) / _FAR)).astype(np.float32)
-        padded = np.full(len(ids) + 2 * _RUN, -1, dtype=np.int64)
-        padded[_RUN:-_RUN] = ids
-        steps = np.arange(_RUN)
-        self._before, self._after = padded[before[:, None] + _RUN - steps], padded[after[:, None] + _RUN + steps]
+        self._windows = columns.take(core + np.arange(2 * REACH + 1)[:, None])
+        self._fade = (1.0 / (1.0 + np.maximum(0, np.arange(REACH + 1) - 2) / _FAR)).astype(np.float32)
+        steps = np.arange(_RUN)[:, None]
+        self._before, self._after = ids.take(before + REACH - steps), ids.take(after + REACH + steps)
         self.sentences = np.searchsorted(firsts, core, side="right") - 1
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self.sentences)
 
     def near(self, each: Any) -> Any:
-        """Return how near each row's word comes to a word round each of the things; less the further away."""
+        """Return how near each word of the answer comes to a word round each of the things; less the further away.
+
+        Args:
+            each: :attr:`Nearness.each`.
+        """
         np = self._np
-        by_word = np.ascontiguousarray(each.T)  # rows are taken faster than columns
-        best = np.zeros((len(self._windows), len(each)), dtype=np.float32)
-        for place, fade in enumerate(self._fade):  # one place at a time keeps the memory small
-            np.maximum(best, by_word.take(self._windows[:, place], axis=0) * fade, out=best)
+        best = each.take(self._windows[REACH], axis=0)
+        for away in range(1, REACH + 1):  # two places at a time keeps the memory small
+            both = each.take(self._windows[REACH - away], axis=0)
+            np.maximum(both, each.take(self._windows[REACH + away], axis=0), out=both)
+            both *= self._fade[away]
+            np.maximum(best, both, out=best)
         return best.T
 
-    def alike(self, places: Sequence[Place], near: Any, covered: Any) -> Alike:
+    def alike(self, ids: Any, places: Sequence[Place], near: Any, covered: Any) -> Alike:
         """Compare places of the answer with each of these.
 
         Args:
+            ids: the number of each word's stem in the answer, as the context numbers them.
             places: those of the answer.
             near: how near the words round each of them come to the words round each of these.
             covered: how much of its claim each sentence of the context covers, for each of them.
         """
         np = self._np
-        left, right = (np.zeros((len(places), len(self)), dtype=np.int64) for _ in range(2))
-        for start in range(0, len(places), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            left[some] = self._runs([place.before for place in places[some]], self._before)
-            right[some] = self._runs([place.after for place in places[some]], self._after)
-        return Alike(np, near, left, right, covered[:, self.sentences])
+        first, before, after, last = np.array([place.bounds for place in places], dtype=np.int64)[:, :, None].swapaxes(
+            0, 1
+        )
+        steps = np.arange(_RUN)
+        before, after = before - steps, after + steps
+        left = self._runs(np.where(before >= first, ids.take(before, mode="clip"), -3), self._before)
+        right = self._runs(np.where(after < last, ids.take(after, mode="clip"), -3), self._after)
+        return Alike(np, near, left, right, covered.take(self.sentences, axis=1))
 
-    def _runs(self, words: list[list[int]], there: Any) -> Any:
+    def _runs(self, here: Any, there: Any) -> Any:
         """How many words in a row are the same, from the first on."""
-        np = self._np
-        here = np.array([[*each[:_RUN], *[-3] * (_RUN - len(each))] for each in words], dtype=np.int64)
-        return np.logical_and.accumulate(here[:, None] == there, axis=2).sum(axis=2)
+        same = here[:, :1] == there[0]
+        runs = same.astype(self._np.int64)
+        for step in range(1, _RUN):
+            same &= here[:, step : step + 1] == there[step]
+            runs += same
+        return runs
 
 
 class Place(NamedTuple):
     """Where a number or name of the answer stands.
 
     Attributes:
-        around: the telling stems round it, with their weight.
-        before: the words before it in its claim, nearest first, as numbers of their stems.
-        after: the words after it.
+        around: the telling words round it, as rows of :class:`Nearness`, with their weight.
+        bounds: the first word of its claim, the word before it, the word after it, and the word after its claim.
     """
 
-    around: dict[str, float]
-    before: list[int]
-    after: list[int]
+    around: dict[int, float]
+    bounds: tuple[int, int, int, int]
 
 
 class Alike:
@@ -109,7 +111,7 @@ class Alike:
 
     def __init__(self, numpy: Any, near: Any, left: Any, right: Any, sentence: Any) -> None:
         self._np = numpy
-        self._near, self._left, self._right, self._sentence = near, left > 0, right > 0, sentence
+        self._near, self._left, self._right, self._sentence = near, left, right, sentence
         self._run = left + right
         self._rank = near + _RUN_COUNTS * self._run + _SENTENCE_COUNTS * sentence
 
@@ -123,33 +125,32 @@ class Alike:
         if not chosen.shape[1]:
             none = np.zeros(len(chosen))
             return [None] * len(chosen), dict.fromkeys(("near", "run", "left", "right", "sentence"), none)
-        some, rows = chosen.any(axis=1), np.arange(len(chosen))
+        some = np.logical_or.reduce(chosen, axis=1)
         top = np.where(chosen, self._rank, -np.inf).argmax(axis=1)
+        flat = top + np.arange(0, chosen.size, chosen.shape[1])  # a flat array is looked up sooner than a table
         figures = {
-            "near": self._near[rows, top] * some,
-            "run": (self._run * chosen).max(axis=1),
-            "left": self._left[rows, top] & some,
-            "right": self._right[rows, top] & some,
-            "sentence": (self._sentence * chosen).max(axis=1),
+            "near": self._near.take(flat) * some,
+            "run": np.maximum.reduce(self._run * chosen, axis=1),
+            "left": (self._left.take(flat) > 0) & some,
+            "right": (self._right.take(flat) > 0) & some,
+            "sentence": np.maximum.reduce(self._sentence * chosen, axis=1),
         }
-        return [int(one) if found else None for one, found in zip(top, some, strict=True)], figures
+        return [one if found else None for one, found in zip(top.tolist(), some.tolist(), strict=True)], figures
 
 
-def around(words: Words, claim: tuple[int, int], core: int, left_out: Container[int]) -> dict[str, float]:
-    """Return the telling stems round a word in its claim, with their weight: less the further away.
+def around(told: Iterable[tuple[int, int, float]], core: int, left_out: Container[int]) -> dict[int, float]:
+    """Return the telling words round a word in its claim, by row, with their weight: less the further away.
 
     Args:
-        words: the answer's words.
-        claim: the range of the claim's words.
+        told: the claim's telling words: index, row and weight.
         core: the word.
         left_out: words that do not count, by index.
     """
-    found: dict[str, float] = {}
-    for index in range(max(claim[0], core - REACH), min(claim[1], core + REACH + 1)):
-        weight = words.weights[index]
-        if weight and index != core and index not in left_out:
-            weight /= 1.0 + abs(index - core) / _FADE
-            stem = words.stems[index]
-            if weight > found.get(stem, 0.0):
-                found[stem] = weight
+    found: dict[int, float] = {}
+    for index, row, weight in told:
+        away = abs(index - core)
+        if 0 < away <= REACH and index not in left_out:
+            faded = weight / (1.0 + away / _FADE)
+            if faded > found.get(row, 0.0):
+                found[row] = faded
     return found

@@ -222,19 +222,18 @@ def _unlike(words: Words, claim: ClaimView) -> Iterator[Finding]:
     taken = {index for number in claim.numbers for index in range(number.quantity.first, number.quantity.last + 1)}
     for index, near in zip(claim.told, claim.near, strict=True):
         if near <= _UNLIKE and index not in taken:
-            yield Finding(*words.spans[index], "is not in the context")
+            yield Finding(*words.characters(index, index), "is not in the context")
 
 
 def _denial(words: Words, claim: ClaimView) -> Finding:
     if claim.contrast.word is None:
         return Finding(*claim.span, "leaves out a denial that the context has")
-    return Finding(*words.spans[claim.contrast.word], "denies what the context says")
+    return Finding(*words.characters(claim.contrast.word, claim.contrast.word), "denies what the context says")
 
 
 def _number(words: Words, number: NumberView) -> Finding:
     quantity = number.quantity
-    start = words.spans[quantity.first][0]
-    end = words.spans[_last_word(words, quantity.last, quantity.unit)][1]
+    start, end = words.characters(quantity.first, _last_word(words, quantity.last, quantity.unit))
     if number.features[0]:
         return Finding(start, end, "is not in the context")
     instead = f"; there it is {number.rival.value:g}" if number.rival else ""
@@ -242,7 +241,7 @@ def _number(words: Words, number: NumberView) -> Finding:
 
 
 def _name(words: Words, name: NameView) -> Finding:
-    start, end = words.spans[name.name.first][0], words.spans[name.name.last][1]
+    start, end = words.characters(*name.name)
     if name.features[0]:
         return Finding(start, end, "is not in the context")
     instead = f"; there it may be {name.rival}" if name.rival else ""
@@ -251,4 +250,4 @@ def _name(words: Words, name: NameView) -> Finding:
 
 def _last_word(words: Words, last: int, unit: str) -> int:
     """The noun counted is no part of the quantity, and yet belongs to what is named: `3 visits`."""
-    return last + 1 if unit.startswith("noun:") and last + 1 < len(words.spans) else last
+    return last + 1 if unit.startswith("noun:") and last + 1 < len(words.lower) else last

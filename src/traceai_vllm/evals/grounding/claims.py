@@ -9,6 +9,7 @@ from traceai_vllm.evals.errors import optional
 
 _LINE = re.compile(r"[^\n]+")
 _MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
+_ITEM = re.compile(r"\d[.)]\s")  # which is found sooner
 _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
 _WORD = re.compile(r"[^\W_]")
 _NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
@@ -32,7 +33,7 @@ def sentences(text: str, language: str = "en") -> list[Span]:
     found = []
     for line in _LINE.finditer(text):
         at = line.start()
-        for part in _INLINE_ITEM.split(line[0]):
+        for part in _INLINE_ITEM.split(line[0]) if _ITEM.search(line[0]) else (line[0],):
             at = text.index(part, at)
             for sentence in segmenter.segment(language, part):
                 span = _trimmed(text, at, at + len(sentence))
@@ -43,10 +44,13 @@ def sentences(text: str, language: str = "en") -> list[Span]:
 
 
 def _trimmed(text: str, start: int, end: int) -> Span | None:
+    piece = text[start:end]
+    if piece[:1].isalpha() and piece[0].isupper():  # as most begin, and no mark does
+        return Span(start, start + len(piece.rstrip()))
     mark = _MARK.match(text, start, end)
     if mark and mark.end() < end:
         start = mark.end()
-    piece = text[start:end]
+        piece = text[start:end]
     if not _WORD.search(piece) or (_NUMBERING.fullmatch(piece) and end - start < len(text)):
         return None
     return Span(start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip()))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traceai_vllm.evals.grounding.anchors import Surroundings
+from traceai_vllm.evals.grounding.anchors import REACH, Surroundings
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.names import Name, names
 from traceai_vllm.evals.grounding.numbers import Figures, after
 from traceai_vllm.evals.grounding.quantities import Quantity, quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from traceai_vllm.evals.grounding.words import Lexicon, Words
 
@@ -27,7 +27,7 @@ class Nearness(NamedTuple):
     """How near the words of an answer are to the context, from 0 (nothing like it) to 1 (the word itself).
 
     Attributes:
-        each: by stem of the answer and telling stem of the context; the last column is zero.
+        each: by telling stem of the context and stem of the answer; the last row, of no word, is zero.
         best: by stem, anywhere in the context.
         by_sentence: by stem and sentence, in the order of :attr:`Evidence.owned`.
         vectors: those of the stems.
@@ -52,36 +52,52 @@ class Evidence:
         self.quantities: list[Quantity] = [q for q in quantities(self.words) if not q.label]
         self._lexicon = lexicon
         self.numpy = lexicon.numpy
-        starts = [start for start, _ in self.words.spans]
-        firsts = sorted({bisect_right(starts, span.start - 1) for span in sentences(context)} - {len(starts)})
+        starts = self.words.starts
+        firsts = sorted({bisect_left(starts, span.start) for span in sentences(context)} - {len(starts)})
         self.firsts: list[int] = firsts if firsts and firsts[0] == 0 else [0, *firsts]
-        self._told = [index for index, weight in enumerate(self.words.weights) if weight > 0]
-        self._number: dict[str, int] = {}
-        self.ids: list[int] = [self._number.setdefault(stem, len(self._number)) for stem in self.words.stems]
-        self.pairs: set[tuple[int, int]] = set(itertools.pairwise(self.ids))
+        self._number = dict(zip(dict.fromkeys(self.words.stems), itertools.count()))
+        self.ids: list[int] = list(map(self._number.__getitem__, self.words.stems))
         self._columns()
 
     def _columns(self) -> None:
         """The telling words of the context, each sentence's together; a sentence without any gets its first word."""
         np = self._lexicon.numpy
-        told = [self.words.stems[index] for index in self._told]
-        unique = list(dict.fromkeys(told))
-        at = {stem: column for column, stem in enumerate(unique)}
-        self._unique = unique
-        self._at = at
-        self._sequence = np.array([at[stem] for stem in told], dtype=np.int64)
-        owners = np.searchsorted(self.firsts, self._told, side="right") - 1
-        owned, self._bounds = np.unique(owners, return_index=True)
-        self.owned: list[int] = owned.tolist()
-        self._vectors = self._lexicon.vectors(unique)
-        self._meanings = self._sentence_meanings()
-        columns = np.full(len(self.words.stems) + 1, len(unique), dtype=np.int64)  # the last one is for no word at all
-        columns[self._told] = self._sequence
-        self._places = columns
+        weights, ids = np.array(self.words.weights), np.array(self.ids, dtype=np.int64)
+        self._pairs = set(self._paired(ids))
+        told = weights.nonzero()[0]
+        stems = ids[told]
+        unique = np.array(list(dict.fromkeys(stems.tolist())), dtype=np.int64)
+        at = np.full(len(self._number) + 1, -1, dtype=np.int64)  # the last one is for a stem that is not here
+        at[unique] = np.arange(len(unique))
+        self._at, self._sequence = at, at[stems]
+        row_of = np.zeros(len(self._number), dtype=np.int64)
+        row_of[ids] = self.words.rows  # words of one stem have one row
+        self._vectors = self._lexicon.vectors(row_of[unique])
+        owners = np.searchsorted(self.firsts, told, side="right") - 1
+        self._bounds = np.flatnonzero(np.diff(owners, prepend=-1))
+        self.owned: list[int] = owners[self._bounds].tolist()
+        self._meanings = self._sentence_meanings(weights[told].astype(np.float32))
+        self._padded = np.full(len(ids) + 2 * REACH, -1, dtype=np.int64)
+        self._padded[REACH:-REACH] = ids
+        self._places = np.full(len(ids) + 2 * REACH, len(unique), dtype=np.int64)
+        self._places[REACH + told] = self._sequence
 
-    def numbered(self, stems: Sequence[str]) -> list[int]:
+    def numbered(self, stems: Iterable[str]) -> list[int]:
         """Return the number by which the context knows each stem; -2 where it has it not."""
         return [self._number.get(stem, -2) for stem in stems]
+
+    def _paired(self, ids: Any) -> list[int]:
+        """Return one number for each two neighbours."""
+        codes: list[int] = (ids[:-1] * (len(self._number) + 3) + ids[1:]).tolist()
+        return codes
+
+    def neighbours(self, ids: Any) -> list[bool]:
+        """Return for each word of an answer but the last whether the context has it and the next as neighbours.
+
+        Args:
+            ids: the words as :meth:`numbered` numbers them, in an array.
+        """
+        return list(map(self._pairs.__contains__, self._paired(ids)))
 
     @functools.cached_property
     def figures(self) -> Figures:
@@ -102,11 +118,7 @@ class Evidence:
     def name_stems(self) -> set[str]:
         """The stems of which names are made, by how they are written where an ordinary word is not."""
         words = self.words
-        return {
-            words.stems[index]
-            for index, capital in enumerate(words.capitals)
-            if capital and words.weights[index] and words.named(index)
-        }
+        return {words.stems[index] for index in words.named_like() if words.named(index)}
 
     @functools.cached_property
     def named(self) -> dict[int, list[int]]:
@@ -132,38 +144,43 @@ class Evidence:
 
     def written(self, name: int) -> str:
         """Return a name as the context writes it."""
-        each, spans = self.names[name], self.words.spans
-        return self.words.text[spans[each.first][0] : spans[each.last][1]]
+        return self.words.text[slice(*self.words.characters(*self.names[name]))]
 
     def _surroundings(self, places: Sequence[tuple[int, int, int]]) -> Surroundings:
-        return Surroundings(self.numpy, self.ids, self._places, places, self.firsts)
+        return Surroundings(self.numpy, self._padded, self._places, places, self.firsts)
 
-    def nearness(self, stems: Sequence[str]) -> Nearness:
-        """Lay the stems of an answer against the context."""
+    def nearness(self, stems: Mapping[str, int]) -> Nearness:
+        """Lay the stems of an answer against the context.
+
+        Args:
+            stems: the stems with their rows in the table of vectors.
+        """
         np = self._lexicon.numpy
-        vectors = self._lexicon.vectors(list(stems))
-        near = np.zeros((len(stems), len(self._unique) + 1), dtype=np.float32)
-        if self._unique and stems:
+        vectors = self._lexicon.vectors(list(stems.values()))
+        near = np.zeros((len(self._vectors) + 1, len(stems)), dtype=np.float32)
+        if len(self._vectors) and stems:
             cosine = vectors @ self._vectors.T
-            near[:, :-1] = np.clip((cosine - _NEAR) / (_SAME - _NEAR), 0.0, 1.0) * 0.9
-            for row, stem in enumerate(stems):
-                column = self._at.get(stem)
-                if column is not None:
-                    near[row, column] = 1.0
-            by_sentence = np.maximum.reduceat(near[:, self._sequence], self._bounds, axis=1)
+            cosine -= _NEAR
+            cosine /= _SAME - _NEAR
+            np.maximum(cosine, 0.0, out=cosine)
+            np.minimum(cosine, 1.0, out=cosine)
+            np.multiply(cosine.T, 0.9, out=near[:-1])
+            there = self._at[[max(number, -1) for number in self.numbered(stems)]]
+            known = (there >= 0).nonzero()[0]
+            near[there[known], known] = 1.0
+            by_sentence = np.maximum.reduceat(near.take(self._sequence, axis=0), self._bounds, axis=0)
         else:
-            by_sentence = np.zeros((len(stems), len(self.owned)), dtype=np.float32)
-        return Nearness(near, near.max(axis=1), by_sentence, vectors)
+            by_sentence = np.zeros((len(self.owned), len(stems)), dtype=np.float32)
+        return Nearness(near, near.max(axis=0), by_sentence.T, vectors)
 
-    def _sentence_meanings(self) -> Any:
+    def _sentence_meanings(self, weights: Any) -> Any:
         """Return a vector of length 1 for each sentence, and for each with the one after it."""
         np = self.numpy
         if not self.owned:
             return self._vectors
-        weights = np.array([self.words.weights[index] for index in self._told], dtype=np.float32)
-        each = np.add.reduceat(self._vectors[self._sequence] * weights[:, None], self._bounds, axis=0)
+        each = np.add.reduceat(self._vectors.take(self._sequence, axis=0) * weights[:, None], self._bounds, axis=0)
         both = np.concatenate((each, each[:-1] + each[1:]))
-        return both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
+        return both / np.maximum(np.sqrt(np.add.reduce(both * both, axis=1, keepdims=True)), 1e-6)
 
     def meaning(self, weights: Any, vectors: Any) -> Any:
         """Return for each claim the cosine of its words' mean vector with that of the nearest sentence or pair of them.

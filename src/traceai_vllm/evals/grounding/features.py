@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from traceai_vllm.evals.grounding.anchors import Alike, Place, around
+from traceai_vllm.evals.grounding.drafts import Draft, Told
 from traceai_vllm.evals.grounding.names import Name, name_features, names
 from traceai_vllm.evals.grounding.numbers import after, number_features
 from traceai_vllm.evals.grounding.polarity import Contrast, contrast
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LOST_AT_MOST = 12.0
-_PART = 5  # telling words in a row
 _MOST_NAMES = 2_000_000  # of the answer times those of the context; more are not compared
 
 #: Each feature, and how it may move the probability that the words of a claim are unsupported: 1 up, -1 down.
@@ -87,23 +87,6 @@ class ClaimView:
     contrast: Contrast
 
 
-class _Draft(NamedTuple):
-    """A claim before its numbers and names are looked at; arrays are by telling word."""
-
-    span: Span
-    first: int
-    last: int
-    told: list[int]
-    rows: list[int]
-    weights: Any
-    near: Any
-    table: Any  # how near each sentence comes
-
-    def covered(self, weights: Any) -> Any:
-        """How much of these weights each sentence covers."""
-        return weights @ self.table / (float(weights.sum()) or 1.0)
-
-
 class AnswerView:
     """An answer's claims beside the context; features that need no learned model.
 
@@ -131,90 +114,74 @@ class AnswerView:
         self._question = set(question.stems) if question else set()
         self._asked = asked
         self._quantities = quantities
-        self._starts = [start for start, _ in words.spans]
-        told = dict.fromkeys(stem for stem, weight in zip(words.stems, words.weights, strict=True) if weight > 0)
-        stems = list(told)
-        self._row = {stem: row for row, stem in enumerate(stems)}
-        self._nearness = evidence.nearness(stems)
+        told = dict(itertools.compress(zip(words.stems, words.rows, strict=True), words.weights))
+        self._row = {stem: row for row, stem in enumerate(told)}
+        self._nearness = evidence.nearness(told)
         self._ids = evidence.numbered(words.stems)
-        drafts = [self._draft(span) for span in spans]
+        self._numbers_of_stems = evidence.numpy.array(self._ids, dtype=evidence.numpy.int64)
+        self._neighbours = evidence.neighbours(self._numbers_of_stems)
+        answer = Told(evidence.numpy, words, self._row, self._nearness)
+        drafts = [Draft(span, words, answer) for span in spans]
         numbers, named = self._numbers(drafts), self._named(drafts)
         meanings = self._meanings(drafts)
         self.claims = [self._claim(*each) for each in zip(drafts, numbers, named, meanings, strict=True)]
 
-    def _draft(self, span: Span) -> _Draft:
-        words, np = self.words, self._evidence.numpy
-        first, last = bisect_left(self._starts, span.start), bisect_left(self._starts, span.end)
-        told = [index for index in range(first, last) if words.weights[index] > 0]
-        rows = [self._row[words.stems[index]] for index in told]
-        weights = np.array([words.weights[index] for index in told])
-        near = self._nearness
-        return _Draft(span, first, last, told, rows, weights, near.best[rows], near.by_sentence[rows])
-
-    def _meanings(self, drafts: list[_Draft]) -> list[float]:
+    def _meanings(self, drafts: list[Draft]) -> list[float]:
         weights = self._evidence.numpy.zeros((len(drafts), len(self._row)))
-        for row, draft in zip(weights, drafts, strict=True):
-            self._evidence.numpy.add.at(row, draft.rows, draft.weights)
+        for claim, draft in enumerate(drafts):
+            for _, row, weight in draft.weighed:
+                weights[claim, row] += weight
         found: list[float] = self._evidence.meaning(weights, self._nearness.vectors).tolist()
         return found
 
-    def _claim(self, draft: _Draft, numbers: list[NumberView], named: list[NameView], meaning: float) -> ClaimView:
-        span, first, last, told, _, weights, near, table = draft
-        coverage = draft.covered(weights)
+    def _claim(self, draft: Draft, numbers: list[NumberView], named: list[NameView], meaning: float) -> ClaimView:
         values = {
-            **self._covered(near, weights, table),
-            **self._said((first, last), coverage, table, weights),
+            **self._covered(draft),
+            **self._said(draft),
             "meaning": meaning,
-            "lost_names": self._lost_names(told, near),
+            "lost_names": self._lost_names(draft),
             "absent_numbers": float(min(3, sum(number.features[0] for number in numbers))),
         }
         features = [values[name] for name in CLAIM_FEATURES]
-        found = contrast(self.words, (first, last), self._evidence, coverage)
-        return ClaimView(span, first, last, told, near.tolist(), features, numbers, named, found)
+        found = contrast(self.words, (draft.first, draft.last), self._evidence, draft.covered)
+        return ClaimView(draft.span, draft.first, draft.last, draft.told, draft.near, features, numbers, named, found)
 
-    def _covered(self, near: Any, weights: Any, table: Any) -> dict[str, float]:
-        np = self._evidence.numpy
-        if not len(near):
+    def _covered(self, draft: Draft) -> dict[str, float]:
+        if not draft.told:
             return {"covered": 1.0, "lost": 0.0, "lost_part": 0.0, "weakest_part": 1.0, "bonds": 1.0}
-        lost = weights * (1.0 - near)
-        covered = 1.0 - float(lost.sum() / weights.sum())
-        values = {"covered": covered, "lost": min(float(lost.sum()), _LOST_AT_MOST)}
-        columns = np.column_stack((lost, weights, weights[:, None] * table))
-        parts = _in_a_row(np, columns)
-        values["lost_part"] = float(parts[:, 0].max())
-        if not table.shape[1]:
-            return values | {"weakest_part": 0.0, "bonds": 0.0}
-        weakest = (parts[:, 2:].max(axis=1) / parts[:, 1]).min()
-        together = np.minimum(table[:-1], table[1:]) if len(table) > 1 else table
-        return values | {"weakest_part": float(weakest), "bonds": float(together.max(axis=1).mean())}
+        lost, lost_part, weakest_part = draft.parts()
+        return {
+            "covered": 1.0 - lost / draft.total,
+            "lost": min(lost, _LOST_AT_MOST),
+            "lost_part": lost_part,
+            "weakest_part": weakest_part,
+            "bonds": draft.bonds() if len(draft.covered) else 0.0,
+        }
 
-    def _said(self, claim: tuple[int, int], coverage: Any, table: Any, weights: Any) -> dict[str, float]:
+    def _said(self, draft: Draft) -> dict[str, float]:
         """How much of the claim one place of the context says, and how literally."""
-        ids, evidence, np = self._ids[slice(*claim)], self._evidence, self._evidence.numpy
-        paired = sum(map(evidence.pairs.__contains__, itertools.pairwise(ids))) / max(1, len(ids) - 1)
-        if not len(coverage):
+        ids, evidence, sentences = self._ids[draft.first : draft.last], self._evidence, len(draft.covered)
+        paired = sum(self._neighbours[draft.first : max(draft.first, draft.last - 1)]) / max(1, len(ids) - 1)
+        if not sentences:
             return {"pairs": paired, "both": 0.0, "ordered": 0.0}
-        pairs = np.maximum(table[:, :-1], table[:, 1:]) if len(coverage) > 1 else table
-        both = weights @ pairs / (weights.sum() or 1.0)
+        both = draft.by_two()
         best = int(both.argmax())
-        start, end = evidence.sentence(best)[0], evidence.sentence(min(best + 1, len(coverage) - 1))[1]
+        start, end = evidence.sentence(best)[0], evidence.sentence(min(best + 1, sentences - 1))[1]
         ordered = _in_order(ids, evidence.ids[start:end]) / max(1, len(ids))
         return {"pairs": paired, "both": float(both[best]), "ordered": ordered}
 
-    def _lost_names(self, told: list[int], near: Any) -> float:
+    def _lost_names(self, draft: Draft) -> float:
         """How many names the context has not; those of the question are no claim of the answer's."""
         words = self.words
         lost = (
             words.named(index) and words.stems[index] not in self._question
-            for index, found in zip(told, near, strict=True)
+            for index, found in zip(draft.told, draft.near, strict=True)
             if found < 1.0
         )
         return float(min(sum(lost), 8))
 
-    def _place(self, draft: _Draft, core: int, before: int, after: int, left_out: Container[int]) -> Place:
-        claim, ids = (draft.first, draft.last), self._ids
-        surroundings = around(self.words, claim, core, left_out)
-        return Place(surroundings, ids[draft.first : before + 1][::-1], ids[after : draft.last])
+    def _place(self, draft: Draft, core: int, before: int, after: int, left_out: Container[int]) -> Place:
+        return Place(around(draft.weighed, core, left_out), (draft.first, before, after, draft.last))
 
     def _alike(self, there: Surroundings, places: list[Place], covered: list[Any]) -> Alike:
         """How alike the places of numbers or names are to those of the context."""
@@ -222,13 +189,13 @@ class AnswerView:
         weights = np.zeros((len(places), len(self._row)), dtype=np.float32)
         for index, place in enumerate(places):
             total = sum(place.around.values())
-            for stem, weight in place.around.items():
-                weights[index, self._row[stem]] = weight / total
+            for row, weight in place.around.items():
+                weights[index, row] = weight / total
         said = np.zeros((len(places), len(evidence.firsts)))
         said[:, evidence.owned] = covered
-        return there.alike(places, weights @ there.near(self._nearness.each), said)
+        return there.alike(self._numbers_of_stems, places, weights @ there.near(self._nearness.each), said)
 
-    def _numbers(self, drafts: list[_Draft]) -> list[list[NumberView]]:
+    def _numbers(self, drafts: list[Draft]) -> list[list[NumberView]]:
         """Lay the numbers of each claim against the numbers of the context."""
         words, evidence, np = self.words, self._evidence, self._evidence.numpy
         inside = _by_claim(drafts, self._quantities, [each.core for each in self._quantities])
@@ -236,14 +203,9 @@ class AnswerView:
         views: list[list[NumberView]] = [[] for _ in drafts]
         if not items:
             return views
-        digits = {
-            index
-            for each in self._quantities
-            for index in range(each.first, each.last + 1)
-            if words.lower[index][0].isdecimal()
-        }
+        inside_numbers = {index for each in self._quantities for index in range(each.first, each.last + 1)}
+        digits = inside_numbers.intersection(words.digits)
         places = [self._place(drafts[c], q.core, q.core - 1, after(words, q), digits) for c, q in items]
-        covered = [draft.covered(draft.weights) for draft in drafts]
         compared = evidence.figures.compare([q for _, q in items])
         # A number that the claim gives as well, for something else, is no rival.
         owners = np.array([claim for claim, _ in items])
@@ -255,9 +217,9 @@ class AnswerView:
             [q for _, q in items],
             same=compared.same,
             others=compared.rivals & ~given[owners],
-            alike=self._alike(evidence.by_numbers, places, [covered[c] for c, _ in items]),
+            alike=self._alike(evidence.by_numbers, places, [drafts[c].covered for c, _ in items]),
             same_unit=(compared.same & compared.unit).any(axis=1),
-            repeated=[sum(q.same(each) for each in inside[c]) > 1 for c, q in items],
+            repeated=[any(q.same(each) for each in inside[c] if each is not q) for c, q in items],
             asked=[any(q.same(each) for each in self._asked) for _, q in items],
         )
         for (claim, quantity), row, rival in zip(items, rows, rivals, strict=True):
@@ -265,7 +227,7 @@ class AnswerView:
                 views[claim].append(NumberView(quantity, row, None if rival is None else evidence.quantities[rival]))
         return views
 
-    def _named(self, drafts: list[_Draft]) -> list[list[NameView]]:
+    def _named(self, drafts: list[Draft]) -> list[list[NameView]]:
         """Lay the names of each claim against the names of the context."""
         words, evidence, np = self.words, self._evidence, self._evidence.numpy
         found = names(words, evidence.name_stems)
@@ -277,19 +239,19 @@ class AnswerView:
         if not items:
             return views
         places, covered, asked, shared = [], [], [], []
-        others = np.ones((len(items), len(evidence.names)), dtype=bool)
-        for index, (claim, name) in enumerate(items):
+        for claim, name in items:
             draft, own = drafts[claim], range(name.first, name.last + 1)
             places.append(self._place(draft, name.last, name.first - 1, name.last + 1, own))
-            covered.append(draft.covered(draft.weights * [place not in own for place in draft.told]))
+            covered.append(draft.covered_without(name.first, name.last))
             asked.append(all(words.stems[place] in self._question for place in own))
             shared.append(evidence.sharing({self._ids[place] for place in own}))
-            given = {self._ids[place] for each in inside[claim] for place in range(each.first, each.last + 1)}
-            others[index, list(evidence.sharing(given))] = False
-        same = np.zeros(others.shape, dtype=bool)
-        for index, names_there in enumerate(shared):
-            same[index, list(names_there)] = True
-        there, best = evidence.by_names.sentences, [evidence.best_sentence(each) for each in covered]
+        same = np.zeros((len(items), len(evidence.names)), dtype=bool)
+        given = np.zeros((len(drafts), len(evidence.names)), dtype=bool)
+        for index, ((claim, _), names_there) in enumerate(zip(items, shared, strict=True)):
+            same[index, list(names_there)] = given[claim, list(names_there)] = True
+        others = ~given.take([claim for claim, _ in items], axis=0)
+        there = evidence.by_names.sentences.tolist()
+        best = [evidence.best_sentence(each) for each in covered]
         rows, rivals = name_features(
             np,
             [name for _, name in items],
@@ -301,7 +263,7 @@ class AnswerView:
                 for common, (_, name) in zip(shared, items, strict=True)
             ],
             away=[
-                min((abs(int(there[each]) - at) for each in common), default=99)
+                min((abs(there[each] - at) for each in common), default=99)
                 for common, at in zip(shared, best, strict=True)
             ],
             first=[name.first == drafts[claim].first for claim, name in items],
@@ -312,7 +274,7 @@ class AnswerView:
         return views
 
 
-def _by_claim(drafts: list[_Draft], items: Sequence[_T], at: Sequence[int]) -> list[list[_T]]:
+def _by_claim(drafts: list[Draft], items: Sequence[_T], at: Sequence[int]) -> list[list[_T]]:
     """Return the items of each claim.
 
     Args:
@@ -339,17 +301,7 @@ def _in_order(one: list[int], two: list[int]) -> int:
         places[word] = places.get(word, 0) | 1 << index
     mask = (1 << len(one)) - 1
     state = mask
-    for word in two:
-        match = places.get(word, 0)
-        if match:
-            shared = state & match
-            state = ((state + shared) | (state - shared)) & mask
+    for match in filter(None, map(places.get, two)):
+        shared = state & match
+        state = ((state + shared) | (state - shared)) & mask
     return len(one) - state.bit_count()
-
-
-def _in_a_row(np: Any, values: Any) -> Any:
-    """Return the column sums over each few rows that follow each other."""
-    size = min(_PART, len(values))
-    sums = np.cumsum(values, axis=0)
-    sums[size:] = sums[size:] - sums[:-size]
-    return sums[size - 1 :]

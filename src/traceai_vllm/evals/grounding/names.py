@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -36,8 +35,7 @@ NAME_FEATURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A name in a text: words ``[first, last]``."""
 
     first: int
@@ -52,9 +50,8 @@ def names(words: Words, known: Container[str] = ()) -> list[Name]:
         known: stems that are names wherever they have a capital, at the start of a sentence too.
     """
     found: list[Name] = []
-    stems, weights = words.stems, words.weights
-    for index, capital in enumerate(words.capitals):
-        if not capital or not weights[index] or not (stems[index] in known or words.named(index)):
+    for index in words.named_like():
+        if words.stems[index] not in known and not words.named(index):
             continue
         if found and found[-1].last == index - 1 and _joined(words, index):
             found[-1] = Name(found[-1].first, index)
@@ -64,8 +61,7 @@ def names(words: Words, known: Container[str] = ()) -> list[Name]:
 
 
 def _joined(words: Words, index: int) -> bool:
-    gap = words.text[words.spans[index - 1][1] : words.spans[index][0]]
-    return len(gap) <= 2 and _JOINS.issuperset(gap)
+    return len(words.gaps[index]) <= 2 and _JOINS.issuperset(words.gaps[index])
 
 
 def name_features(

@@ -73,9 +73,12 @@ class Figures:
 
     def _columns(self, quantities: Sequence[Quantity]) -> tuple[Any, ...]:
         """Unit, whether it is a noun counted, value and amount."""
-        rows = [(self._units.get(each.unit, -1), each.counts, each.value, each.amount) for each in quantities]
-        unit, noun, value, amount = self._np.array(rows, dtype=self._np.float64).reshape(-1, 4).T
-        return unit, noun > 0, value, amount
+        np = self._np
+        unit = np.array([self._units.get(each.unit, -1) for each in quantities], dtype=np.int64)
+        noun = np.array([each.counts for each in quantities], dtype=bool)
+        value = np.array([each.value for each in quantities], dtype=np.float64)
+        amount = np.array([each.amount for each in quantities], dtype=np.float64)
+        return unit, noun, value, amount
 
     def compare(self, quantities: Sequence[Quantity]) -> Compared:
         """Compare each of some numbers with each of these."""

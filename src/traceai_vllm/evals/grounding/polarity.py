@@ -48,9 +48,10 @@ def contrast(words: Words, claim: tuple[int, int], evidence: Evidence, coverage:
     about = denying and _ABOUT.search(" ".join(words.lower[slice(*claim)]))
     if len(coverage) and not about:
         ours = denied(words, *claim) if denying else set()
-        said = {words.stems[i] for i in range(*claim) if words.weights[i] > 0 and i not in denying}
-        for position in coverage.argsort()[::-1][:_SENTENCES]:
-            first, last = evidence.sentence(int(position))
+        stems, weights = words.stems, words.weights
+        said = {stems[i] for i in range(*claim) if weights[i] > 0 and i not in denying}
+        for position in coverage.argsort()[::-1][:_SENTENCES].tolist():
+            first, last = evidence.sentence(position)
             common = said.intersection(evidence.words.stems[first:last])
             if not common:
                 continue
@@ -67,7 +68,7 @@ def denied(words: Words, first: int, last: int) -> set[str]:
     found: set[str] = set()
     for index in _denials(words, first, last):
         for place in range(index + 1, min(last, index + 1 + _REACH)):
-            if words.lower[place] in _BREAK or words.spans[place][0] - words.spans[place - 1][1] > 1:
+            if words.lower[place] in _BREAK or len(words.gaps[place]) > 1:
                 break
             found.add(words.stems[place])
     return found

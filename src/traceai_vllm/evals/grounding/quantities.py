@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import optional
 
@@ -76,14 +75,14 @@ _UNITS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("°", "degree", "degrees"), ("degrees", 1.0)),
 }
 _SYMBOLS = frozenset("$£€¥")
+_LONGEST = 16  # characters from which on digits are a key or a code, and no number
 _LABELS = frozenset(
     {"step", "chapter", "figure", "table", "part", "page", "section", "option", "day", "phase", "level"}
 )
 _POINTERS = frozenset({"passage", "document", "source", "context", "doc"})  # what retrieval calls its pieces
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(NamedTuple):
     """One number of a text.
 
     Attributes:
@@ -141,20 +140,17 @@ class _Word:
 
 def quantities(words: Words) -> list[Quantity]:
     """Return the numbers of a text, in order."""
-    found = [_quantity(words, index, index, float(word.replace(",", ""))) for index, word in _digits(words)]
-    for start, end, value in _spelled(words.lower):
-        found.append(_quantity(words, start, end - 1, value))
-    return sorted(found, key=lambda quantity: quantity.core)
-
-
-def _digits(words: Words) -> list[tuple[int, str]]:
-    return [(i, word) for i, word in enumerate(words.lower) if word[0].isdecimal() and len(word) < 16]
+    lower = words.lower
+    digits = [index for index in words.digits if len(lower[index]) < _LONGEST]
+    found = [_quantity(words, index, index, float(lower[index].replace(",", ""))) for index in digits]
+    spelled = [_quantity(words, start, end - 1, value) for start, end, value in _spelled(lower)]
+    return sorted(found + spelled, key=lambda quantity: quantity.core) if spelled else found
 
 
 def _spelled(lower: list[str]) -> list[tuple[int, int, float]]:
-    marks = [index for index, word in enumerate(lower) if word in _SPELLED]
-    if not marks:
+    if _SPELLED.isdisjoint(lower):
         return []
+    marks = [index for index, word in enumerate(lower) if word in _SPELLED]
     reader = optional("text_to_num", "Groundedness")
     found = []
     done = -1
@@ -181,8 +177,8 @@ def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     if last + 1 < count and lower[last + 1] in _SCALES and lower[first][0].isdecimal():
         value *= _SCALES[lower[last + 1]]
         last += 1
-    before = lower[first - 1] if first and _gap(words, first) <= 1 else ""
-    after = lower[last + 1] if last + 1 < count and _gap(words, last + 1) <= 1 else ""
+    before = lower[first - 1] if first and len(words.gaps[first]) <= 1 else ""
+    after = lower[last + 1] if last + 1 < count and len(words.gaps[last + 1]) <= 1 else ""
     if before in _SYMBOLS:
         kind, factor = _UNITS.get(before, (before, 1.0))
         return Quantity(value, kind, value * factor, first - 1, last, core)
@@ -197,16 +193,11 @@ def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     return Quantity(value, _noun(words, last + 1), value, first, last, core, before in _POINTERS)
 
 
-def _gap(words: Words, index: int) -> int:
-    """How many characters stand before a word."""
-    return words.spans[index][0] - words.spans[index - 1][1]
-
-
 def _noun(words: Words, index: int) -> str:
     """The stem of the word counted, right after the number; empty where a number, stop word or line end follows."""
     if index >= len(words.lower) or words.weights[index] == 0 or not words.lower[index][0].isalpha():
         return ""
-    if _gap(words, index) > 1:  # a comma or the like stands between
+    if len(words.gaps[index]) > 1:  # a comma or the like stands between
         return ""
     return f"noun:{words.stems[index]}"
 

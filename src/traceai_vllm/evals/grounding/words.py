@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import math
+import operator
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import optional
 
-TOKEN = re.compile(
-    r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?|[%$£€¥°]",
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_TOKEN = re.compile(
+    r"([^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:(?:,\d{3})+(?:\.\d+)?(?!\d)|\.\d+)?|[%$£€¥°])",
+)
+# The same for a text that is ASCII, in two thirds of the time.
+_ASCII_TOKEN = re.compile(
+    r"([A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+(?:(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9])|\.[0-9]+)?|[%$])",
 )
 STOP = frozenset(
     """a an the this that these those there here it its it's he she they them his her hers their theirs him we us our
@@ -32,6 +41,7 @@ NEGATIONS = frozenset(
 _FREQUENT = 200.0  # words up to about this rank carry little
 _UNKNOWN = 1.1
 _REMEMBERED = 50_000
+_COLUMNS = [operator.itemgetter(column) for column in range(7)]
 _BREAKS = frozenset('.!?:\n"“')
 
 
@@ -43,28 +53,54 @@ class Words:
         text: the text itself.
         lower: in lower case.
         stems: their stems.
-        spans: where they stand, as (start, end).
+        starts: where each begins.
+        ends: where each ends.
+        gaps: what stands before each.
         weights: how much each tells, from 0 (an article) to about 1 (a rare word).
         capitals: 0 for a word without a capital, 1 with one at its start, 2 with more or in a shape of its own.
+        rows: the row of each one's stem in the table of vectors; -1 for none.
         denials: the words that deny, by index.
+        digits: the words that begin with a digit, by index.
     """
 
     text: str
     lower: list[str]
     stems: list[str]
-    spans: list[tuple[int, int]]
+    starts: list[int]
+    ends: list[int]
+    gaps: list[str]
     weights: list[float]
     capitals: list[int]
+    rows: list[int]
     denials: list[int]
+    digits: list[int]
+
+    def characters(self, first: int, last: int) -> tuple[int, int]:
+        """Return where words ``[first, last]`` stand, as start and end."""
+        return self.starts[first], self.ends[last]
 
     def named(self, index: int) -> bool:
         """Return whether a word is written like a name, in a place where an ordinary word is not."""
         if self.capitals[index] != 1:
             return self.capitals[index] == 2
-        if index == 0:
-            return False
-        gap = self.text[self.spans[index - 1][1] : self.spans[index][0]]
-        return gap == " " or _BREAKS.isdisjoint(gap)
+        return index > 0 and (self.gaps[index] == " " or _BREAKS.isdisjoint(self.gaps[index]))
+
+    def named_like(self) -> Iterator[int]:
+        """Return the telling words with a capital, by index."""
+        weights = self.weights
+        return (index for index in itertools.compress(range(len(weights)), self.capitals) if weights[index])
+
+
+class _Known(NamedTuple):
+    """What is known of a word as it is written: the columns of :class:`Words`, and whether it denies or is a number."""
+
+    lower: str
+    stem: str
+    weight: float
+    capital: int
+    row: int
+    denies: bool
+    digits: bool
 
 
 class Lexicon:
@@ -82,8 +118,10 @@ class Lexicon:
         for row, stem in enumerate(stems):
             self._row.setdefault(stem, row)
         vectors = loaded["vectors"].astype("float32")
-        self._vectors = vectors / self.numpy.linalg.norm(vectors, axis=1, keepdims=True)
-        self._seen: dict[str, tuple[str, str, float, int, bool]] = {}
+        vectors /= self.numpy.linalg.norm(vectors, axis=1, keepdims=True)
+        # The last row, which -1 takes, is that of the words without a vector.
+        self._vectors = self.numpy.concatenate((vectors, self.numpy.zeros_like(vectors[:1])))
+        self._seen: dict[str, _Known] = {}
         top = math.log1p(len(known) / _FREQUENT)
         self._weights = {
             word: 0.0 if word in STOP else max(0.15, math.log1p(rank / _FREQUENT) / top)
@@ -93,34 +131,44 @@ class Lexicon:
     def read(self, text: str) -> Words:
         """Return the words of a text."""
         seen, know = self._seen, self._know
-        matches = list(TOKEN.finditer(text))
-        if not matches:
-            return Words(text, [], [], [], [], [], [])
-        known = [seen.get(match[0]) or know(match[0]) for match in matches]
-        lower, stems, weights, capitals, denies = map(list, zip(*known, strict=True))
-        denials = [index for index, denying in enumerate(denies) if denying]
-        return Words(text, lower, stems, [match.span() for match in matches], weights, capitals, denials)
+        pieces = (_ASCII_TOKEN if text.isascii() else _TOKEN).split(text)  # a gap, a word, a gap, ... and a gap
+        if len(pieces) == 1:
+            return Words(text, [], [], [], [], [], [], [], [], [], [])
+        known = [seen.get(word) or know(word) for word in pieces[1::2]]
+        lower, stems, weights, capitals, rows, denies, digits = ([*map(column, known)] for column in _COLUMNS)
+        borders = list(itertools.accumulate(map(len, pieces)))
+        places = range(len(known))
+        return Words(
+            text,
+            lower,
+            stems,
+            borders[:-1:2],
+            borders[1::2],
+            pieces[:-1:2],
+            weights,
+            capitals,
+            rows,
+            denials=list(itertools.compress(places, denies)),
+            digits=list(itertools.compress(places, digits)),
+        )
 
-    def _know(self, raw: str) -> tuple[str, str, float, int, bool]:
-        """Lower case, stem, weight and capitals of a word, and whether it denies; kept for the next time."""
+    def _know(self, raw: str) -> _Known:
+        """Find out about a word; kept for the next time."""
         lower = raw.lower().replace("\u2019", "'")
         bare = lower[:-2] if lower.endswith("'s") else lower
         weight = 0.0 if bare in STOP else self._weights.get(bare, _UNKNOWN)
         capitals = 0 if not raw[0].isupper() else 2 if len(raw) > 1 and not raw[1:].islower() else 1
-        known = (lower, self._stem.stemWord(bare), weight, capitals, lower in NEGATIONS or lower.endswith("n't"))
+        stem = self._stem.stemWord(bare)
+        denies = lower in NEGATIONS or lower.endswith("n't")
+        known = _Known(lower, stem, weight, capitals, self._row.get(stem, -1), denies, lower[0].isdecimal())
         if len(self._seen) > _REMEMBERED:
             self._seen.clear()
         self._seen[raw] = known
         return known
 
-    def vectors(self, stems: list[str]) -> Any:
-        """Return a row for each stem; zeros where it has no vector."""
-        rows = [self._row.get(stem, -1) for stem in stems]
-        found = self._vectors[rows] if rows else self._vectors[:0]
-        missing = [index for index, row in enumerate(rows) if row < 0]
-        if missing:
-            found[missing] = 0.0
-        return found
+    def vectors(self, rows: Sequence[int]) -> Any:
+        """Return the vectors of some words, by :attr:`Words.rows`; zeros where there is none."""
+        return self._vectors.take(self.numpy.asarray(rows, dtype=self.numpy.int64), axis=0)
 
 
 @functools.cache
