@@ -92,7 +92,12 @@ def _make(signal: Signal, name: str) -> Exporter | None:
         _warn_missing(signal, name, entry)
         return None
     try:
-        return Exporter(found.load()(), _destination(signal, name, entry))
+        exporter = found.load()()
+        if signal is TRACES and entry == _HTTP:
+            from traceai_vllm.telemetry.encoding import encode_quickly
+
+            encode_quickly(exporter)
+        return Exporter(exporter, _destination(signal, name, entry))
     except ImportError as error:
         package = _PACKAGES.get(entry) or (found.dist.name if found.dist else entry)
         _warn(signal, name, f"the exporter cannot be imported ({error}): pip install {package}")

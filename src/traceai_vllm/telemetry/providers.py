@@ -1,8 +1,9 @@
 """Sets OpenTelemetry up from the standard ``OTEL_*`` variables, where the application has not done so itself.
 
 So ``traceai_vllm.instrument()`` alone really exports. What the application has configured is left as it is,
-signal by signal. Only public classes of the SDK are used, and the SDK reads its own variables: sampler, span
-limits, batch sizes, intervals, resource. ``OTEL_SDK_DISABLED=true`` leaves everything off.
+signal by signal. Only public classes of the SDK are used (of exporters one inner step is replaced where
+it is found, see :mod:`traceai_vllm.telemetry.encoding`), and the SDK reads its own variables: sampler, span limits,
+batch sizes, intervals, resource. ``OTEL_SDK_DISABLED=true`` leaves everything off.
 
 An exporter called ``none`` (or one that cannot be made) still gives a provider of the SDK, as the
 specification has it: spans then have ids, and processors such as the local store can be added.
