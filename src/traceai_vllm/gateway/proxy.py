@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway import books, names
@@ -209,12 +210,18 @@ class _Request:
             self._arm.release()
 
     def _ended(self) -> None:
-        end_ns = self._end_ns or time.time_ns()
+        self._end_ns = self._end_ns or time.time_ns()
         arm = self._arm
         record = None if arm is None else arm.record
         error = None if record is None else record.error
         # Who hangs up when the whole answer has come was answered.
         left = self._user.gone and (record is None or error is not None)
+        if arm is not None and not left:
+            with _GUARD:
+                self._judge(arm)  # at once: it decides who answers the next request
+        self._runtime.afterwards.add(partial(self._record, arm, error, left))
+
+    def _record(self, arm: Arm | None, error: str | None, left: bool) -> None:
         with _SPAN:
             if arm is not None:
                 span_context = None if arm.span is None else arm.span.get_span_context()
@@ -229,10 +236,8 @@ class _Request:
                     names.ROLLED_BACK: True if self._shift is not None and not self._shifted else None,
                 }
                 error = CANCELLED if left else error
-                self._runtime.spans.end_call(self._span, self._user.status, end_ns, error, more)
-        if arm is not None and not left:
-            with _GUARD:
-                self._judge(arm)
+                status, end_ns = self._user.status, self._end_ns
+                self._runtime.spans.end_call(self._call, self._span, status, end_ns, error=error, more=more)
         if self._copies.pair is not None:
             with _MIRROR:
                 self._runtime.mirror.primary_ended(self._copies.pair, arm, DISCONNECTED if left else None)

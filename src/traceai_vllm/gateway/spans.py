@@ -87,18 +87,14 @@ class Spans:
         self._trust_callers = trust_callers
 
     def start_call(self, call: Call, start_ns: int) -> Span:
-        """Start the SERVER span of a user's request, and put it into the call's context."""
+        """Start the SERVER span of a user's request, and put it into the call's context; the rest comes at its end."""
         parent = self._caller_context(call.headers)
         attributes: Attributes = {
             "http.request.method": call.method,
             "http.route": call.path,
             "url.path": call.path,
             "url.scheme": "http",
-            semconv.OPERATION_NAME: call.operation,
-            names.REQUEST_ID: call.id,
-            **_route_attributes(call),
         }
-        _put(attributes, names.PAIR_ID, call.pair_id)
         span = self._tracer.start_span(
             f"{call.method} {call.path}", parent, SpanKind.SERVER, attributes, start_time=start_ns
         )
@@ -124,10 +120,13 @@ class Spans:
         """Return the id of the trace that a caller is in; 0 when in none, or when callers are not trusted."""
         return trace.get_current_span(self._caller_context(headers)).get_span_context().trace_id
 
-    def end_call(self, span: Span, status: int, end_ns: int, error: str | None, more: Attributes) -> None:
+    def end_call(
+        self, call: Call, span: Span, status: int, end_ns: int, *, error: str | None, more: Attributes
+    ) -> None:
         """End the SERVER span.
 
         Args:
+            call: the request.
             span: the span.
             status: the HTTP status that the user got; 0 for none.
             end_ns: when the user had the last byte.
@@ -136,7 +135,13 @@ class Spans:
         """
         if span.is_recording():
             error = error or (str(status) if status >= 500 else None)
-            attributes = {key: value for key, value in more.items() if value is not None}
+            attributes = {
+                semconv.OPERATION_NAME: call.operation,
+                names.REQUEST_ID: call.id,
+                **_route_attributes(call),
+                **{key: value for key, value in more.items() if value is not None},
+            }
+            _put(attributes, names.PAIR_ID, call.pair_id)
             if status:
                 attributes["http.response.status_code"] = status
             if error is not None:
