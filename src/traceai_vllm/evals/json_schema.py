@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.errors import EvaluationError, optional
+from traceai_vllm.evals.json_steps import MAX_STEPS, Steps
 from traceai_vllm.evals.json_text import MAX_CHARACTERS, read_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class SchemaChecker:
         self._engine = optional("jsonschema_rs", "checking JSON schemas")
         self._resources = dict(resources or {})
         self._formats = formats
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._compiled: OrderedDict[str, tuple[Any, Steps]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,11 +68,14 @@ class SchemaChecker:
                 ``$schema`` says; 2020-12 where it does not.
 
         Raises:
-            SchemaError: the schema cannot be used.
+            SchemaError: the schema cannot be used, or takes too many steps on this value.
             EvaluationError: the value is no JSON value, or a pattern of the schema takes too long.
         """
+        validator, steps = self._validator(schema)
+        if steps.too_many(value):
+            raise SchemaError(f"the schema takes more than {MAX_STEPS:,} steps on this answer, and was not tried")
         try:
-            for error in self._validator(schema).iter_errors(value):
+            for error in validator.iter_errors(value):
                 if type(error.kind).__name__ in _GIVEN_UP:
                     raise EvaluationError(f"a pattern of the schema cannot be matched in time: {error.message}")
                 keyword = str(error.schema_path[-1]) if error.schema_path else "false"
@@ -85,7 +89,7 @@ class SchemaChecker:
         """Return whether the value meets the schema; arguments and errors as :meth:`violations`."""
         return next(self.violations(value, schema), None) is None
 
-    def _validator(self, schema: Any) -> Any:
+    def _validator(self, schema: Any) -> tuple[Any, Steps]:
         text = _text_of(schema)
         with self._lock:
             found = self._compiled.get(text)
@@ -98,17 +102,18 @@ class SchemaChecker:
                 self._compiled.move_to_end(text)
         return found
 
-    def _compile(self, text: str) -> Any:
+    def _compile(self, text: str) -> tuple[Any, Steps]:
         read = read_json(text)
         if read.problem:
             raise SchemaError(f"the schema cannot be used: {read.message}")
         if not isinstance(read.value, (dict, bool)):
             raise SchemaError(f"a schema is an object or a boolean, not {type(read.value).__name__}")
         try:
-            return self._engine.validator_for(read.value, retriever=self._retrieve, validate_formats=self._formats)
+            validator = self._engine.validator_for(read.value, retriever=self._retrieve, validate_formats=self._formats)
         except (self._engine.ValidationError, self._engine.ReferencingError, ValueError) as error:
             reason = getattr(error, "message", None) or str(error)
             raise SchemaError(f"the schema cannot be used: {reason}") from error
+        return validator, Steps(read.value, self._resources, text.count("{") + text.count("true") + text.count("false"))
 
     def _retrieve(self, uri: str) -> Any:
         try:

@@ -119,6 +119,56 @@ def test_a_schema_too_deep_is_refused():
         JSONValidation(schema).evaluate(response="1")
 
 
+def doubling(keyword, levels, last):
+    """A schema of which each level refers twice to the next."""
+    twice = {f"a{n}": {keyword: [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**twice, f"a{levels}": last}}
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_a_schema_that_doubles_at_each_level_is_refused_at_once(keyword):
+    with pytest.raises(SchemaError, match="more than 200,000 steps"):
+        JSONValidation(doubling(keyword, 40, {"type": "integer"})).evaluate(response='"x"')
+    assert JSONValidation(doubling(keyword, 5, {"type": "integer"})).evaluate(response='"x"').label == "schema_invalid"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"$ref": "#"},
+        {"$ref": "#/$defs/again"},
+        {"$ref": "#again"},
+        {"$ref": "https://example.org/all.json"},
+        {"$ref": "all.json#/$defs/again"},
+        {"$dynamicRef": "#again"},
+    ],
+)
+def test_a_schema_that_doubles_with_the_depth_of_the_answer_is_refused_at_once(again):
+    inner = {"allOf": [{"properties": {"a": again}}, {"properties": {"a": again}}]}
+    schema = {
+        "$id": "https://example.org/all.json",
+        "$defs": {"again": {"$dynamicAnchor": "again", "$anchor": "again", **inner}},
+        **inner,
+    }
+    with pytest.raises(SchemaError, match="more than 200,000 steps"):
+        JSONValidation(schema).evaluate(response='{"a": ' * 40 + "1" + "}" * 40)
+    assert JSONValidation(schema).evaluate(response='{"a": {"a": 1}}').passed
+
+
+def test_many_schemas_on_many_values_are_refused_at_once():
+    with pytest.raises(SchemaError, match="more than 200,000 steps"):
+        JSONValidation({"items": {"allOf": [{"type": "string"}] * 3000}}).evaluate(response=json.dumps([1] * 3000))
+
+
+def test_a_long_answer_and_a_schema_that_refers_to_itself_are_checked():
+    tree = {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}, "value": {"type": "integer"}}}
+    answer: dict = {"value": 1}
+    for _ in range(10):
+        answer = {"value": 1, "left": answer, "right": answer}
+    assert JSONValidation(tree).evaluate(response=json.dumps(answer)).passed
+    assert JSONValidation({"items": {"type": "integer"}}).evaluate(response=json.dumps([1] * 90_000)).passed
+
+
 @pytest.mark.parametrize("schema", [{"$ref": "#"}, {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}])
 def test_a_schema_that_refers_to_itself_ends(schema):
     JSONValidation(schema).evaluate(response='{"a": {"a": {}}}')
