@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.support.gateway import wait_until
@@ -130,6 +133,52 @@ def test_a_process_that_never_answers_is_killed(runners: Any, monkeypatch: pytes
 
     assert (outcome.status, outcome.result) == ("timeout", None)
     assert next_one.status == "ok"
+
+
+SERVING = """
+import json, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from traceai_vllm.evals import JSONValidation
+from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
+
+exporter, provider = InMemorySpanExporter(), TracerProvider()
+provider.add_span_processor(
+    EvaluatorSpanProcessor(SimpleSpanProcessor(exporter), evaluators=[JSONValidation({})], processes=2)
+)
+messages = json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": "{}"}]}])
+attributes = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": messages}
+provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+provider.force_flush(25_000)
+(span,) = exporter.get_finished_spans()
+print(span.attributes["traceai.evaluation.status"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_processes_end_with_a_server_that_was_killed() -> None:
+    """It could not tell them to; without it they would wait for ever."""
+    command = [sys.executable, "-c", SERVING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().strip() == "ok"
+        scoring = psutil.Process(server.pid).children(recursive=True)
+        server.kill()
+
+    assert len(scoring) >= 2
+    try:
+        wait_until(lambda: not any(map(_lives, scoring)), "the processes end")
+    finally:
+        for process in filter(_lives, scoring):
+            process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("name", registry.names())
