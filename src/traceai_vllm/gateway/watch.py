@@ -6,12 +6,15 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from traceai_vllm.guard import Guard
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 # A decision is to be obeyed within a second.
 INTERVAL_S = 0.25
+_CHANGED = Guard("taking a changed file into force")
 
 
 async def watch(path: Path, changed: Callable[[], None]) -> None:
@@ -26,7 +29,8 @@ async def watch(path: Path, changed: Callable[[], None]) -> None:
         now = _state(path)
         if now != before:
             before = now
-            changed()
+            with _CHANGED:  # whatever is wrong with this one, the next change is to be seen
+                changed()
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def test_what_it_rests_on_has_to_be_said(missing: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DecisionError, match=missing):
         read_decision(path)
+
+
+def test_what_is_no_file_of_a_decisions_size_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hold up every user, and so would hundreds of megabytes."""
+    pipe, directory, huge = tmp_path / "pipe", tmp_path, tmp_path / "huge"
+    os.mkfifo(pipe)
+    huge.write_text(json.dumps({**HEAD, "routes": {}, "x": "a" * 5_000_000}))
+    for path, why in ((pipe, "no regular file"), (directory, "directory"), (huge, "more than 4,194,304 bytes")):
+        with pytest.raises(DecisionError, match=why):
+            read_decision(path)
 
 
 def test_the_published_schema_is_the_models() -> None:
