@@ -113,7 +113,6 @@ class FeedbackEndpoint:
 
     def _record(self, made: str, given: _Feedback) -> int:
         trace_id = None if given.trace_id is None else trace_id_of(given.trace_id)
-        self._runtime.afterwards.finish()  # perhaps the answer has only just gone
         recent = self._runtime.recent
         answered = None if given.response_id is None else recent.by_response(given.response_id)
         if answered is None and trace_id is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway import books, names
@@ -219,7 +218,7 @@ class _Request:
         if arm is not None and not left:
             with _GUARD:
                 self._judge(arm)  # at once: it decides who answers the next request
-        self._runtime.afterwards.add(partial(self._record, arm, error, left))
+        self._record(arm, error, left)
 
     def _record(self, arm: Arm | None, error: str | None, left: bool) -> None:
         with _SPAN:

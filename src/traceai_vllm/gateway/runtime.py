@@ -11,7 +11,6 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from traceai_vllm.content.options import ContentMode, ContentOptions, options_from
 from traceai_vllm.gateway import cohorts
-from traceai_vllm.gateway.afterwards import Afterwards
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
@@ -100,7 +99,6 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
         self._mirror: Mirror | None = None
-        self.afterwards = Afterwards()
         self.recent = Recent()
         self.rollout = RolloutGuard(lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider))
         self._shifts: dict[str, Shift | None] = {}
@@ -143,7 +141,6 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.afterwards.finish()
         if self._mirror is not None:
             await self._mirror.close()
         if self._session is not None:
