@@ -66,6 +66,7 @@ def _outcome(
 ) -> dict[str, Any]:
     problems: list[str] = []
     lost: set[str] = set()
+    warned = patch.required or bool(patch.lost)
     for scenario in SCENARIOS:
         if (
             scenario.warning
@@ -79,7 +80,7 @@ def _outcome(
             problems.append(f"{scenario.name}: the user got {seen.answer!r} with us and {bare!r} without")
         if seen.errors:
             problems.append(f"{scenario.name}: the guard swallowed {seen.errors}")
-        if len(naming) != int(patch.required) or len(seen.warnings) != len(naming):
+        if len(naming) != int(warned) or len(seen.warnings) != len(naming):
             problems.append(f"{scenario.name}: warnings {seen.warnings}")
         lost |= {f"the span `{name}` round the batch" for name in set(whole[scenario.name].others) - set(seen.others)}
         if len(seen.attributes) == len(whole[scenario.name].attributes):
@@ -93,7 +94,7 @@ def _outcome(
             )
         else:
             problems += [f"{scenario.name}: {text}" for text in wrong]
-    return {"problems": problems, "lost": sorted(lost), "warned": patch.required}
+    return {"problems": problems, "lost": sorted(lost), "warned": warned}
 
 
 def keys(seen: Any) -> set[str]:

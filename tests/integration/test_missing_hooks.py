@@ -39,14 +39,17 @@ class Lacking:
         self.owner = getattr(importlib.import_module(patch.module), patch.owner)
         if not hasattr(self.owner, patch.name):
             pytest.skip(f"this vLLM has no {name_of(patch)} anyway")
+        self.patch = patch
         self.holder = holder
         self.traced = Traced()
         self._taken = without(self.owner, patch.name)
 
-    def __enter__(self) -> Traced:
+    def __enter__(self) -> Lacking:
         self.holder.__class__ = self._taken.__enter__()
         self.traced.instrument()
-        return self.traced
+        needed = self.patch.only_if(importlib.import_module(self.patch.module))
+        self.warns = needed and (self.patch.required or bool(self.patch.lost))
+        return self
 
     def __exit__(self, *error: Any) -> None:
         traceai_vllm.uninstrument()
@@ -54,12 +57,12 @@ class Lacking:
         self._taken.__exit__(*error)
 
 
-def check(patch: patches.Patch, traced: Traced, caplog: pytest.LogCaptureFixture, requests: int) -> None:
-    """One warning where a hook is missing that requests are lost without; no span too many, none with a wrong end."""
+def check(lacking: Lacking, caplog: pytest.LogCaptureFixture, requests: int) -> None:
+    """One warning where something is lost without the hook; no span too many, none with a wrong end."""
     warnings = [record.getMessage() for record in caplog.records if record.name == "traceai_vllm"]
-    assert [name_of(patch) in text for text in warnings] == [True] * patch.required
-    assert len(traced.requests) <= requests
-    assert {span.attributes.get("error.type") for span in traced.requests} <= {None, "abandoned"}
+    assert [name_of(lacking.patch) in text for text in warnings] == [True] * lacking.warns
+    assert len(lacking.traced.requests) <= requests
+    assert {span.attributes.get("error.type") for span in lacking.traced.requests} <= {None, "abandoned"}
 
 
 def holder_of(patch: patches.Patch, llm: Any) -> Any:
@@ -79,9 +82,9 @@ def test_offline_calls_without_a_hook_give_what_they_always_give(
         return [[answer.token_ids for answer in output.outputs] for output in outputs]
 
     bare = use()
-    with Lacking(patch, holder_of(patch, llm)) as traced:
+    with Lacking(patch, holder_of(patch, llm)) as lacking:
         assert use() == bare
-    check(patch, traced, caplog, requests=4)
+    check(lacking, caplog, requests=4)
     assert use() == bare
 
 
@@ -102,9 +105,9 @@ def test_streams_without_a_hook_give_what_they_always_give(
 
     holder = async_engine if patch.owner == "AsyncLLM" else async_engine.output_processor
     bare = run(use())
-    with Lacking(patch, holder) as traced:
+    with Lacking(patch, holder) as lacking:
         assert run(use()) == bare
-    check(patch, traced, caplog, requests=2)
+    check(lacking, caplog, requests=2)
 
 
 def test_the_installed_vllm_passes_the_source_level_of_the_compatibility_run() -> None:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.cli.findings import OK, PROBLEM, Finding
+from traceai_vllm.cli.findings import OK, PROBLEM, WARNING, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def findings() -> Iterator[Finding]:
             )
             return
         found = json.loads(result.read_text()) if result.exists() else {}
-        yield _judged(found) if "matched" in found else _failed(done, found.get("vllm"))
+        yield judged(found) if "matched" in found else _failed(done, found.get("vllm"))
 
 
 def _failed(done: subprocess.CompletedProcess[str], version: str | None) -> Finding:
@@ -56,7 +56,7 @@ def _failed(done: subprocess.CompletedProcess[str], version: str | None) -> Find
     return Finding("hooks", PROBLEM, message, fix, {"exit_code": done.returncode, "stderr": done.stderr[-4000:]})
 
 
-def _judged(found: dict[str, Any]) -> Finding:
+def judged(found: dict[str, Any]) -> Finding:
     matched, required = found["matched"], set(found["required"])
     there = [name for name, is_there in matched.items() if is_there]
     missing = sorted(required.difference(there))
@@ -67,6 +67,16 @@ def _judged(found: dict[str, Any]) -> Finding:
             PROBLEM,
             f"vLLM {found['vllm']} has no {', '.join(missing)}: some requests or their ends will not be seen.",
             "use a version of vLLM that docs/compatibility.md names, or report it with this output",
+            details,
+        )
+    if found["lost"]:
+        return Finding(
+            "hooks",
+            WARNING,
+            f"vLLM {found['vllm']} has all hook points that requests pass, but "
+            + "; ".join(f"no {name}: {lost}" for name, lost in sorted(found["lost"].items()))
+            + ".",
+            "nothing, if docs/compatibility.md says so of this version; else report it with this output",
             details,
         )
     return Finding(
@@ -98,11 +108,11 @@ def _look(result: Path) -> None:
             continue
     # Providers that do nothing: looking must not send anything.
     traceai_vllm.instrument(tracer_provider=NoOpTracerProvider(), meter_provider=NoOpMeterProvider())
-    matched = patches.matched()
     required = [
-        f"{patch.module}.{patch.owner}.{patch.name}" for patch in patches.PATCHES if getattr(patch, "required", False)
+        str(patch) for patch in patches.PATCHES if patch.required and patch.only_if(sys.modules.get(patch.module))
     ]
-    result.write_text(json.dumps({"matched": matched, "required": required, "vllm": vllm.__version__}))
+    found = {"matched": patches.matched(), "required": required, "lost": patches.missing(), "vllm": vllm.__version__}
+    result.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

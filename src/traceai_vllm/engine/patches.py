@@ -1,8 +1,8 @@
 """The one list of what is patched in vLLM, and how it is put in place and taken back.
 
 Modules are patched when they are imported (wrapt's post-import hooks), so that ``instrument()`` never imports vLLM or
-torch itself. What a version does not have is left out, by feature and not by version number; hooks that are named
-``required`` are reported when they are missing, because requests would go unseen without them.
+torch itself. What a version does not have is left out, by feature and not by version number, and one warning for each
+such hook says what spans lose by it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Patch:
         name: the attribute to replace.
         build: makes the replacement from the original.
         required: a version of vLLM without it loses requests, not only details.
+        lost: what else is missing without it, for the warning; empty where nothing is, as for a call that a version
+            does not offer.
         only_if: says from the module whether the patch is needed in this version.
     """
 
@@ -47,7 +49,12 @@ class Patch:
     name: str
     build: Callable[[Any], Any]
     required: bool = False
+    lost: str = ""
     only_if: Callable[[Any], bool] = lambda module: True
+
+    def __str__(self) -> str:
+        """Return the place of the hook, as ``module.Class.name``."""
+        return f"{self.module}.{self.owner}.{self.name}"
 
 
 def _wrapping(hook: Callable[[Any, Any, Any, Any], Any]) -> Callable[[Any], Any]:
@@ -84,14 +91,20 @@ _WORKER = readings.WORKER_MODULE, "WorkerWrapperBase"
 _FASTAPI = "fastapi.applications", "FastAPI"
 _middleware_init = _wrapping(fastapi.middleware_init)
 
+_REQUESTS = "some requests or their ends will not be seen"
+_LOAD = "the engine's load will be missing from spans and metrics"
+_BATCH = {name: f"calls of LLM.{name} get no span of their own round their requests" for name in ("generate", "chat")}
+_BODY = "tags in a request's metadata, its content and reasoning tokens will be missing from spans"
+_HTTP = "HTTP requests get no SERVER span, and their headers no tags"
+
 _ADD_REQUEST = Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True)
 PATCHES: tuple[Patch, ...] = (
     _ADD_REQUEST,
     Patch(*_PROCESSOR, "_update_stats_from_finished", funnel.finished, required=True),
     Patch(*_PROCESSOR, "abort_requests", funnel.abort_requests, required=True),
     Patch(*_PROCESSOR, "propagate_error", funnel.propagate_error, required=True),
-    Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, only_if=_ends_in_process_outputs),
-    Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats),
+    Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, required=True, only_if=_ends_in_process_outputs),
+    Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats, lost=_LOAD),
     Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True, only_if=_answers_are_seen),
     Patch(*_ASYNC, "encode", _wrapping(calls.generate), only_if=_answers_are_seen),
     Patch(*_ASYNC, "add_request", calls.add_request_async, required=True, only_if=_answers_are_seen),
@@ -99,11 +112,11 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_SYNC, "step", calls.step, required=True),
     Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready)),
     Patch("vllm.engine.llm_engine", "LLMEngine", "__init__", first_engine.init, only_if=_is_first_engine),
-    *(Patch(*_LLM, name, _wrapping(offline.call(name))) for name in offline.OPERATIONS),
+    *(Patch(*_LLM, name, _wrapping(offline.call(name)), lost=_BATCH.get(name, "")) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
-    *(Patch(*home, _wrapping(serving.handle(operation))) for home, operation in serving.HANDLERS.items()),
+    *(Patch(*home, _wrapping(serving.handle(op)), lost=_BODY) for home, op in serving.HANDLERS.items()),
     *(Patch(*home, _wrapping(serving.whole_response)) for home in serving.WHOLE_RESPONSES),
-    Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack)),
+    Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack), lost=_HTTP),
     Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
     Patch("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware", "__init__", _middleware_init),
 )
@@ -122,6 +135,7 @@ class Applied:
 
 _lock = threading.RLock()
 _applied: dict[Patch, Applied] = {}
+_missing: dict[Patch, str] = {}
 _registered: set[str] = set()
 
 
@@ -165,14 +179,16 @@ def _apply_one(patch: Patch, module: Any) -> None:
     owner = getattr(module, patch.owner, None)
     original = getattr(owner, patch.name, _MISSING)
     if original is _MISSING:
-        if patch.required:
+        # A module without the class is one of the homes that the class had before or will have.
+        lost = _REQUESTS if patch.required else patch.lost if owner is not None else ""
+        if lost:
             _log.warning(
-                "This vLLM has no %s.%s.%s, which traceai-vllm hooks; some requests or their ends will not be seen. "
-                "Please report it with your vLLM version.",
-                patch.module,
-                patch.owner,
-                patch.name,
+                "This vLLM has no %s, which traceai-vllm hooks: %s. If docs/compatibility.md does not say so of your "
+                "version, please report it.",
+                patch,
+                lost,
             )
+            _missing[patch] = lost
         return
     inherited = patch.name not in vars(owner)
     original = original if inherited else vars(owner)[patch.name]
@@ -180,6 +196,7 @@ def _apply_one(patch: Patch, module: Any) -> None:
     applied = Applied(patch, owner, inherited, original, replacement)
     setattr(owner, patch.name, replacement)
     _applied[patch] = applied
+    _missing.pop(patch, None)
 
 
 def uninstall() -> None:
@@ -235,4 +252,9 @@ def _applied_original(name: str) -> Any:
 
 def matched() -> dict[str, bool]:
     """Return for each hook point whether it is in place, as ``module.Class.name``."""
-    return {f"{patch.module}.{patch.owner}.{patch.name}": patch in _applied for patch in PATCHES}
+    return {str(patch): patch in _applied for patch in PATCHES}
+
+
+def missing() -> dict[str, str]:
+    """Return what is lost for want of a hook point, by its ``module.Class.name``, as far as vLLM is imported."""
+    return {str(patch): lost for patch, lost in _missing.items()}

@@ -194,3 +194,14 @@ def test_hooks_that_a_vllm_lacks_are_named(monkeypatch: pytest.MonkeyPatch, tmp_
     assert found.status == "problem"
     assert "OutputProcessor.add_request" in found.message
     assert found.details["vllm"] == "99.0"
+
+
+def test_a_hook_that_only_details_are_lost_without_is_a_warning_that_says_which() -> None:
+    """Requests are seen, so it is no problem; what their spans lack stands there."""
+    matched = {"m.P.add_request": True, "m.P.update_scheduler_stats": False}
+    lost = {"m.P.update_scheduler_stats": "the engine's load will be missing"}
+
+    found = check_hooks.judged({"vllm": "0.9", "matched": matched, "required": ["m.P.add_request"], "lost": lost})
+
+    assert found.status == "warning"
+    assert "no m.P.update_scheduler_stats: the engine's load will be missing" in found.message
