@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import traceai_vllm
 from tests.support.records import in_memory_metrics, in_memory_tracing, points
+from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.telemetry import semconv
 
 # Read by vLLM when it is imported, which happens in the fixtures below at the earliest.
@@ -127,6 +128,20 @@ class Traced:
     def instrument(self, **options: Any) -> None:
         """Instrument vLLM with providers that keep everything in memory."""
         traceai_vllm.instrument(tracer_provider=self.tracer_provider, meter_provider=self.meter_provider, **options)
+
+
+@pytest.fixture
+def baseline() -> Iterator[StubUpstream]:
+    """A server for the gateway's users."""
+    with StubUpstream() as stub:
+        yield stub
+
+
+@pytest.fixture
+def candidate() -> Iterator[StubUpstream]:
+    """A server for the gateway's copies."""
+    with StubUpstream() as stub:
+        yield stub
 
 
 @pytest.fixture

@@ -26,18 +26,6 @@ def config(baseline: StubUpstream, candidate: StubUpstream, **route: Any) -> dic
 
 
 @pytest.fixture
-def baseline() -> Iterator[StubUpstream]:
-    with StubUpstream() as stub:
-        yield stub
-
-
-@pytest.fixture
-def candidate() -> Iterator[StubUpstream]:
-    with StubUpstream() as stub:
-        yield stub
-
-
-@pytest.fixture
 def gateway(baseline: StubUpstream, candidate: StubUpstream) -> Iterator[GatewayUnderTest]:
     with GatewayUnderTest(config(baseline, candidate)) as gateway:
         yield gateway

@@ -21,12 +21,6 @@ KEY = {"authorization": "Bearer app"}
 
 
 @pytest.fixture
-def baseline() -> Iterator[StubUpstream]:
-    with StubUpstream() as stub:
-        yield stub
-
-
-@pytest.fixture
 def settings(baseline: StubUpstream, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("FEEDBACK_KEYS", "app,other")
     server = {"url": baseline.url, "model_variant": "m-int4", "quantization_format": "int4"}

@@ -21,12 +21,6 @@ TRACED = {"traceparent": f"00-{CALLERS}-b7ad6b7169203331-01"}
 
 
 @pytest.fixture
-def baseline() -> Iterator[StubUpstream]:
-    with StubUpstream() as stub:
-        yield stub
-
-
-@pytest.fixture
 def settings(baseline: StubUpstream, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("KEYS", "app")
     return {

@@ -57,6 +57,7 @@ def _failed(done: subprocess.CompletedProcess[str], version: str | None) -> Find
 
 
 def judged(found: dict[str, Any]) -> Finding:
+    """Return the finding on what the other process saw: the keys that :func:`_look` writes."""
     matched, required = found["matched"], set(found["required"])
     there = [name for name, is_there in matched.items() if is_there]
     missing = sorted(required.difference(there))

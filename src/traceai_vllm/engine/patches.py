@@ -95,6 +95,8 @@ _REQUESTS = "some requests or their ends will not be seen"
 _LOAD = "the engine's load will be missing from spans and metrics"
 _BATCH = {name: f"calls of LLM.{name} get no span of their own round their requests" for name in ("generate", "chat")}
 _BODY = "tags in a request's metadata, its content and reasoning tokens will be missing from spans"
+_REASONING = "reasoning tokens of the Responses API will be missing from spans"
+_MEMORY = "the memory of weights and KV cache will be missing from metrics"
 _HTTP = "HTTP requests get no SERVER span, and their headers no tags"
 
 _ADD_REQUEST = Patch(*_PROCESSOR, "add_request", funnel.add_request, required=True)
@@ -110,12 +112,12 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_ASYNC, "add_request", calls.add_request_async, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "add_request", calls.add_request, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "step", calls.step, required=True),
-    Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready)),
+    Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready), lost=_MEMORY),
     Patch("vllm.engine.llm_engine", "LLMEngine", "__init__", first_engine.init, only_if=_is_first_engine),
     *(Patch(*_LLM, name, _wrapping(offline.call(name)), lost=_BATCH.get(name, "")) for name in offline.OPERATIONS),
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
     *(Patch(*home, _wrapping(serving.handle(op)), lost=_BODY) for home, op in serving.HANDLERS.items()),
-    *(Patch(*home, _wrapping(serving.whole_response)) for home in serving.WHOLE_RESPONSES),
+    *(Patch(*home, _wrapping(serving.whole_response), lost=_REASONING) for home in serving.WHOLE_RESPONSES),
     Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack), lost=_HTTP),
     Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
     Patch("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware", "__init__", _middleware_init),
@@ -135,7 +137,6 @@ class Applied:
 
 _lock = threading.RLock()
 _applied: dict[Patch, Applied] = {}
-_missing: dict[Patch, str] = {}
 _registered: set[str] = set()
 
 
@@ -179,8 +180,7 @@ def _apply_one(patch: Patch, module: Any) -> None:
     owner = getattr(module, patch.owner, None)
     original = getattr(owner, patch.name, _MISSING)
     if original is _MISSING:
-        # A module without the class is one of the homes that the class had before or will have.
-        lost = _REQUESTS if patch.required else patch.lost if owner is not None else ""
+        lost = _lost(patch, module)
         if lost:
             _log.warning(
                 "This vLLM has no %s, which traceai-vllm hooks: %s. If docs/compatibility.md does not say so of your "
@@ -188,7 +188,6 @@ def _apply_one(patch: Patch, module: Any) -> None:
                 patch,
                 lost,
             )
-            _missing[patch] = lost
         return
     inherited = patch.name not in vars(owner)
     original = original if inherited else vars(owner)[patch.name]
@@ -196,7 +195,11 @@ def _apply_one(patch: Patch, module: Any) -> None:
     applied = Applied(patch, owner, inherited, original, replacement)
     setattr(owner, patch.name, replacement)
     _applied[patch] = applied
-    _missing.pop(patch, None)
+
+
+def _lost(patch: Patch, module: Any) -> str:
+    # A module without the class is one of the homes that the class had before or will have.
+    return _REQUESTS if patch.required else patch.lost if hasattr(module, patch.owner) else ""
 
 
 def uninstall() -> None:
@@ -257,4 +260,11 @@ def matched() -> dict[str, bool]:
 
 def missing() -> dict[str, str]:
     """Return what is lost for want of a hook point, by its ``module.Class.name``, as far as vLLM is imported."""
-    return {str(patch): lost for patch, lost in _missing.items()}
+    import sys
+
+    absent: dict[str, str] = {}
+    for patch in PATCHES:
+        module = sys.modules.get(patch.module)
+        if module is not None and patch not in _applied and patch.only_if(module):
+            absent[str(patch)] = _lost(patch, module)
+    return {place: lost for place, lost in absent.items() if lost}

@@ -1,4 +1,4 @@
-"""Spans to OTLP's bytes, in a sixth of the time that the exporter's own encoder takes.
+"""Spans to OTLP's bytes, in a third of the time that the exporter's own encoder takes.
 
 That one makes a message object for every attribute. A batch of 512 spans takes it a tenth of a second, in a thread of
 its own but under the same interpreter lock, so that whoever shares the process waits for it: a gateway's users, for
@@ -16,12 +16,18 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+_ENCODE = Guard("encoding spans for OTLP")
+# Where the exporters over HTTP and gRPC encode.
+_STEPS = ("export", "_translate_data")
 _IS_REMOTE_IS_KNOWN, _IS_REMOTE = 0x100, 0x200
 _AT_A_TIME = 4
 # Longer texts are ids mostly, and come but once.
@@ -33,26 +39,21 @@ _fixed32 = struct.Struct("<I").pack
 _CANNOT = (TypeError, ValueError, OverflowError, struct.error)
 
 
-class EncodedSpans:
-    """A batch as bytes, in the place of the message that the exporter would make of it."""
-
-    def __init__(self, spans: Sequence[ReadableSpan]) -> None:
-        self._bytes = encoded(spans)
-
-    def SerializeToString(self) -> bytes:
-        """Return the bytes."""
-        return self._bytes
-
-    SerializePartialToString = SerializeToString
-
-
 def encode_quickly(exporter: Any) -> None:
-    """Let an OTLP exporter over HTTP encode spans in this way; one that is made otherwise stays as it is."""
-    export = type(exporter).export
-    if "encode_spans" in export.__code__.co_names and export.__closure__ is None:
-        names = {**export.__globals__, "encode_spans": EncodedSpans}
-        quick = FunctionType(export.__code__, names, export.__name__, export.__defaults__)
-        exporter.export = MethodType(quick, exporter)
+    """Let an OTLP exporter, over HTTP or gRPC, encode so; one that is made otherwise stays as it is."""
+    for name in _STEPS:
+        step = getattr(type(exporter), name, None)
+        if isinstance(step, FunctionType) and "encode_spans" in step.__code__.co_names and step.__closure__ is None:
+            names = {**step.__globals__, "encode_spans": _request}
+            quick = FunctionType(step.__code__, names, step.__name__, step.__defaults__)
+            setattr(exporter, name, MethodType(quick, exporter))
+
+
+def _request(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+    with _ENCODE:
+        return ExportTraceServiceRequest.FromString(encoded(spans))
+    request: ExportTraceServiceRequest = encode_spans(spans)
+    return request
 
 
 def encoded(spans: Sequence[ReadableSpan]) -> bytes:

@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from traceai_vllm.guard import Guard
+
 _log = logging.getLogger("traceai_vllm")
 
 _NONE = "none"
@@ -23,6 +25,7 @@ _HTTP = "otlp_proto_http"
 _GRPC = "otlp_proto_grpc"
 _GENERAL_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _GENERAL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_QUICK = Guard("a quicker encoder for the exporter")
 _PROTOCOLS = {"http/protobuf": _HTTP, "grpc": _GRPC}
 _PACKAGES = {
     _HTTP: "opentelemetry-exporter-otlp-proto-http",
@@ -93,10 +96,11 @@ def _make(signal: Signal, name: str) -> Exporter | None:
         return None
     try:
         exporter = found.load()()
-        if signal is TRACES and entry == _HTTP:
-            from traceai_vllm.telemetry.encoding import encode_quickly
+        if signal is TRACES and entry in _PROTOCOLS.values():
+            with _QUICK:
+                from traceai_vllm.telemetry.encoding import encode_quickly
 
-            encode_quickly(exporter)
+                encode_quickly(exporter)
         return Exporter(exporter, _destination(signal, name, entry))
     except ImportError as error:
         package = _PACKAGES.get(entry) or (found.dist.name if found.dist else entry)

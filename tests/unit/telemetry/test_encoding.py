@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -26,6 +28,8 @@ from opentelemetry.trace import (
 )
 
 from tests.support.otlp_receiver import OtlpReceiver
+from traceai_vllm import guard
+from traceai_vllm.telemetry import encoding
 from traceai_vllm.telemetry.encoding import encode_quickly, encoded
 
 REMOTE = SpanContext(7 << 64, 5, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b")]))
@@ -61,6 +65,12 @@ def finished(*made: dict[str, Any], limits: SpanLimits | None = None) -> list[Re
                         span.set_status(status)
                 wanted["status"] = status
     return list(exporter.get_finished_spans())
+
+
+def exporter_to(receiver: OtlpReceiver, protocol: str) -> Any:
+    if protocol == "grpc":
+        return GrpcExporter(receiver.grpc_endpoint, insecure=True)
+    return OTLPSpanExporter(receiver.http_endpoint + "/v1/traces")
 
 
 def same(spans: list[ReadableSpan]) -> bool:
@@ -105,15 +115,35 @@ def test_what_cannot_be_sent_costs_its_attribute_alone() -> None:
     assert same(spans)
 
 
-def test_an_exporter_sends_these_bytes() -> None:
-    """Through the real exporter to a receiver."""
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_exporter_sends_these_bytes(protocol: str) -> None:
+    """Through the real exporters to a receiver."""
     spans = finished({"name": "sent", "attributes": {"k": "v"}})
     with OtlpReceiver() as receiver:
-        exporter = OTLPSpanExporter(receiver.http_endpoint + "/v1/traces")
+        exporter = exporter_to(receiver, protocol)
         encode_quickly(exporter)
         assert exporter.export(spans) is SpanExportResult.SUCCESS
         exporter.shutdown()
         assert len(receiver.spans(at_least=len(spans))) == len(spans)
+
+
+@pytest.mark.internal_errors_expected
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_spans_are_sent_all_the_same_when_the_encoder_fails(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the exporter's own encodes them; nothing is lost by ours, and it is counted."""
+
+    def broken(spans: object) -> bytes:
+        raise RuntimeError
+
+    monkeypatch.setattr(encoding, "encoded", broken)
+    spans = finished({"name": "sent"})
+    with OtlpReceiver() as receiver:
+        exporter = exporter_to(receiver, protocol)
+        encode_quickly(exporter)
+        assert exporter.export(spans) is SpanExportResult.SUCCESS
+        exporter.shutdown()
+        assert len(receiver.spans(at_least=len(spans))) == len(spans)
+    assert any("encoding spans for OTLP" in key for key in guard.internal_errors())
 
 
 def test_an_exporter_that_is_made_otherwise_is_left_alone() -> None:
