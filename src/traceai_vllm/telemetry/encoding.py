@@ -50,9 +50,11 @@ def encode_quickly(exporter: Any) -> None:
 
 
 def _request(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+    request: ExportTraceServiceRequest
     with _ENCODE:
-        return ExportTraceServiceRequest.FromString(encoded(spans))
-    request: ExportTraceServiceRequest = encode_spans(spans)
+        request = ExportTraceServiceRequest.FromString(encoded(spans))
+        return request
+    request = encode_spans(spans)
     return request
 
 
