@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import ATTRIBUTES, PASSED, SCORE, passed_key, score_key
-from traceai_vllm.release.sources.source import Source
+from traceai_vllm.release.sources.source import Source, SourceError
 from traceai_vllm.release.sources.texts import items_of
 from traceai_vllm.telemetry import semconv
 
@@ -25,14 +25,25 @@ def clickhouse_source(url: str) -> Source:
 
     Raises:
         ImportError: Ibis' ClickHouse backend is not installed.
+        SourceError: there is no such database, it lets nobody in, or it has no such table.
     """
     try:
-        import clickhouse_connect  # noqa: F401 - what Ibis' backend needs, asked for here for the sake of the message
         import ibis
+        from clickhouse_connect.driver.exceptions import ClickHouseError  # what Ibis' backend needs: its own message
+        from ibis.common.exceptions import IbisError
     except ImportError as error:
         fix = "reading ClickHouse needs its driver: pip install 'ibis-framework[clickhouse]'"
         raise ImportError(fix, name="clickhouse_connect") from error
-    return table_source(ibis.connect(url).table(TABLE))
+    try:
+        table = ibis.connect(url).table(TABLE)
+    except (ClickHouseError, IbisError) as error:
+        where = url.rpartition("@")[2].removeprefix("clickhouse://")  # a password may stand before it
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise SourceError(
+            f"the table {TABLE} of the ClickHouse at {where} cannot be read: check that the server runs, that its HTTP "
+            f"port, user and database are right, and that a collector has written there ({reason})"
+        ) from error
+    return table_source(table)
 
 
 def table_source(table: Any) -> Source:

@@ -20,19 +20,27 @@ def spark_source(location: str) -> Source:
 
     Raises:
         ImportError: PySpark is not installed.
-        SourceError: the location is not written like that, or the cluster finds no spans there.
+        SourceError: the location is not written like that, there is no such cluster, or it finds no spans there.
     """
     found = _LOCATION.fullmatch(location)
     if found is None:
         raise SourceError(f"{location}: write spark://HOST:PORT/PATH, e.g. spark://spark-master:7077/data/spans")
     try:
         import ibis
+        from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError as error:
         fix = "reading with Spark needs PySpark: pip install 'ibis-framework[pyspark]'"
         raise ImportError(fix, name="pyspark") from error
-    session = SparkSession.builder.master(found["master"]).appName("traceai-vllm").getOrCreate()
+    try:
+        session = SparkSession.builder.master(found["master"]).appName("traceai-vllm").getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(
+            f"there is no Spark session with {found['master']}: check that the master runs, that host and port are "
+            f"right, and that Java 17 or newer is on the PATH ({reason})"
+        ) from error
     backend = ibis.pyspark.connect(session)
     try:
         # Columns that a file lacks are empty there, as DuckDB has it.
