@@ -36,6 +36,7 @@ WARM_REQUESTS = 16
 TOKENS = 16
 _START_TIMEOUT_S, _EXPORT_TIMEOUT_S = 300, 30
 _EXPORT_DELAY_MS = 200
+_KEEP_ALIVE_S = 2
 _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _OURS = {"TRACEAI_VLLM_ENABLED": "1"}
 _NO_METRICS = {"OTEL_METRICS_EXPORTER": "none"}
@@ -277,8 +278,10 @@ def _arms(servers: dict[str, Server], names: Sequence[str], load: Load, loop: as
 
 
 async def _session() -> aiohttp.ClientSession:
+    # The server lets go of an idle connection after 5 s: a request that is on its way then is lost.
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=_START_TIMEOUT_S)
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=_START_TIMEOUT_S),
     )
 
 
