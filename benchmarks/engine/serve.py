@@ -50,17 +50,20 @@ class Setup:
         environment: its variables, beside those that all servers have.
         flags: its command-line flags; ``{endpoint}`` is where its spans go.
         spans: how many spans each request must leave.
+        program: what is started, with vLLM's arguments.
     """
 
     environment: dict[str, str]
     flags: tuple[str, ...] = ()
     spans: int = 0
+    program: tuple[str, ...] = (str(Path(sys.executable).parent / "vllm"),)
 
 
 # With metrics is what a user gets who sets one variable; the other arms have spans alone, as vLLM's own tracing.
 _SETUPS = {
     "bare": Setup({}),
     "native": Setup({}, ("--otlp-traces-endpoint", "{endpoint}"), spans=1),
+    "http_span": Setup({}, spans=1, program=(sys.executable, "-m", "benchmarks.engine.http_span")),
     "ours": Setup({**_OURS, **_NO_METRICS}, spans=2),
     "ours_metrics": Setup(_OURS, spans=2),
     "ours_content": Setup({**_OURS, **_NO_METRICS, _CONTENT: "SPAN_ONLY"}, spans=2),
@@ -132,7 +135,7 @@ class Server:
             port = probe.getsockname()[1]
         self._url = f"http://127.0.0.1:{port}"
         self._log = directory / f"{name}.log"
-        command = [str(Path(sys.executable).parent / "vllm"), "serve", *_arguments(), "--host", "127.0.0.1"]
+        command = [*self.setup.program, "serve", *_arguments(), "--host", "127.0.0.1"]
         command += ["--port", str(port), *(flag.format(endpoint=self.receiver.endpoint) for flag in self.setup.flags)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEAI_VLLM_"))}
         with self._log.open("wb") as output:
@@ -248,7 +251,7 @@ def run(rounds: int) -> dict[str, Any]:
             loop.run_until_complete(servers[name].ready())
         for server in servers.values():
             server.begin()
-        short = _arms(servers, ("bare", "ours", "ours_metrics", "ours_content", "native"), _SHORT, loop)
+        short = _arms(servers, ("bare", "ours", "ours_metrics", "ours_content", "native", "http_span"), _SHORT, loop)
         long = _arms(servers, ("bare", "ours", "ours_content", "native"), _LONG, loop)
         groups = {
             "serve": run_rounds("vllm serve, 64 in flight", short, rounds),

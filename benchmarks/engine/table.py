@@ -107,6 +107,8 @@ def _serve(groups: Any, facts: Any) -> list[Row]:
         _ratio_row("— ours with metrics / bare", short, "ours_metrics"),
         _ratio_row("— ours with content on spans / bare", short, "ours_content"),
         _ratio_row("— vLLM's own tracing / bare", short, "native"),
+        _ratio_row("— OpenTelemetry's own HTTP span alone, the floor / bare", short, "http_span"),
+        _ratio_row("— ours / that floor", short, "ours", base="http_span"),
         _ratio_row("— bare / bare, the noise", short, "bare_again"),
         _ratio_row(f"— {prompts}: ours / bare", long, "ours"),
         _ratio_row("— the same: ours with content on spans / bare", long, "ours_content"),
@@ -117,6 +119,7 @@ def _serve(groups: Any, facts: Any) -> list[Row]:
             for what, arm in (
                 ("ours, HTTP span too", "ours"),
                 ("ours with metrics", "ours_metrics"),
+                ("OpenTelemetry's own HTTP span alone", "http_span"),
                 ("vLLM's own tracing", "native"),
                 ("bare vLLM again, the noise", "bare_again"),
             )
