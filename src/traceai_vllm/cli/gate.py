@@ -61,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         decision = decision_of(judgement)
         if arguments.decision is not None:
             _write(arguments.decision, decision_text(decision))
-        print(FORMATS[arguments.format](judgement, decision))
+        text = FORMATS[arguments.format](judgement, decision)
     except (ImportError, OSError, ValueError) as error:
         return refuse("gate", error)
+    print(text)
     return EXIT_CODES[decision.action.value]
 
 

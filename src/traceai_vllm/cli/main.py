@@ -7,7 +7,9 @@ exit code. Only the module of the command in question is imported, so that ``--h
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -38,6 +40,12 @@ COMMANDS = (
     Command("doctor", "check that spans of vLLM are made here and reach their backend", "traceai_vllm.cli.doctor"),
 )
 
+CANNOT = 2
+# 128 and the number of the signal, as shells tell it: Ctrl-C, and a reader of standard output that has gone.
+INTERRUPTED, READER_GONE = 130, 141
+
+_DUCKDB_INTERRUPTED = "Query interrupted"  # what its Python module makes of Ctrl-C
+
 _EXAMPLES = """\
 examples:
   traceai-vllm doctor            what is set up here, what is missing, and how to fix it
@@ -54,7 +62,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser(given).parse_args(given)
-    return int(import_module(arguments.module).run(arguments))
+    try:
+        code = int(import_module(arguments.module).run(arguments))
+        sys.stdout.flush()  # now, while somebody can still be told that it failed
+    except KeyboardInterrupt:
+        return _interrupted()
+    except RuntimeError as error:
+        if str(error) != _DUCKDB_INTERRUPTED:
+            raise
+        return _interrupted()
+    except BrokenPipeError:
+        _drop_output()
+        return READER_GONE
+    except OSError as error:  # a full disk below standard output: of other files commands tell more themselves
+        _drop_output()
+        print(f"traceai-vllm: {error}", file=sys.stderr)
+        return CANNOT
+    return code
+
+
+def _interrupted() -> int:
+    print("\ntraceai-vllm: interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _drop_output() -> None:
+    # Python would try to write what is left once more when it ends, and complain.
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

@@ -89,7 +89,8 @@ def shown_table(comparison: Comparison) -> Table:
     one, other = (", ".join(comparison.variants[arm]) or arm for arm in ("baseline", "candidate"))
     table = Table(title="all traffic")
     for name in ("measure", escape(printable(one)), escape(printable(other)), "change", "worse / better", "pairs"):
-        table.add_column(name, overflow="fold")
+        # A variant's long name gives way, not the figures and what they are of.
+        table.add_column(name, overflow="fold", no_wrap=name in ("measure", "change"))
     for cell in comparison.cells:
         if not cell.scope:
             values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.support.gateway import wait_until
 from traceai_vllm.cli.main import COMMANDS, main
 
 RUN = [sys.executable, "-m", "traceai_vllm.cli"]
@@ -66,3 +70,47 @@ def test_json_is_one_document_on_standard_output() -> None:
     report = json.loads(done.stdout)
     assert report["healthy"] is (done.returncode == 0)
     assert {"check", "status", "message", "fix", "details"} == set(report["findings"][0])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_output_that_cannot_be_written_is_one_line_of_error() -> None:
+    """A full disk below a redirected table is said in a line, and the exit code is that of other failures."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*RUN, "gateway", "--decision-schema"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("traceai-vllm: ")
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+    """`traceai-vllm ... | head -1`: nothing on standard error, and an exit code that is not success."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*RUN, "gateway", "--decision-schema"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
+    """Also while DuckDB works, which makes an error of its own of it."""
+    command = [*RUN, "simulate", str(tmp_path / "spans"), "--pairs", "5000000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: any(tmp_path.rglob("*.parquet")), "the first file is being written")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130
+    assert said.strip().endswith("traceai-vllm: interrupted")
+    assert "Traceback" not in said
