@@ -256,6 +256,21 @@ def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
         assert gateway.runtime.config_error is None
 
 
+def test_a_pipe_in_place_of_the_configuration_holds_nobody_up(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """Nobody writes to it: the gateway says so, and goes on with the configuration that it has."""
+    path, pipe = tmp_path / "gateway.yaml", tmp_path / "pipe"
+    write(path, yaml.safe_dump(config(baseline, candidate, mode="baseline")))
+    os.mkfifo(pipe)
+    with GatewayUnderTest(str(path)) as gateway:
+        pipe.replace(path)
+        wait_until(lambda: gateway.runtime.config_error is not None, "the pipe is noticed")
+
+        assert "it is no regular file" in str(gateway.runtime.config_error)
+        assert served_by(gateway.url) == "baseline"
+
+
 def test_requests_find_their_route(baseline: StubUpstream, candidate: StubUpstream) -> None:
     """By model, path, header and metadata; the first match counts; no match is the user's error."""
     matches = [{"model": "m1"}, {"path": "/v1/embeddings"}, {"header": {"X-Team": "a"}}, {"metadata": {"route": "z"}}]

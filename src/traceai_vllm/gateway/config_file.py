@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -31,6 +32,18 @@ def load_config(path: str | os.PathLike[str]) -> GatewayConfig:
         ConfigError: it cannot be read, is no YAML, or says what it may not say.
     """
     return load_yaml(path, GatewayConfig, _MODELS, ConfigError)
+
+
+def reload_config(path: str | os.PathLike[str]) -> GatewayConfig:
+    """Read a configuration file again, in a gateway that runs.
+
+    Raises:
+        ConfigError: as :func:`load_config`; also where it is a pipe or a device, which would hold the gateway up until
+            somebody writes to it.
+    """
+    if not Path(path).is_file() and Path(path).exists():
+        raise ConfigError(f"{path}: it is no regular file; replace it by one, or restart the gateway to read it")
+    return load_config(path)
 
 
 def parse_config(text: str, name: str = "gateway.yaml") -> GatewayConfig:

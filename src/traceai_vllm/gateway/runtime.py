@@ -16,7 +16,7 @@ from traceai_vllm.gateway.breaker import Breaker
 from traceai_vllm.gateway.budget import Budget
 from traceai_vllm.gateway.client import new_session
 from traceai_vllm.gateway.config import Mode, Serving
-from traceai_vllm.gateway.config_file import ConfigError, load_config
+from traceai_vllm.gateway.config_file import ConfigError, reload_config
 from traceai_vllm.gateway.deciles import Deciles
 from traceai_vllm.gateway.decision import EVERY_OTHER_ROUTE, Decision, DecisionError, read_decision
 from traceai_vllm.gateway.durations import Durations
@@ -212,7 +212,7 @@ class Runtime:
         """Take the configuration file into force, all of it or nothing."""
         assert self._path is not None
         try:
-            config = load_config(self._path)
+            config = reload_config(self._path)
         except ConfigError as error:
             self.config_error = str(error)
             _log.error("The new configuration is not used, the old one stays in force:\n%s", error)
