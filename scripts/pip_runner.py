@@ -41,7 +41,8 @@ def pip(python: Path, title: str, arguments: list[str]) -> None:
     """
     command = [str(python), "-m", "pip", *arguments, "--disable-pip-version-check", "--no-input"]
     if arguments[0] == "install":
-        # Compiling ahead what may never be imported takes a minute for vLLM; Python compiles what it imports.
+        # Compiling ahead what may never be imported takes a minute for vLLM; Python compiles what it imports, and keeps
+        # it, or is told not to (setup_env.compile_packages).
         command += ["--progress-bar", "off", "--no-compile"]
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     # A user's PYTHONPATH or user site must not pass for installed packages.
