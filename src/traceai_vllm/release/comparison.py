@@ -12,7 +12,7 @@ from traceai_vllm.release.books import Books, books_of, with_unscored
 from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
 from traceai_vllm.release.feedback import feedback_of, served_frame
 from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of, rows_of
-from traceai_vllm.release.keeping import named
+from traceai_vllm.release.keeping import give_back_freed_memory, named
 from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, SCORE, Measure, evaluator_measures
 from traceai_vllm.release.pairs import Pairs, kept_pairs
 from traceai_vllm.release.volume import Volume, volume_of
@@ -102,6 +102,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     pairs.forget()  # before the arrays are made: the database's memory is as large as theirs
     frame = frame_of(rows, known, policy.prompt_token_buckets)
     del rows
+    give_back_freed_memory()
     _fill_unknown(frame, weighed)
     stray = _without_stray_scores(frame, measures)
     if feedback is not None and not any(np.isfinite(frame.values["c:" + kind]).any() for kind in FEEDBACK):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+from contextlib import suppress
 from typing import Any
 
 _DUCKDB = "duckdb"
@@ -49,3 +51,12 @@ def named(table: Any, name: str) -> Any:
     """
     backend = table.get_backend()
     return backend.create_view(f"{name}_{next(_numbers)}", table) if backend.name == _DUCKDB else table
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have the memory that was freed: reading millions of pairs leaves as much behind as they take.
+
+    glibc keeps it for later, for each thread apart (``malloc_trim(3)``); other C libraries have no such call.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
