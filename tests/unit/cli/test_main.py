@@ -102,15 +102,13 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
 
 def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     """Also while DuckDB works, which makes an error of its own of it."""
-    command = [*RUN, "simulate", str(tmp_path / "spans"), "--pairs", "5000000"]
     # A shell's background job ignores Ctrl-C, and so would what it starts.
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    program = (
+        "import signal, sys\nfrom traceai_vllm.cli.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.exit(main())"
     )
+    command = [sys.executable, "-c", program, "simulate", str(tmp_path / "spans"), "--pairs", "5000000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         wait_until(lambda: any(tmp_path.rglob("*.parquet")), "the first file is being written")
         process.send_signal(signal.SIGINT)
