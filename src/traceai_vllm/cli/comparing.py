@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from traceai_vllm.cli.main import CANNOT
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
     from traceai_vllm.release import Judgement, Source
 
-CANNOT = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 SOURCES = """\

@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of the process when None.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser(given).parse_args(given)
     try:
+        arguments = _parser(given).parse_args(given)
         code = int(import_module(arguments.module).run(arguments))
         sys.stdout.flush()  # now, while somebody can still be told that it failed
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -161,8 +160,6 @@ def _until_ended() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(came)
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:  # the reader of the log has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from traceai_vllm.gateway import config, options
 from traceai_vllm.gateway.config import GatewayConfig
+from traceai_vllm.gateway.watched_file import read_watched_file
 from traceai_vllm.yaml_file import YamlFileError, load_yaml, parse_yaml
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ def reload_config(path: str | os.PathLike[str]) -> GatewayConfig:
     """Read a configuration file again, in a gateway that runs.
 
     Raises:
-        ConfigError: as :func:`load_config`; also where it is a pipe or a device, which would hold the gateway up until
-            somebody writes to it.
+        ConfigError: as :func:`load_config`; also where it is a pipe or a device, or has more than 4 MiB: that would
+            hold users up.
     """
-    if not Path(path).is_file() and Path(path).exists():
-        raise ConfigError(f"{path}: it is no regular file; replace it by one, or restart the gateway to read it")
-    return load_config(path)
+    try:
+        text = read_watched_file(Path(path)).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    return parse_config(text, str(path))
 
 
 def parse_config(text: str, name: str = "gateway.yaml") -> GatewayConfig:

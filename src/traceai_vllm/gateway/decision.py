@@ -15,8 +15,6 @@ This module needs pydantic alone. Its JSON schema is ``docs/decision.schema.json
 from __future__ import annotations
 
 import json
-import os
-import stat
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,11 +22,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from traceai_vllm.gateway.config import Mode, Restriction, Serving
 from traceai_vllm.gateway.options import Share  # noqa: TC001 - pydantic reads the annotation
+from traceai_vllm.gateway.watched_file import read_watched_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAX_BYTES = 4 * 1024 * 1024
 EVERY_OTHER_ROUTE = "*"
 
 
@@ -145,28 +143,17 @@ def read_decision(path: Path) -> Decision:
         DecisionError: it is missing, or broken.
     """
     try:
-        return Decision.model_validate_json(_content(path))
+        content = read_watched_file(path)
     except OSError as error:
         raise DecisionError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DecisionError(f"{path}: {error}") from None
+    try:
+        return Decision.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DecisionError(f"{path}: {where}: {first['msg']}") from None
-
-
-def _content(path: Path) -> bytes:
-    # A pipe without a writer must not hold the gateway up, nor a file that no policy wrote.
-    with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DecisionError(f"{path}: it is no regular file")
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise DecisionError(f"{path}: it has more than {_MAX_BYTES:,} bytes")
-    return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decision_schema() -> str:

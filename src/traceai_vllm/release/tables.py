@@ -34,6 +34,13 @@ _NAME_WIDTH, _LEAST_NAME_WIDTH, _MEASURE_WIDTH = 34, 22, 19
 WORDS = {HEALTHY: ("ok", "green"), REGRESSED: ("WORSE", "bold red"), NOT_ENOUGH: ("?", "yellow")}
 
 
+class _Console(Console):
+    """Rich's, but a reader that has gone is the caller's to deal with: Rich would end the program itself."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def print_tables(judgement: Judgement, *, everything: bool, console: Console | None = None) -> None:
     """Print a comparison.
 
@@ -44,7 +51,7 @@ def print_tables(judgement: Judgement, *, everything: bool, console: Console | N
     """
     # A file or a pipe has no width of its own; in a terminal nobody can read a name that is cut off.
     alone = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = console or Console(width=None if alone else PIPE_WIDTH)
+    console = console or _Console(width=None if alone else PIPE_WIDTH)
     comparison = judgement.comparison
     names = guarded_measures(comparison)
     at_once = max(1, (console.width - _NAME_WIDTH) // _MEASURE_WIDTH)

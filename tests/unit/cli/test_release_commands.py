@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from tests.support.paired_spans import Draw, Request, requests, write_store
 from traceai_vllm.cli.gate import EXIT_CODES
 from traceai_vllm.cli.main import main
 from traceai_vllm.gateway.decision import Action, read_decision
+from traceai_vllm.release.measures import QUANTILES
 
 POLICY = "version: 1\nname: p\nmeasures:\n  Groundedness: {margin: 0.1}\n"
 
@@ -83,6 +87,20 @@ def test_compare_prints_tables(places: dict[str, str], capsys: pytest.CaptureFix
     assert "clean pairs" in out
 
 
+@pytest.mark.parametrize("command", [["compare"], ["gate"], ["gate", "--format", "json"], ["watch", "--once"]])
+def test_a_reader_that_goes_away_ends_the_output_without_a_word(command: list[str], places: dict[str, str]) -> None:
+    """`traceai-vllm compare ... | head -1`: whichever library writes, the same exit code, which is not success."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "traceai_vllm.cli", *command, places["good"], "--policy", places["policy"]]
+    try:
+        done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(("columns", "tables"), [("80", 3), (None, 1)])
 def test_compare_can_be_read_in_a_terminal_and_in_a_pipe(
     columns: str | None,
@@ -103,7 +121,7 @@ def test_compare_can_be_read_in_a_terminal_and_in_a_pipe(
     out = capsys.readouterr().out
     assert out.count("candidate against baseline") == tables
     assert out.count("traffic_cohort=mirrored-2026-05 ") >= tables
-    assert all(name in out for name in measures)
+    assert all(name in out for name in (*measures, *QUANTILES))
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= int(columns or 160)
 
