@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "src" / "traceai_vllm" / "evals" / "data" / "groundedness.json"
-VERSION = "4"
+VERSION = "5"
 # How much rarer unsupported claims are taken to be than in the examples, where either label has half of the weight: as
 # log odds. At this figure 0.5 is a good least score for RAG answers, and no worse for swapped numbers.
 PRIOR = -0.55
@@ -185,7 +185,7 @@ def fit_words(table: Table, train: np.ndarray) -> tuple[Any, ...]:
     chosen = weight > 0
     rows, labels, weight = table.words[chosen], table.labels[chosen], weight[chosen] / weight[chosen].mean()
     return (
-        trees(CLAIM_FEATURES, 100, 40).fit(rows, labels, sample_weight=weight),
+        trees(CLAIM_FEATURES, 150, 40).fit(rows, labels, sample_weight=weight),
         line(rows, labels, weight, CLAIM_FEATURES),
     )
 

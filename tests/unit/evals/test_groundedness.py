@@ -65,6 +65,33 @@ def test_a_number_that_is_not_the_one_for_this_is_named(claim, named):
     assert named in [claim[start:end] for start, end in result.unsupported]
 
 
+@pytest.mark.parametrize(
+    ("claim", "context"),
+    [
+        ("Divock Origi signed for Liverpool for £10m.", "Divock Origi signed for Liverpool for £10million."),
+        ("The sale brought in $2.5b last year.", "The sale brought in $2.5 billion last year."),
+        ("The name changes in the 2018-19 school year.", "The name changes in the school year from 2018 to 2019."),
+        ("She finished 9th of 51 runners.", "She finished ninth of 51 runners."),
+    ],
+)
+def test_a_number_written_another_way_passes(claim, context):
+    assert Groundedness().evaluate(response=claim, context=context).passed
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [
+        ("The 2018 report puts the fee at 30 dollars.", "2018"),
+        ("The firm has had 2500 visits since then.", "2500 visits"),
+        ("The firm was founded in 1898.", "1898"),
+    ],
+)
+def test_a_year_is_told_from_a_count(claim, named):
+    context = "The 2017 report puts the fee at 30 dollars. Founded in 1889, the firm has had 2600 visits since then."
+    result = Groundedness().evaluate(response=claim, context=context)
+    assert [claim[start:end] for start, end in result.unsupported] == [named], result
+
+
 def test_each_claim_is_judged_by_itself():
     response = "Shipping takes 5 days. Refunds are issued within 90 days."
     result = Groundedness().evaluate(response=response, context=CONTEXT)

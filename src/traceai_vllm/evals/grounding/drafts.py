@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,10 @@ class Draft:
             return lost, lost_part, 0.0
         said = np.maximum.reduce(_in_a_row(np, self.weights[:, None] * self.table), axis=1)
         return lost, lost_part, float(np.minimum.reduce(said / sums[:, 1]))
+
+    def spread(self) -> float:
+        """How far apart the sentences stand that come nearest to each word: the logarithm of their deviation."""
+        return math.log1p(float(self.table.argmax(axis=1).std())) if self.told else 0.0
 
     def bonds(self) -> float:
         """How far one sentence has a word and the one after it, in the mean."""

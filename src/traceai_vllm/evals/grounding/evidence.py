@@ -63,7 +63,6 @@ class Evidence:
         """The telling words of the context, each sentence's together; a sentence without any gets its first word."""
         np = self._lexicon.numpy
         weights, ids = np.array(self.words.weights), np.array(self.ids, dtype=np.int64)
-        self._pairs = set(self._paired(ids))
         told = weights.nonzero()[0]
         stems = ids[told]
         unique = np.array(list(dict.fromkeys(stems.tolist())), dtype=np.int64)
@@ -85,19 +84,6 @@ class Evidence:
     def numbered(self, stems: Iterable[str]) -> list[int]:
         """Return the number by which the context knows each stem; -2 where it has it not."""
         return [self._number.get(stem, -2) for stem in stems]
-
-    def _paired(self, ids: Any) -> list[int]:
-        """Return one number for each two neighbours."""
-        codes: list[int] = (ids[:-1] * (len(self._number) + 3) + ids[1:]).tolist()
-        return codes
-
-    def neighbours(self, ids: Any) -> list[bool]:
-        """Return for each word of an answer but the last whether the context has it and the next as neighbours.
-
-        Args:
-            ids: the words as :meth:`numbered` numbers them, in an array.
-        """
-        return list(map(self._pairs.__contains__, self._paired(ids)))
 
     @functools.cached_property
     def figures(self) -> Figures:

@@ -33,10 +33,10 @@ CLAIM_FEATURES = {
     "lost_part": 1,  # the same for the worst few words in a row
     "weakest_part": -1,  # what the best sentence has of the worst few words in a row
     "bonds": -1,  # whether words next to each other stand in one sentence of the context too
-    "pairs": -1,  # the share of neighbours that are neighbours there
     "both": -1,  # the share that two sentences in a row have
     "ordered": -1,  # the share that two sentences in a row have in this order
     "meaning": -1,  # how near the nearest sentence is in meaning
+    "spread": 1,  # how far apart the sentences stand that come nearest to its words
     "lost_names": 1,
     "absent_numbers": 1,
 }
@@ -119,7 +119,6 @@ class AnswerView:
         self._nearness = evidence.nearness(told)
         self._ids = evidence.numbered(words.stems)
         self._numbers_of_stems = evidence.numpy.array(self._ids, dtype=evidence.numpy.int64)
-        self._neighbours = evidence.neighbours(self._numbers_of_stems)
         answer = Told(evidence.numpy, words, self._row, self._nearness)
         drafts = [Draft(span, words, answer) for span in spans]
         numbers, named = self._numbers(drafts), self._named(drafts)
@@ -161,14 +160,13 @@ class AnswerView:
     def _said(self, draft: Draft) -> dict[str, float]:
         """How much of the claim one place of the context says, and how literally."""
         ids, evidence, sentences = self._ids[draft.first : draft.last], self._evidence, len(draft.covered)
-        paired = sum(self._neighbours[draft.first : max(draft.first, draft.last - 1)]) / max(1, len(ids) - 1)
         if not sentences:
-            return {"pairs": paired, "both": 0.0, "ordered": 0.0}
+            return {"both": 0.0, "ordered": 0.0, "spread": 0.0}
         both = draft.by_two()
         best = int(both.argmax())
         start, end = evidence.sentence(best)[0], evidence.sentence(min(best + 1, sentences - 1))[1]
         ordered = _in_order(ids, evidence.ids[start:end]) / max(1, len(ids))
-        return {"pairs": paired, "both": float(both[best]), "ordered": ordered}
+        return {"both": float(both[best]), "ordered": ordered, "spread": draft.spread()}
 
     def _lost_names(self, draft: Draft) -> float:
         """How many names the context has not; those of the question are no claim of the answer's."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from traceai_vllm.evals.grounding.quantities import YEAR
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -140,7 +142,7 @@ def number_features(
         others.sum(axis=1).clip(max=20),
         [bool(each.unit) for each in quantities],
         [words.lower[each.core][0].isalpha() for each in quantities],
-        [1900 <= each.value <= 2100 and not each.unit for each in quantities],
+        [each.unit == YEAR for each in quantities],
         repeated,
         asked,
     ]

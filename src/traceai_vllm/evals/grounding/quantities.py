@@ -24,6 +24,8 @@ _SCALES = {
     "bn": 1e9,
     "trillion": 1e12,
 }
+# Right after an amount of money; elsewhere `m` are metres, and `b` may be anything.
+_MONEY_SCALES = {"m": 1e6, "b": 1e9, "t": 1e12}
 _MONTHS = {
     name: f"month{index}"
     for index, names in enumerate(
@@ -75,6 +77,13 @@ _UNITS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("°", "degree", "degrees"), ("degrees", 1.0)),
 }
 _SYMBOLS = frozenset("$£€¥")
+_ORDINALS = frozenset({"st", "nd", "rd", "th"})
+YEAR = "year"  # the unit of a number that is a date's year; the length of time is in `_UNITS`
+_FIRST_YEAR, _LAST_YEAR = 1500, 2100
+_MODERN = 1900  # from here on such digits are a year more often than a count
+_BEFORE_YEARS = frozenset({"in", "since", "until", "till", "during", "early", "late", "mid"})
+_BEFORE_NAMES = frozenset({"a", "an", "the", "this", "its", "his", "her", "their", "our", "my"})
+_DASHES = frozenset("-\u2013\u2014/")
 _LONGEST = 16  # characters from which on digits are a key or a code, and no number
 _LABELS = frozenset(
     {"step", "chapter", "figure", "table", "part", "page", "section", "option", "day", "phase", "level"}
@@ -87,7 +96,7 @@ class Quantity(NamedTuple):
 
     Attributes:
         value: as a plain number, scale words applied.
-        unit: what it counts or measures: a unit's name, a month, the stem of the noun after it, or empty.
+        unit: what it counts or measures: a unit's name, a month, ``year``, the stem of the noun after it, or empty.
         amount: the value in the smallest unit of its kind.
         first: the index of its first word.
         last: the index of its last word, unit and scale included.
@@ -174,9 +183,12 @@ def _spelled(lower: list[str]) -> list[tuple[int, int, float]]:
 def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     lower, core = words.lower, first
     count = len(lower)
-    if last + 1 < count and lower[last + 1] in _SCALES and lower[first][0].isdecimal():
-        value *= _SCALES[lower[last + 1]]
+    scale = _scale(words, first, last + 1) if last + 1 < count and lower[first][0].isdecimal() else None
+    if scale is not None:
+        value *= scale
         last += 1
+    if last + 1 < count and lower[last + 1] in _ORDINALS and not words.gaps[last + 1]:
+        last += 1  # `9th`
     before = lower[first - 1] if first and len(words.gaps[first]) <= 1 else ""
     after = lower[last + 1] if last + 1 < count and len(words.gaps[last + 1]) <= 1 else ""
     if before in _SYMBOLS:
@@ -185,12 +197,48 @@ def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     if after in _UNITS:
         kind, factor = _UNITS[after]
         return Quantity(value, kind, value * factor, first, last + 1, core)
+    year = _year(words, core, value)
+    if year is not None:
+        return Quantity(year, YEAR, year, first, last, core)
     if before in _MONTHS or after in _MONTHS:
         unit = _MONTHS.get(before) or _MONTHS[after]
         return Quantity(value, unit, value, first, last, core)
     if before in _LABELS:
         return Quantity(value, f"label:{before}", value, first, last, core)
     return Quantity(value, _noun(words, last + 1), value, first, last, core, before in _POINTERS)
+
+
+def _scale(words: Words, number: int, index: int) -> float | None:
+    """By how much the word after a number multiplies it; None where it does not."""
+    word = words.lower[index]
+    if word in _SCALES:
+        return _SCALES[word]
+    of_money = number > 0 and words.lower[number - 1] in _SYMBOLS and not words.gaps[index]
+    return _MONEY_SCALES.get(word) if of_money else None
+
+
+def _year(words: Words, index: int, value: float) -> float | None:
+    """The year of a date that digits stand for; None where they count or measure something."""
+    lower = words.lower
+    digits, before = lower[index], lower[index - 1] if index else ""
+    if not digits.isdecimal():
+        return None
+    if len(digits) == 2 and len(before) == 4 and before.isdecimal() and words.gaps[index].strip() in _DASHES:
+        start = int(before)  # `2018-19`
+        end = start - start % 100 + value
+        return end if _FIRST_YEAR <= start < end <= _LAST_YEAR else None
+    if len(digits) != 4 or not _FIRST_YEAR <= value <= _LAST_YEAR:
+        return None
+    if before in _MONTHS or before in _BEFORE_YEARS:
+        return value
+    return None if value < _MODERN or _counts(words, before, index + 1) else value
+
+
+def _counts(words: Words, before: str, index: int) -> bool:
+    """Whether the word after digits is what they count: `2000 visits`, and not `2018 Boston` or `the 2018 report`."""
+    if not _noun(words, index) or words.capitals[index]:
+        return False
+    return before not in _BEFORE_NAMES or words.lower[index].endswith("s")
 
 
 def _noun(words: Words, index: int) -> str:
