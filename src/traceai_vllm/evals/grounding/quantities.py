@@ -219,15 +219,12 @@ def _scale(words: Words, number: int, index: int) -> float | None:
 
 def _year(words: Words, index: int, value: float) -> float | None:
     """The year of a date that digits stand for; None where they count or measure something."""
-    lower = words.lower
-    digits, before = lower[index], lower[index - 1] if index else ""
-    if not digits.isdecimal():
-        return None
+    digits, before = words.lower[index], words.lower[index - 1] if index else ""
     if len(digits) == 2 and len(before) == 4 and before.isdecimal() and words.gaps[index].strip() in _DASHES:
         start = int(before)  # `2018-19`
         end = start - start % 100 + value
         return end if _FIRST_YEAR <= start < end <= _LAST_YEAR else None
-    if len(digits) != 4 or not _FIRST_YEAR <= value <= _LAST_YEAR:
+    if len(digits) != 4 or not digits.isdecimal() or not _FIRST_YEAR <= value <= _LAST_YEAR:
         return None
     if before in _MONTHS or before in _BEFORE_YEARS:
         return value
