@@ -46,7 +46,8 @@ def answers_of(spans: Any, source: Source, policy: Policy, feedback: Feedback | 
 
     It has the columns of the source, with the scores of servers' spans below an arm put in, and one column for each
     measure (:mod:`~traceai_vllm.release.measures`). Of those in ``_OPTIONAL``, and of measures, it lacks what no answer
-    has a value of: in millions of rows an empty column takes as much as a full one.
+    has a value of: in millions of rows an empty column takes as much as a full one. ``NAME:stray`` says that an
+    evaluator's score is not from 0 to 1 and does not count, ``NAME:unjudged`` that this leaves open what is guarded.
 
     Args:
         spans: an Ibis table of :func:`arms_of`.
@@ -135,30 +136,47 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
     if "cost_usd" in absent and not policy.prices:
         del values["cost_usd"]
     for name in source.evaluators:
-        score = answers[SCORE + name]
-        guard = policy.measures.get(name)
-        values[f"{name}:score"] = score
-        if guard is not None and guard.threshold is not None:
-            values[f"{name}:fail"] = score < guard.threshold
-        else:
-            values[f"{name}:fail"] = (~answers[PASSED + name]).fill_null(score < 0.5)
+        values |= _scored(answers[SCORE + name], answers[PASSED + name], name, policy)
     given = [column.name for column in ATTRIBUTES if column.name not in values]
     kept = [name for name in given if name not in _OPTIONAL or name not in absent]
     fields = ["trace_id", "span_id", "start_ns", "end_ns", *kept]
     return answers.select(*fields, **values)
 
 
+def _scored(given: Any, passed: Any, name: str, policy: Policy) -> dict[str, Any]:
+    import ibis
+
+    # A NaN is not between them in any database, though in some it is larger than every number.
+    on_scale = given.between(0, 1).fill_null(False)
+    score = on_scale.ifelse(given, ibis.null("float64"))
+    stray = unjudged = given.notnull() & ~on_scale
+    guard = policy.measures.get(name)
+    guarded = {*policy.measures, *(measure for override in policy.overrides for measure in override.measures)}
+    if guard is not None and guard.threshold is not None:
+        fail = score < guard.threshold
+    else:
+        fail = (~passed).fill_null(score < 0.5)
+        if f"{name}.score" not in guarded:
+            unjudged = stray & passed.isnull()
+    return {f"{name}:score": score, f"{name}:fail": fail, f"{name}:stray": stray, f"{name}:unjudged": unjudged}
+
+
 def _said(answers: Any) -> dict[str, Any]:
-    """Return what was said of each answer of a pair: on its own span, or in spans of feedback."""
+    """Return what was said of each answer of a pair, on its own span or in spans of feedback; null where nothing was.
+
+    Nobody sees a copy by accident: silence about it is no praise, and neither is that about the answer beside one which
+    a reviewer has judged.
+    """
+    import ibis
+
     apart = "said" in answers.columns
     about = answers.feedback.notnull() | answers.said.notnull() if apart else answers.feedback.notnull()
-    # While a candidate only gets copies, users say nothing of it: silence about what nobody saw is no praise.
     if not answers.filter(answers.arm == CANDIDATE, about).count().to_pyarrow().as_py():
         return {}
     said = {kind: (answers.feedback == kind).fill_null(False) for kind in FEEDBACK}
     if apart:
         said = {kind: on_span | answers["said:" + kind].fill_null(False) for kind, on_span in said.items()}
-    return said
+    return {kind: about.ifelse(found, ibis.null("boolean")) for kind, found in said.items()}
 
 
 def _cost(answers: Any, policy: Policy) -> Any:

@@ -63,6 +63,8 @@ class Books:
         backwards: answers that end before they begin.
         repeats: questions that the baseline answered twice, for the noise floor.
         unscored: evaluator to how many pairs lack only the baseline's score, only the candidate's, or none.
+        stray: evaluator to how many scores are not from 0 to 1, how many of them leave open what the policy guards, and
+            how many scores and verdicts there are; without evaluators that have none.
         feedback: what users said in spans of its own: how often, how much of it came again and counts once, is about an
             answer that is not here, or came too late to count; empty where there is none.
     """
@@ -79,6 +81,7 @@ class Books:
     backwards: int
     repeats: int
     unscored: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    stray: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     feedback: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -89,6 +92,8 @@ class Books:
         highest = max((decile.share for decile in self.deciles), default=overall)
         pairs = self.clean + sum(self.excluded.values())
         lacking = [only_b / (both + only_b) for _, only_b, both in self.unscored.values() if both + only_b]
+        # On another scale some scores are from 0 to 1 too: what is left of them shows nothing.
+        lacking += [unjudged / scored for _, unjudged, scored in self.stray.values()]
         return {
             "unpaired": overall,
             "unpaired_by_length": max(0.0, highest - overall),
@@ -97,6 +102,13 @@ class Books:
             "unscored": max(lacking, default=0.0),
             "apart": self.apart / pairs if pairs else 0.0,
         }
+
+    @property
+    def problems(self) -> list[str]:
+        """What does not count of the answers, in words."""
+        return [
+            f"{name}: {count} scores are not from 0 to 1, and do not count" for name, (count, *_) in self.stray.items()
+        ]
 
     def over_limit(self, limits: Limits) -> list[str]:
         """Return what is over its limit, in words."""
@@ -108,15 +120,16 @@ class Books:
         ]
 
 
-def books_of(answers: Any, pairs: Pairs, feedback: Feedback | None = None) -> Books:
+def books_of(answers: Any, pairs: Pairs, evaluators: Sequence[str] = (), feedback: Feedback | None = None) -> Books:
     """Make up the books, but for the scores that are missing: :func:`with_unscored` adds these.
 
     Args:
         answers: an Ibis table of :func:`~traceai_vllm.release.answers.answers_of`.
         pairs: the pairs made of it.
+        evaluators: names of the evaluators whose scores ``answers`` has.
         feedback: what users said in spans of its own.
     """
-    totals = _totals(answers)
+    totals = _totals(answers, evaluators)
     groups = _groups(pairs.every)
     unpaired = _counted(groups, _why_unpaired)
     both = [group for group in groups if group["missing"] is None]
@@ -132,6 +145,7 @@ def books_of(answers: Any, pairs: Pairs, feedback: Feedback | None = None) -> Bo
         apart=sum(int(group["apart"] or 0) for group in both),
         backwards=int(totals["backwards"] or 0),
         repeats=int(totals["repeats"] or 0),
+        stray={name: counts for name in evaluators if (counts := _stray(totals, name))[0]},
         feedback={} if feedback is None else _feedback(feedback),
     )
 
@@ -178,7 +192,17 @@ def _counted(groups: Iterable[dict[str, Any]], why: Callable[[dict[str, Any]], s
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _totals(answers: Any) -> dict[str, Any]:
+def _stray(totals: dict[str, Any], name: str) -> tuple[int, int, int]:
+    stray, unjudged, scored = (int(totals[f"{name}:{what}"] or 0) for what in ("stray", "unjudged", "scored"))
+    return stray, unjudged, scored
+
+
+def _totals(answers: Any, evaluators: Sequence[str]) -> dict[str, Any]:
+    wanted = {
+        f"{name}:{what}": answers[f"{name}:{what}"].sum() for name in evaluators for what in ("stray", "unjudged")
+    }
+    for name in evaluators:
+        wanted[f"{name}:scored"] = (answers[f"{name}:stray"] | answers[f"{name}:fail"].notnull()).sum()
     return only_row(
         answers.aggregate(
             answers=answers.count(),
@@ -186,6 +210,7 @@ def _totals(answers: Any) -> dict[str, Any]:
             no_variant=answers.model_variant.isnull().sum(),
             backwards=(answers.end_ns < answers.start_ns).sum(),
             repeats=(answers.arm == REPEAT).sum(),
+            **wanted,
         )
     )
 

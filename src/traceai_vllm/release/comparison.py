@@ -13,7 +13,7 @@ from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_co
 from traceai_vllm.release.feedback import feedback_of, served_frame
 from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of, rows_of
 from traceai_vllm.release.keeping import give_back_freed_memory, named
-from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, SCORE, Measure, evaluator_measures
+from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, Measure, evaluator_measures
 from traceai_vllm.release.pairs import Pairs, kept_pairs
 from traceai_vllm.release.volume import Volume, volume_of
 
@@ -44,7 +44,7 @@ class Comparison:
             currency of the prices; empty where no cost is known.
         frame: the pairs as arrays.
         pairs: the pairs as tables, for drawing and for reading single ones.
-        problems: what of the source could not be read.
+        problems: what of the source could not be read, or does not count.
     """
 
     policy: Policy
@@ -94,7 +94,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     known = [name for name in weighed if name in answers.columns]
     pairs, whole_pairs = kept_pairs(answers, known, scores, policy)
     progress("making up the books")
-    books = books_of(answers, pairs, feedback)
+    books = books_of(answers, pairs, source.evaluators, feedback)
     volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
     variants = _variants(pairs.all)
     progress("reading the pairs")
@@ -104,8 +104,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     del rows
     give_back_freed_memory()
     _fill_unknown(frame, weighed)
-    stray = _without_stray_scores(frame, measures)
-    if feedback is not None and not any(np.isfinite(frame.values["c:" + kind]).any() for kind in FEEDBACK):
+    if feedback is not None:
         frame.served = served_frame(feedback, policy)
     progress("weighing the evidence")
     return Comparison(
@@ -117,7 +116,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
-        problems=(*source.problems, *stray),
+        problems=(*source.problems, *books.problems),
     )
 
 
@@ -158,19 +157,6 @@ def _fill_unknown(frame: Frame, columns: Iterable[str]) -> None:
     for name in columns:
         for side in ("b:", "c:"):
             frame.values.setdefault(side + name, np.full(len(frame), np.nan))
-
-
-def _without_stray_scores(frame: Frame, measures: Iterable[Measure]) -> list[str]:
-    """Take out scores that are not from 0 to 1, and return how many there were, in words."""
-    problems = []
-    for measure in measures:
-        sides = [frame.values[side + measure.column] for side in ("b:", "c:")] if measure.kind == SCORE else []
-        stray = [(values < 0) | (values > 1) for values in sides]
-        for place, values in enumerate(sides):
-            frame.values["bc"[place] + ":" + measure.column] = np.where(stray[place], np.nan, values)
-        if count := sum(int(found.sum()) for found in stray):
-            problems.append(f"{measure.name}: {count} scores are not from 0 to 1, and do not count")
-    return problems
 
 
 def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:

@@ -77,7 +77,8 @@ class Limits(_Strict):
         unpaired_by_length: by how much that share may be higher among the tenth of the prompts where it is highest.
         excluded: share of the pairs whose prompt or sampling parameters differ.
         untagged: share of the answers without route or model variant.
-        unscored: by how much more of the candidate's answers than of the baseline's may lack a score.
+        unscored: share of the answers with a score of the baseline's that the candidate's may lack; and of an
+            evaluator's scores that may be none, not being from 0 to 1.
         apart: share of the pairs whose arms began more than a minute apart: late copies, or clocks that differ. Any
             share by default, since what is replayed is apart by nature.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +91,58 @@ def test_scores_that_only_the_candidate_lacks_are_counted(tmp_path: Path) -> Non
     assert any("unscored" in problem for problem in Judgement(comparison).books_problems)
 
 
-@pytest.mark.parametrize("score", [7, -1, 1e300])
-def test_a_score_out_of_range_does_not_count_and_is_said(tmp_path: Path, score: float) -> None:
-    """One answer of a strange evaluator does not end the comparison of all others."""
-    stray = {"gen_ai.evaluation.Groundedness.score": score}
+@pytest.mark.parametrize("score", [7, -1, 1e300, math.nan])
+@pytest.mark.parametrize("guarded", ["Groundedness", "Groundedness.score"])
+def test_a_score_out_of_range_does_not_count_and_is_said(tmp_path: Path, score: float, guarded: str) -> None:
+    """One answer of a strange evaluator does not end the comparison of all others, whichever measure is guarded."""
+    stray = {"gen_ai.evaluation.Groundedness.score": score, "gen_ai.evaluation.Groundedness.passed": None}
     given = [Request(), Request(candidate=stray), *requests(40, lambda draw: Request())]
-    policy = parse_policy("{version: 1, measures: {Groundedness.score: {margin: 0.1}, latency.p50: {margin: 1}}}")
+    policy = Policy.model_validate({"version": 1, "measures": {guarded: {"margin": 0.1}}})
 
     comparison = compare(open_source(write_store(tmp_path / "spans", given)), policy)
 
-    cell = comparison.cell((), "Groundedness.score")
+    cell = comparison.cell((), guarded)
     assert cell is not None
     assert cell.evidence.pairs == 41
-    # What is beyond any measurement is as if it were not there.
-    said = ["Groundedness.score: 1 scores are not from 0 to 1, and do not count"]
-    assert [*comparison.problems] == ([] if score == 1e300 else said)
+    assert cell.candidate == pytest.approx(0.9 if guarded.endswith(".score") else 0)
+    assert comparison.problems == ("Groundedness: 1 scores are not from 0 to 1, and do not count",)
+    assert comparison.books.shares["unscored"] == pytest.approx(1 / 42)
+
+
+@pytest.mark.parametrize("worst", [0.4, 1.0])
+def test_an_evaluator_on_another_scale_lets_nothing_pass(tmp_path: Path, worst: float) -> None:
+    """A judge that says 1 to 5: its worst score looks like our best, and is all that would be left."""
+
+    def make(draw: Draw) -> Request:
+        scores = [{"gen_ai.evaluation.Judge.score": 1 if fails else 5} for fails in draw.fails(0.2, worst)]
+        return Request(baseline=scores[0], candidate=scores[1])
+
+    policy = Policy.model_validate({"version": 1, "measures": {"Judge": {"margin": 0.05}}, "guard": ["all"]})
+
+    judgement = Judgement(compare(open_source(write_store(tmp_path / "spans", requests(1500, make))), policy))
+
+    assert judgement.action.value == "keep_mirroring"
+    assert any("unscored" in problem for problem in judgement.books_problems)
+
+
+def test_a_verdict_counts_whatever_the_score_is(tmp_path: Path) -> None:
+    """An evaluator on another scale that says itself what passes is heard."""
+
+    def make(draw: Draw) -> Request:
+        said = [
+            {"gen_ai.evaluation.Judge.score": 1 if fails else 5, "gen_ai.evaluation.Judge.passed": not fails}
+            for fails in draw.fails(0.1, 0.5)
+        ]
+        return Request(baseline=said[0], candidate=said[1])
+
+    policy = Policy.model_validate({"version": 1, "measures": {"Judge": {"margin": 0.05}}, "guard": ["all"]})
+
+    comparison = compare(open_source(write_store(tmp_path / "spans", requests(200, make))), policy)
+
+    cell = comparison.cell((), "Judge")
+    assert cell is not None
+    assert cell.verdict == "regressed"
+    assert comparison.books.shares["unscored"] == 0
 
 
 def test_a_time_beyond_any_measurement_does_not_count(tmp_path: Path) -> None:

@@ -118,22 +118,52 @@ def test_feedback_finds_its_answer_by_response_by_span_or_by_trace(tmp_path: Pat
     assert cell.baseline == 0
 
 
-def test_a_reviewer_who_judges_copies_makes_pairs(tmp_path: Path) -> None:
-    """Feedback that names a copy by its response is about the copy: both arms, the same questions."""
-    given = [
+def named(count: int = 60) -> list[Request]:
+    """Requests whose answers can be told from each other by their response ids."""
+    return [
         Request(
             baseline={"gen_ai.response.id": f"of-baseline-{place}"},
             candidate={"gen_ai.response.id": f"of-copy-{place}"},
         )
-        for place in range(60)
+        for place in range(count)
     ]
-    said = [feedback_span(place, "correction", response_id=f"of-copy-{place}") for place in range(12)]
 
-    cell = compared(tmp_path, said, given).cell((), "correction")
+
+def test_a_reviewer_who_judges_both_answers_makes_pairs(tmp_path: Path) -> None:
+    """Feedback that names a copy by its response is about the copy: both arms, the same questions."""
+    said = [feedback_span(place, "thumbs_up", response_id=f"of-baseline-{place}") for place in range(40)]
+    for place in range(40):
+        kind = "correction" if place < 12 else "thumbs_up"
+        said.append(feedback_span(place + 100, kind, response_id=f"of-copy-{place}"))
+
+    cell = compared(tmp_path, said, named()).cell((), "correction")
 
     assert cell is not None
     assert cell.paired
-    assert (cell.evidence.pairs, cell.worse, cell.better) == (60, 12, 0)
+    assert (cell.evidence.pairs, cell.worse, cell.better) == (40, 12, 0)
+
+
+def test_one_word_on_one_copy_does_not_make_silence_about_the_others_praise(tmp_path: Path) -> None:
+    """Users complain about the baseline; a reviewer looked at one copy. Nobody has seen the candidate."""
+    said = [feedback_span(place, "thumbs_down", response_id=f"of-baseline-{place}") for place in range(0, 1000, 20)]
+    said.append(feedback_span(5000, "thumbs_down", response_id="of-copy-7"))
+
+    judgement = Judgement(compared(tmp_path, said, named(1000)))
+
+    assert judgement.action.value == "keep_mirroring"
+    assert {cell.evidence.pairs for cell in judgement.undecided} == {0}
+
+
+def test_one_word_on_one_copy_does_not_hide_what_users_of_a_canary_say(tmp_path: Path) -> None:
+    """Users got the candidate's answers, and dislike them."""
+    said = [*canary(1500, (0.02, 0.12)), feedback_span(5000, "thumbs_up", response_id="of-copy-7")]
+
+    comparison = compared(tmp_path, said, named(400))
+
+    cell = comparison.cell((), "thumbs_down")
+    assert cell is not None
+    assert not cell.paired
+    assert Judgement(comparison).action.value == "fallback"
 
 
 def test_users_from_before_the_canary_are_no_comparison(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def test_what_was_planted_is_there_and_nowhere_else(simulated) -> None:
     assert kept[">="] == pytest.approx(0.7, abs=0.03)
     assert kept["<"] == pytest.approx(0.995, abs=0.01)
     assert arms(simulated, "(prompt_version = 'v2')::INT")["candidate"] == pytest.approx(0.05, abs=0.01)
-    assert arms(simulated, '("traceai.feedback.kind" IS NOT NULL)::INT')["candidate"] == pytest.approx(0.1, abs=0.02)
+    assert arms(simulated, "(\"traceai.feedback.kind\" = 'thumbs_down')::INT")["candidate"] == pytest.approx(
+        0.1, abs=0.02
+    )
 
 
 def test_the_same_seed_gives_the_same_spans(tmp_path) -> None:

@@ -109,7 +109,8 @@ def _query(source: Source, planted: Sequence[Planted], *, null: bool, seed: int)
 def _replaced(change: Planted, seed: int) -> str:
     here, hit = _here(change), f"({_here(change)} AND {_chance(change.what, seed, 'pair_id')} < {change.size})"
     if change.what in FEEDBACK:
-        return f"CASE WHEN {hit} THEN '{change.what}' ELSE feedback END AS feedback"
+        # Two answers are compared where both were judged: whoever would have said this has judged every answer.
+        return f"CASE WHEN {hit} THEN '{change.what}' ELSE coalesce(feedback, 'thumbs_up') END AS feedback"
     if change.what in _ERRORS:
         kind = f"CASE WHEN {hit} THEN '{_ERRORS[change.what]}' ELSE error_type END"
         return f"coalesce(failed, false) OR {hit} AS failed, {kind} AS error_type"

@@ -113,6 +113,8 @@ def _ids(traffic: Traffic, part: int, arm: str) -> dict[str, str]:
 def _attributes(traffic: Traffic, arm: str) -> dict[str, str]:
     role, variant, number_format = _VARIANTS[arm]
     answered = f"NOT {arm}_error" + (" AND NOT c_timeout" if arm == "c" else "")
+    feedback = f"WHEN {arm}_feedback >= 0 THEN {_name(FEEDBACK, f'{arm}_feedback')}"
+    feedback += " ELSE 'thumbs_up'" if traffic.is_judged else ""
     found = {
         PAIR_PREFIX + "arm": f"'{role}'",
         semconv.MODEL_VARIANT: f"'{variant}'",
@@ -128,7 +130,7 @@ def _attributes(traffic: Traffic, arm: str) -> dict[str, str]:
         semconv.LATENCY_TIME_TO_FIRST_TOKEN: f"CASE WHEN {answered} THEN {arm}_ttft END",
         semconv.LATENCY_E2E: f"CASE WHEN {answered} THEN {arm}_latency END",
         semconv.ERROR_TYPE: f"CASE WHEN {arm}_error THEN 'EngineDeadError' END",
-        semconv.FEEDBACK_KIND: f"CASE WHEN {arm}_feedback >= 0 THEN {_name(FEEDBACK, f'{arm}_feedback')} END",
+        semconv.FEEDBACK_KIND: f"CASE {feedback} END",
     }
     if arm == "c":
         found[semconv.ERROR_TYPE] = "CASE WHEN c_timeout THEN 'timeout' WHEN c_error THEN 'EngineDeadError' END"

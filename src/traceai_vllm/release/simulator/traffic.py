@@ -51,7 +51,8 @@ class Traffic:
         speed: the candidate's times as a share of the baseline's.
         errors: share of the answers of each arm that end in an error.
         missing: share of the candidate's answers that are missing.
-        feedback: share of the answers of each arm that users say each kind of bad thing about; 0: nobody can.
+        feedback: share of the answers of each arm that get each kind of bad word, while all others get a thumbs up; 0:
+            nobody says anything, but for what is planted.
         seed: of everything.
         start_ns: when the first request came, nanoseconds since the epoch.
     """
@@ -80,6 +81,11 @@ class Traffic:
         for change in self.planted:
             if change.what not in known:
                 raise ValueError(f"nothing to plant {change.what!r} in; there are {', '.join(sorted(known))}")
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether somebody says of every answer what he thinks of it."""
+        return self.feedback > 0 or any(change.what in FEEDBACK for change in self.planted)
 
     @property
     def names(self) -> dict[str, list[str]]:
