@@ -117,13 +117,15 @@ def _measured(answers: Any, source: Source, policy: Policy) -> Any:
     # The user's own hanging up says nothing about the model.
     cancelled = (answers.error_type == "cancelled").fill_null(False)
     error = (answers.failed.fill_null(False) | answers.error_type.notnull()) & ~cancelled
+    timeout = (answers.error_type == "timeout").fill_null(False)
     latency = answers.latency_s.fill_null((answers.end_ns - answers.start_ns) / 1e9)
     gaps = (answers.output_tokens - 1).nullif(0)
     decode = answers.decode_s.fill_null(latency - answers.ttft_s)
     values: dict[str, Any] = {
         "error": error,
-        "timeout": (answers.error_type == "timeout").fill_null(False),
-        "latency_s": error.ifelse(ibis.null("float64"), latency),
+        "timeout": timeout,
+        # Who gave up waiting knows that it takes at least as long, which is what a quantile needs.
+        "latency_s": (error & ~timeout).ifelse(ibis.null("float64"), latency),
         "ttft_s": error.ifelse(ibis.null("float64"), answers.ttft_s),
         "inter_token_s": error.ifelse(ibis.null("float64"), decode / gaps),
         "cost_usd": answers.cost_usd.fill_null(_cost(answers, policy)),

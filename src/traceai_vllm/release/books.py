@@ -14,10 +14,12 @@ from traceai_vllm.release.keeping import only_row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from traceai_vllm.release.feedback import Feedback
     from traceai_vllm.release.frame import Frame
     from traceai_vllm.release.pairs import Pairs
-    from traceai_vllm.release.policy import Limits
+    from traceai_vllm.release.policy import Limits, Policy
 
 NO_CANDIDATE = "no answer of the candidate"
 NO_BASELINE = "no answer of the baseline"
@@ -150,15 +152,20 @@ def books_of(answers: Any, pairs: Pairs, evaluators: Sequence[str] = (), feedbac
     )
 
 
-def with_unscored(books: Books, frame: Frame, evaluators: Sequence[str]) -> Books:
+def with_unscored(books: Books, frame: Frame, evaluators: Sequence[str], policy: Policy) -> Books:
     """Return the books with the scores that clean pairs lack.
 
     Args:
         books: of :func:`books_of`.
         frame: the clean pairs.
         evaluators: names of the evaluators whose scores ``frame`` has.
+        policy: says whether answers that failed count as such.
     """
-    return replace(books, unscored={name: _unscored(frame, name) for name in evaluators})
+    failed = np.zeros(len(frame), dtype=np.bool_)
+    for measure, column in (("errors", "error"), ("timeouts", "timeout")):
+        if measure in policy.measures:
+            failed |= frame.values[f"c:{column}"] > 0
+    return replace(books, unscored={name: _unscored(frame, name, failed) for name in evaluators})
 
 
 def _feedback(feedback: Feedback) -> dict[str, int]:
@@ -232,7 +239,7 @@ def _deciles(every: Any) -> tuple[Decile, ...]:
     )
 
 
-def _unscored(frame: Frame, name: str) -> tuple[int, int, int]:
+def _unscored(frame: Frame, name: str, failed: NDArray[np.bool_]) -> tuple[int, int, int]:
+    # An answer that failed has nothing to score: it is missing here unless it is guarded as a failure.
     one, other = (np.isnan(frame.values[f"{side}:{name}:fail"]) for side in ("b", "c"))
-    failed = frame.values["c:error"] > 0  # an answer that failed has nothing to score, and counts as an error
     return int((one & ~other).sum()), int((other & ~one & ~failed).sum()), int((~one & ~other).sum())

@@ -110,7 +110,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
-        books=with_unscored(books, frame, source.evaluators),
+        books=with_unscored(books, frame, source.evaluators, policy),
         volume=volume,
         variants=variants,
         cost_per_trace=_cost_per_trace(whole_pairs, frame),

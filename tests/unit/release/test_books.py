@@ -188,6 +188,47 @@ def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> Non
     assert (errors.candidate, timeouts.candidate) == (pytest.approx(0.2), pytest.approx(0.2))
 
 
+def timing_out(share: float, count: int = 2000) -> list[Request]:
+    """The candidate is faster, but gives no answer within 30 seconds to a share of the questions."""
+    unscored = {"gen_ai.evaluation.Groundedness.score": None, "gen_ai.evaluation.Groundedness.passed": None}
+
+    def make(draw: Draw) -> Request:
+        if draw.fails(0, share)[1]:
+            return Request(seconds=(1.0, 30.0), candidate={"error.type": "timeout", **unscored})
+        return Request(seconds=draw.seconds(0.7))
+
+    return requests(count, make)
+
+
+def test_a_candidate_that_times_out_is_not_faster(tmp_path: Path) -> None:
+    """It takes at least as long as somebody waited; what a policy guards that names no time-outs."""
+    measures = {"latency.p99": {"margin": 0.1}, "latency.p50": {"margin": 0.1}}
+
+    comparison = compared(tmp_path, timing_out(0.05), measures=measures, guard=["all"])
+
+    p99, p50 = (comparison.cell((), name) for name in measures)
+    assert p99 is not None
+    assert p50 is not None
+    assert (p99.verdict, p50.verdict) == ("regressed", "healthy")
+    assert p99.candidate == pytest.approx(30)
+
+
+@pytest.mark.parametrize(
+    ("guarded", "missing"),
+    [((), 0.05), (("errors",), 0.0), (("timeouts",), 0.0)],
+    ids=["no failures", "errors", "time-outs"],
+)
+def test_answers_that_failed_are_missing_where_failures_are_not_guarded(
+    tmp_path: Path, guarded: tuple[str, ...], missing: float
+) -> None:
+    """What is left of a candidate that fails must not pass for all of it."""
+    measures = {name: {"margin": 0.2} for name in ("Groundedness", *guarded)}
+
+    books = compared(tmp_path, timing_out(0.05), measures=measures).books
+
+    assert books.shares["unscored"] == pytest.approx(missing, abs=0.01)
+
+
 def test_the_turns_of_a_session_are_one_unit_of_evidence(tmp_path: Path) -> None:
     """Fifty turns of one conversation are not fifty independent observations, unless the policy says so."""
     session = [{"gen_ai.conversation.id": f"session-{place % 6}"} for place in range(60)]
