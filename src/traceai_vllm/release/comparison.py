@@ -15,6 +15,7 @@ from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of, ro
 from traceai_vllm.release.keeping import give_back_freed_memory, named
 from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, Measure, evaluator_measures
 from traceai_vllm.release.pairs import Pairs, kept_pairs
+from traceai_vllm.release.strays import without_strays
 from traceai_vllm.release.volume import Volume, volume_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         progress: is told each step before it begins.
     """
     progress("reading the spans")
+    source = without_strays(source)
     spans = arms_of(source, policy)
     feedback = feedback_of(source.spans, spans, policy)
     measures = measures_of(source, policy, feedback)

@@ -76,7 +76,7 @@ def feedback_of(all_spans: Any, spans: Any, policy: Policy) -> Feedback | None:
         repeated=int(totals["spans"]) - int(totals["given"]),
         lost=int(totals["given"]) - found_ones,
         late=found_ones - counted,
-        newest_ns=int(totals["newest"]),
+        newest_ns=int(totals["newest"] or 0),
     )
 
 

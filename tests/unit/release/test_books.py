@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
-from traceai_vllm.release import Comparison, Judgement, Policy, compare, open_source, parse_policy
+from tests.support.paired_spans import Draw, Request, feedback_span, requests, spans_of, write_store
+from traceai_vllm.release import Comparison, Judgement, Policy, compare, decision_of, open_source, parse_policy
+from traceai_vllm.release.formats import as_json
 from traceai_vllm.release.tables import books_table
 
 POLICY = {"version": 1, "measures": {"Groundedness": {"margin": 0.2}, "errors": {"margin": 0.2}}}
@@ -155,6 +156,46 @@ def test_a_time_beyond_any_measurement_does_not_count(tmp_path: Path) -> None:
     cell = comparison.cell((), "latency.p50")
     assert cell is not None
     assert cell.evidence.pairs == 40
+
+
+ODD = {
+    "tokens below zero": ({"gen_ai.usage.output_tokens": -1}, "output_tokens"),
+    "the lowest number of tokens": ({"gen_ai.usage.output_tokens": -(2**63)}, "output_tokens"),
+    "more tokens than anything has": ({"gen_ai.usage.input_tokens": 2**62}, "input_tokens"),
+    "a cost below zero": ({"traceai.cost.usd": -0.1}, "cost_usd"),
+    "no number": ({"traceai.cost.usd": math.nan}, "cost_usd"),
+    "a divergence beyond all": ({"traceai.pair.kl_divergence": 1e308}, "kl_divergence"),
+}
+
+
+@pytest.mark.parametrize(("odd", "column"), ODD.values(), ids=ODD)
+def test_what_nothing_can_have_measured_does_not_count_and_is_said(
+    tmp_path: Path, odd: dict[str, Any], column: str
+) -> None:
+    """One odd span of anybody's ends no comparison."""
+    given = [Request(candidate=odd), *(Request(baseline={"traceai.cost.usd": 0.5}) for _ in range(20))]
+
+    comparison = compared(tmp_path, given)
+
+    assert comparison.books.clean == 21
+    assert [problem.split(":")[0] for problem in comparison.problems] == [column]
+    as_json(Judgement(comparison), decision_of(Judgement(comparison)))
+
+
+@pytest.mark.parametrize("times", [(-(2**63) + 10, 2**63 - 1), (2**63 - 10, 2**63 - 1)])
+@pytest.mark.parametrize("what", ["an answer", "feedback"])
+def test_times_beyond_all_clocks_do_not_count_and_are_said(tmp_path: Path, times: tuple[int, int], what: str) -> None:
+    """Neither those of an answer nor those of what was said about one."""
+    store = write_store(tmp_path / "spans", requests(20, lambda draw: Request()))
+    odd = spans_of(30, Request())[1] if what == "an answer" else feedback_span(1, "thumbs_down", trace_id=f"{1:032x}")
+    odd |= {"start_time_unix_nano": times[0], "end_time_unix_nano": times[1]}
+    with next(store.glob("*.jsonl")).open("a") as file:
+        file.write(json.dumps(odd) + "\n")
+
+    comparison = compare(open_source(store), Policy.model_validate({**POLICY, "evidence": {"feedback_hours": 1}}))
+
+    assert comparison.books.clean == 20
+    assert {problem.split(":")[0] for problem in comparison.problems} == {"start_ns", "end_ns"}
 
 
 @pytest.mark.parametrize("arm", ["baseline", "candidate"])

@@ -68,6 +68,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return judgement, decision, *pages
 
 
+def test_a_verdict_without_a_score_is_shown_as_one(tmp_path: Path) -> None:
+    """An evaluator may say that an answer fails and give no number."""
+    alone = {"gen_ai.evaluation.Groundedness.score": None, "gen_ai.evaluation.Groundedness.passed": False}
+    source = open_source(write_store(tmp_path / "spans", [Request(candidate=alone) for _ in range(20)]))
+    judgement = Judgement(compare(source, POLICY))
+
+    text = report_html(judgement, decision_of(judgement), source, command="")
+
+    assert "Groundedness 0.90 → -" in " ".join(Page(text).text.split())
+
+
 def test_the_verdict_comes_first_and_the_map_next(made: Any) -> None:
     """Who reads one line has read the verdict."""
     judgement, decision, text, _ = made

@@ -12,6 +12,7 @@ import pytest
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
 from traceai_vllm.release import Judgement, Source, SourceError, compare, decision_of, open_source, parse_policy
 from traceai_vllm.release.sources.clickhouse import table_source
+from traceai_vllm.store.evaluations import EvaluationWriter
 
 POLICY = parse_policy(
     "{version: 1, baseline: m-bf16, candidate: m-int4, measures: {Groundedness: {margin: 0.1}, errors: {margin: 0.1}}}"
@@ -217,6 +218,37 @@ def test_scores_that_came_later_count(tmp_path: Path) -> None:
 
     assert cell is not None
     assert (cell.evidence.pairs, cell.candidate) == (20, 0.0)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["on spans", "late"])
+def test_evaluators_whose_names_differ_by_case_alone_count_as_one(tmp_path: Path, late: bool) -> None:
+    """Two versions of a library wrote the arms; the more frequent name stands, and it is said."""
+    key = "gen_ai.evaluation.{}.score".format
+    other = {key("o'FAITH/~"): 0.9, "gen_ai.evaluation.o'FAITH/~.passed": False}
+    given = [Request(baseline={key("o'Faith/~"): 0.9}, candidate={} if late else other) for _ in range(20)]
+    store = write_store(tmp_path / "store", [*given, Request(baseline={key("o'Faith/~"): 0.9}, candidate=None)])
+    if late:
+        with EvaluationWriter(store) as writer:
+            writer.write(
+                {
+                    "trace_id": f"{place + 1:032x}",
+                    "span_id": f"{place * 8 + 3:016x}",
+                    "evaluator": "o'FAITH/~",
+                    "status": "ok",
+                    "score": 0.9,
+                    "passed": False,
+                }
+                for place in range(20)
+            )
+
+    comparison = compare(open_source(store), POLICY)
+
+    cell = comparison.cell((), "o'Faith/~")
+    assert cell is not None
+    assert (cell.evidence.pairs, cell.baseline, cell.candidate) == (20, 0.0, 1.0)
+    assert comparison.problems == (
+        "the evaluators o'Faith/~ and o'FAITH/~ differ by case alone, and count as one: o'Faith/~",
+    )
 
 
 def no_scores() -> dict[str, Any]:

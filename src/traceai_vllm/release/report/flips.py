@@ -37,7 +37,7 @@ class Flip:
         evaluator: whose verdict flipped.
         pair_id: which pair.
         where: its route and slices.
-        scores: of baseline and candidate.
+        scores: of baseline and candidate; None where there is a verdict alone.
         question: the last message of the request; empty when it was not captured.
         baseline: the baseline's answer in pieces; empty when it was not captured.
         candidate: the candidate's.
@@ -46,7 +46,7 @@ class Flip:
     evaluator: str
     pair_id: str
     where: str
-    scores: tuple[float, float]
+    scores: tuple[float | None, float | None]
     question: str
     baseline: list[Piece]
     candidate: list[Piece]

@@ -136,6 +136,7 @@ def _environment() -> Environment:
         "word": lambda verdict: _WORDS[verdict],
         "shade": _shade,
         "foldable": _foldable,
+        "score": lambda score: "-" if score is None else f"{score:.2f}",
         "percent": lambda share: f"{share:.1%}",
     }
     environment.globals["value"] = value_text

@@ -10,6 +10,7 @@ from traceai_vllm.release.answers import answers_of, arms_of
 from traceai_vllm.release.columns import BASELINE, CANDIDATE
 from traceai_vllm.release.policy import Guard, Policy
 from traceai_vllm.release.statistics import pairs_needed
+from traceai_vllm.release.strays import without_strays
 
 if TYPE_CHECKING:
     from traceai_vllm.release.sources import Source
@@ -65,6 +66,7 @@ def disagreements(source: Source) -> dict[str, tuple[float, int]]:
     """Return the share of pairs in which exactly one answer fails, and the number of pairs, for each evaluator."""
     # As a comparison reads them: scores may have come later, or stand on a server's own span.
     policy = Policy(version=1, measures={"errors": Guard(margin=0.0)})
+    source = without_strays(source)
     answers = answers_of(arms_of(source, policy), source, policy)
     baseline, candidate = (answers.filter(answers.arm == arm) for arm in (BASELINE, CANDIDATE))
     found = {}

@@ -10,7 +10,7 @@ from traceai_vllm.release.sources.source import Source
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import duckdb
 
@@ -42,31 +42,57 @@ def json_source(
     """
     import ibis
 
-    evaluators = set(_evaluators_on_spans(connection))
-    connection.execute(f"CREATE TEMP TABLE spans_read AS {_canonical(sorted(evaluators))}")
+    evaluators = _spellings(_evaluators_on_spans(connection))
+    connection.execute(f"CREATE TEMP TABLE spans_read AS {_canonical(evaluators)}")
     if late is not None:
         connection.execute(f"CREATE TEMP TABLE {_LATE} AS {late}")
-        evaluators |= {
-            name
-            for (name,) in connection.execute(f"SELECT DISTINCT evaluator FROM {_LATE} WHERE score NOTNULL").fetchall()
-        }
+        on_spans = [name for names in evaluators.values() for name in names]
+        evaluators = _spellings([*on_spans, *_late_evaluators(connection)])
+        for name, others in _written_otherwise(evaluators).items():
+            connection.execute(f"UPDATE {_LATE} SET evaluator = $1 WHERE list_contains($2, evaluator)", [name, others])
+    merged = [
+        f"the evaluators {name} and {', '.join(others)} differ by case alone, and count as one: {name}"
+        for name, others in _written_otherwise(evaluators).items()
+    ]
     backend = ibis.duckdb.from_connection(connection)
     return Source(
         spans=backend.table("spans_read"),
         evaluators=tuple(sorted(evaluators)),
         late=None if late is None else backend.table(_LATE),
-        problems=tuple(problems),
+        problems=(*problems, *merged),
         absent=_absent(connection),
         content=_content_of(connection),
     )
 
 
 def _evaluators_on_spans(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the evaluators with scores on spans, the most frequent first."""
     found = connection.execute(
-        f"""SELECT DISTINCT unnest(regexp_extract_all(array_to_string(json_keys(attributes), ','), '{_SCORE_KEY}', 1))
-        FROM {RAW}"""
+        f"""SELECT name, count(*) FROM (SELECT unnest(
+            regexp_extract_all(array_to_string(json_keys(attributes), ','), '{_SCORE_KEY}', 1)) AS name FROM {RAW})
+        GROUP BY name ORDER BY count(*) DESC, name"""
     )
-    return [name for (name,) in found.fetchall()]
+    return [name for name, _ in found.fetchall()]
+
+
+def _late_evaluators(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    found = connection.execute(
+        f"""SELECT evaluator, count(*) FROM {_LATE} WHERE score NOTNULL
+        GROUP BY evaluator ORDER BY count(*) DESC, evaluator"""
+    )
+    return [name for name, _ in found.fetchall()]
+
+
+def _spellings(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return evaluators with all the ways in which their names are written: to DuckDB, case makes no difference."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spellings.setdefault(name.lower(), []).append(name)
+    return {written[0]: written for written in spellings.values()}
+
+
+def _written_otherwise(evaluators: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {name: written[1:] for name, written in evaluators.items() if len(written) > 1}
 
 
 def _absent(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
@@ -75,18 +101,20 @@ def _absent(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     return frozenset(name for name, count in zip(names, counted[0], strict=True) if not count)
 
 
-def _canonical(evaluators: Sequence[str]) -> str:
+def _canonical(evaluators: dict[str, list[str]]) -> str:
     wanted = {key: KINDS[column.kind] for column in ATTRIBUTES for key in column.keys}
     for name in evaluators:
         wanted |= {score_key(name): "DOUBLE", passed_key(name): "BOOLEAN"}
     columns = [f"{_first_of(column)} AS {column.name}" for column in ATTRIBUTES]
-    for name in evaluators:
-        columns.append(f"{_of(score_key(name))} AS {quoted(SCORE + name)}")
-        columns.append(f"{_of(passed_key(name))} AS {quoted(PASSED + name)}")
+    for name, written in evaluators.items():
+        for prefix, key_of in ((SCORE, score_key), (PASSED, passed_key)):
+            key, *others = map(key_of, written)
+            found = [_of(key), *(_alone(other, wanted[key]) for other in others)]
+            columns.append(f"coalesce({', '.join(found)}) AS {quoted(prefix + name)}")
     # One pass over the JSON for all attributes: asking for each by itself would parse it as often.
     structure = json.dumps(wanted).replace("'", "''")
     return f"""SELECT trace_id, span_id, parent_span_id, kind, start_ns, end_ns, failed, {", ".join(columns)}
-    FROM (SELECT * EXCLUDE attributes, json_transform(attributes, '{structure}') AS found FROM {RAW})"""
+    FROM (SELECT *, json_transform(attributes, '{structure}') AS found FROM {RAW})"""
 
 
 def _first_of(column: Column) -> str:
@@ -95,6 +123,11 @@ def _first_of(column: Column) -> str:
 
 def _of(key: str) -> str:
     return f"found.{quoted(key)}"
+
+
+def _alone(key: str, kind: str) -> str:
+    pointer = "/" + key.replace("~", "~0").replace("/", "~1").replace("'", "''")
+    return f"TRY_CAST(json_extract_string(attributes, '{pointer}') AS {kind})"
 
 
 def quoted(name: str) -> str:
