@@ -63,9 +63,10 @@ def judge_source(arguments: argparse.Namespace) -> tuple[Judgement, Source]:
 def read(arguments: argparse.Namespace, tell: Callable[[str], None]) -> tuple[Judgement, Source]:
     """Do what :func:`judge_source` does, and write nothing: ``tell`` gets each step before it begins."""
     from traceai_vllm.release import Judgement, compare, load_policy, open_source
+    from traceai_vllm.release.sources import without_password
 
     policy = load_policy(arguments.policy)
-    tell(f"reading {arguments.store}")
+    tell(f"reading {without_password(arguments.store)}")
     source = open_source(arguments.store)
     comparison = compare(source, policy, tell)
     as_of = arguments.as_of

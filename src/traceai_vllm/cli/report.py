@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         judgement, source = judge_source(arguments)
         from traceai_vllm.release import decision_of, verdict_sentence
         from traceai_vllm.release.report import report_html
+        from traceai_vllm.release.sources import without_password
 
-        command = ["traceai-vllm", "report", arguments.store, "--policy", arguments.policy]
+        command = ["traceai-vllm", "report", without_password(arguments.store), "--policy", arguments.policy]
         command += ["--no-content"] if arguments.no_content else []
         page = report_html(
             judgement, decision_of(judgement), source, command=shlex.join(command), content=not arguments.no_content

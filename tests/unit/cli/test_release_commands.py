@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.paired_spans import Draw, Request, requests, write_store
+from traceai_vllm import release
 from traceai_vllm.cli.gate import EXIT_CODES
 from traceai_vllm.cli.main import main
 from traceai_vllm.gateway.decision import Action, read_decision
@@ -193,3 +195,19 @@ def test_what_cannot_be_used_is_2_and_says_why(
     assert "broken.yaml:5: limts: is not known here; did you mean `limits`?" in capsys.readouterr().err
     assert main([command, str(tmp_path / "nowhere"), "--policy", places["policy"]]) == 2
     assert "nothing at" in capsys.readouterr().err
+
+
+def test_a_report_keeps_the_password_of_its_source_to_itself(
+    places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent around; the command line in it makes it again for whoever has the password."""
+    spans = release.open_source(places["good"])
+    monkeypatch.setattr(release, "open_source", lambda location: spans)  # stands for the database
+    file = tmp_path / "report.html"
+    store = "clickhouse://reader:S3CRET@ch:9000/otel"
+
+    assert main(["report", store, "--policy", places["policy"], "-o", str(file)]) == 0
+
+    page = html.unescape(file.read_text())
+    assert "S3CRET" not in page
+    assert "traceai-vllm report 'clickhouse://reader:***@ch:9000/otel' --policy" in page

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
 from traceai_vllm.release import Judgement, Source, SourceError, compare, decision_of, open_source, parse_policy
+from traceai_vllm.release.sources import without_password
 from traceai_vllm.release.sources.clickhouse import table_source
 from traceai_vllm.store.evaluations import EvaluationWriter
 
@@ -281,3 +282,19 @@ def test_what_is_half_written_in_a_store_is_reported_and_skipped(tmp_path: Path,
         "spans-00000000000000000002-1-[x].jsonl",
     ]
     assert "2 lines are no spans" in source.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("clickhouse://reader:S3CRET@ch:9000/otel", "clickhouse://reader:***@ch:9000/otel"),
+        ("clickhouse://reader:S3C@RET/@ch:9000/otel", "clickhouse://reader:***@ch:9000/otel"),
+        ("clickhouse://ch:9000/otel?password=S3C@RET&secure=1", "clickhouse://ch:9000/otel?password=***&secure=1"),
+        ("clickhouse://reader@ch/otel", "clickhouse://reader@ch/otel"),
+        ("spark://master:7077/data/spans", "spark://master:7077/data/spans"),
+        ("spans/a:b@c", "spans/a:b@c"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(given: str, shown: str) -> None:
+    """Reports, progress and errors are read by others."""
+    assert without_password(given) == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.release.columns import ATTRIBUTES, PASSED, SCORE, passed_key, score_key
+from traceai_vllm.release.sources.location import without_password
 from traceai_vllm.release.sources.source import Source, SourceError
 from traceai_vllm.release.sources.texts import items_of
 from traceai_vllm.telemetry import semconv
@@ -37,7 +38,7 @@ def clickhouse_source(url: str) -> Source:
     try:
         table = ibis.connect(url).table(TABLE)
     except (ClickHouseError, IbisError) as error:
-        where = url.rpartition("@")[2].removeprefix("clickhouse://")  # a password may stand before it
+        where = without_password(url).removeprefix("clickhouse://")
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise SourceError(
             f"the table {TABLE} of the ClickHouse at {where} cannot be read: check that the server runs, that its HTTP "
