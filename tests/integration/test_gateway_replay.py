@@ -110,6 +110,64 @@ def test_a_replay_goes_on_where_it_was(recorded: Path, tmp_path: Path, capsys: p
     assert "2 had been answered before" in capsys.readouterr().out
 
 
+def record(store: Path, asked: list[tuple[str, bytes]], *, mirrored: bool = False) -> set[str | None]:
+    """Ask a gateway that keeps what is said, and return the hashes of the prompts that it noted."""
+    with StubUpstream(variant="b-") as stub, StubUpstream() as mirror:
+        route = {"name": "support", "baseline": "one", **({"candidate": "two"} if mirrored else {})}
+        config = {
+            "servers": {"one": {"url": stub.url}, "two": {"url": mirror.url}},
+            "routes": [route],
+            "telemetry": {"content": "SPAN_ONLY"},
+        }
+        with GatewayUnderTest(config) as gateway:
+            attach(gateway.runtime, Telemetry(store=str(store)), gateway.provider)
+            for path, body in asked:
+                headers = {"content-type": "application/json"}
+                assert httpx.post(gateway.url + path, content=body, headers=headers).status_code == 200
+            gateway.settled()
+            gateway.spans(at_least=(3 if mirrored else 2) * len(asked))
+        gateway.provider.shutdown()
+    return {span.get("traceai.pair.prompt_hash") for span in pairs(store)}
+
+
+def test_a_bare_prompt_is_asked_as_one(tmp_path: Path) -> None:
+    """With a chat template round it, it would be another question."""
+    record(tmp_path / "spans", [("/v1/completions", b'{"model": "m", "prompt": "Once upon a time", "max_tokens": 5}')])
+
+    with StubUpstream() as candidate:
+        assert main(["replay", str(tmp_path / "spans"), "--to", candidate.url, "--into", str(tmp_path / "pairs")]) == 0
+        asked = [(seen.path, seen.json()) for seen in candidate.seen]
+
+    assert asked == [("/v1/completions", {"model": "m", "prompt": "Once upon a time", "max_tokens": 5})]
+
+
+def test_a_prompt_that_was_not_recorded_whole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the gateway noted a prompt's hash, what is asked again has it too, however a client wrote its JSON."""
+    chat = {"model": "m", "messages": [{"role": "user", "content": "é?"}], "tools": [TOOL]}
+    lost = {**chat, "tool_choice": "required"}
+    bodies = [
+        json.dumps(chat).encode(),
+        json.dumps(chat, ensure_ascii=False).encode(),
+        json.dumps(chat, ensure_ascii=False, separators=(",", ":")).encode(),
+        json.dumps(lost).encode(),
+    ]
+    noted = record(tmp_path / "spans", [("/v1/chat/completions", body) for body in bodies], mirrored=True)
+    into = tmp_path / "pairs"
+
+    with StubUpstream() as candidate:
+        given = ["replay", str(tmp_path / "spans"), "--to", candidate.url, "--into", str(into), "--rate", "1000"]
+        assert main(given) == 0
+
+    told = capsys.readouterr().out
+    assert "3 of 4 recorded requests answered now" in told
+    assert "1 cannot be replayed: its prompt is not recorded as it was asked" in told
+    arms = pairs(into)
+    for arm in ("baseline", "candidate"):
+        found = {span["traceai.pair.prompt_hash"] for span in arms if span["traceai.pair.arm"] == arm}
+        assert len(found) == 3
+        assert found < noted
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Send the requests in a store of spans to a candidate, at a set rate, and write both answers of each request to another
 store as a pair. Spans must carry their content: instrument(capture_content="SPAN_ONLY"), or `telemetry: {content:
-SPAN_ONLY}` in gateway.yaml. What was redacted there is asked as it was redacted.
+SPAN_ONLY}` in gateway.yaml. What was redacted there is asked as it was redacted, and left out where the gateway noted a
+hash of the prompt: of requests that it mirrored. Which parameters are sent again: docs/gateway.md.
 
 It can be interrupted at any time and goes on where it was: what the candidate has answered is not asked again.
 """

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway import names
+from traceai_vllm.gateway.body import Body
 from traceai_vllm.store import connect
 from traceai_vllm.telemetry import semconv
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 # In a trace with arms of the gateway, the servers' spans below them are the same requests again.
 _QUERY = f"""
-SELECT trace_id, span_id, name, start_time_unix_nano, end_time_unix_nano, attributes
+SELECT trace_id, span_id, name, start_time_unix_nano, end_time_unix_nano, attributes,
+  scope = 'traceai_vllm.gateway' AND operation = 'text_completion'
 FROM spans
 WHERE operation IN ('chat', 'text_completion')
   AND attributes->>'$."{semconv.INPUT_MESSAGES}"' IS NOT NULL
@@ -36,6 +38,12 @@ _PARAMETERS = {
     semconv.REQUEST_CHOICE_COUNT: "n",
     semconv.REQUEST_STOP_SEQUENCES: "stop",
 }
+# As clients write JSON: Python's json, httpx and browsers. The hash of a prompt is that of its bytes.
+_SPELLINGS: tuple[dict[str, Any], ...] = (
+    {"ensure_ascii": False},
+    {"ensure_ascii": False, "separators": (",", ":")},
+    {"ensure_ascii": True},
+)
 
 
 class NotReplayable(ValueError):
@@ -53,6 +61,8 @@ class Recorded:
         start_ns: when it began, nanoseconds since the epoch.
         end_ns: when it ended.
         attributes: the span's attributes.
+        bare_prompt: whether a bare prompt was sent to ``/v1/completions``, as a gateway's span tells; an engine's does
+            not, where ``LLM.chat`` is a completion too.
     """
 
     trace_id: str
@@ -61,6 +71,12 @@ class Recorded:
     start_ns: int
     end_ns: int
     attributes: dict[str, Any]
+    bare_prompt: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it is asked again."""
+        return "/v1/completions" if self.bare_prompt else "/v1/chat/completions"
 
     @property
     def pair_id(self) -> str:
@@ -68,18 +84,40 @@ class Recorded:
         return sha256(f"replay {self.trace_id} {self.span_id}".encode()).hexdigest()[:32]
 
     def body(self, model: str | None) -> bytes:
-        """Return the body of a chat completion that asks the same again.
+        """Return the body that asks the same again, at :attr:`path`.
 
         Args:
             model: the model to ask for; as it was recorded when None.
 
         Raises:
-            NotReplayable: something of the request was cut off, or is no text.
+            NotReplayable: something of the request was cut off, is no text, or was not recorded.
         """
         attributes = self.attributes
         if attributes.get(semconv.CONTENT_LEFT_OUT):
             raise NotReplayable("its content was cut when it was recorded")
         content: dict[str, Any] = {"model": model or attributes.get(semconv.REQUEST_MODEL)}
+        content |= self._prompt() if self.bare_prompt else self._conversation()
+        if attributes.get(semconv.OUTPUT_TYPE) == "json":
+            content["response_format"] = _response_format(attributes)
+        content.update({name: attributes[key] for key, name in _PARAMETERS.items() if key in attributes})
+        spelled = [json.dumps(content, **spelling).encode() for spelling in _SPELLINGS]
+        asked = attributes.get(names.PAIR_PROMPT_HASH)
+        if asked is None:
+            return spelled[0]
+        for body in spelled:
+            if Body(body).prompt_hash() == asked:
+                return body
+        raise NotReplayable("its prompt is not recorded as it was asked: redacted, or with fields that no span holds")
+
+    def _prompt(self) -> dict[str, Any]:
+        parts = [part for message in _json(self.attributes, semconv.INPUT_MESSAGES) for part in message["parts"]]
+        if len(parts) != 1 or parts[0]["type"] != "text":
+            raise NotReplayable("its prompt is not one text")
+        return {"prompt": _text(parts[0])}
+
+    def _conversation(self) -> dict[str, Any]:
+        attributes = self.attributes
+        content: dict[str, Any] = {}
         system = "".join(map(_text, _json(attributes, semconv.SYSTEM_INSTRUCTIONS)))
         content["messages"] = [{"role": "system", "content": system}] if system else []
         for message in _json(attributes, semconv.INPUT_MESSAGES):
@@ -89,10 +127,7 @@ class Recorded:
         for name, value in (("tools", tools), ("documents", documents)):
             if value:
                 content[name] = value
-        if attributes.get(semconv.OUTPUT_TYPE) == "json":
-            content["response_format"] = _response_format(attributes)
-        content.update({name: attributes[key] for key, name in _PARAMETERS.items() if key in attributes})
-        return json.dumps(content, ensure_ascii=False).encode()
+        return content
 
 
 def recorded_in(store: Path) -> list[Recorded]:
@@ -105,8 +140,8 @@ def recorded_in(store: Path) -> list[Recorded]:
     with connect(store) as connection:
         rows = connection.execute(_QUERY).fetchall()
     return [
-        Recorded(trace_id, span_id, name, start_ns, end_ns, json.loads(attributes))
-        for trace_id, span_id, name, start_ns, end_ns, attributes in rows
+        Recorded(trace_id, span_id, name, start_ns, end_ns, json.loads(attributes), bool(bare_prompt))
+        for trace_id, span_id, name, start_ns, end_ns, attributes, bare_prompt in rows
     ]
 
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from traceai_vllm.gateway.config import Server
 
-_PATH = "/v1/chat/completions"
 _SCOPE = "traceai_vllm.gateway"
 _MAX_BYTES = 256 * 1024 * 1024
 _REFUSALS = 5
@@ -190,4 +189,5 @@ def _call(request: Recorded, body: Body) -> Call:
     intent = request.attributes.get(names.INTENT)
     route = Route(name="replay", baseline="recorded", intent=None if intent is None else str(intent))
     headers = [(b"content-type", b"application/json")]
-    return Call(request.pair_id, "POST", _PATH, _PATH, headers, body, route, tags=tags, pair_id=request.pair_id)
+    path = request.path
+    return Call(request.pair_id, "POST", path, path, headers, body, route, tags=tags, pair_id=request.pair_id)
