@@ -6,12 +6,14 @@ For each route and target, at any moment::
 
 A request is booked when it is sampled (:meth:`Books.sample` gives a ticket) and once more when its ticket is settled.
 Counts are 8-byte words in a memory-mapped file: they are the kernel's as soon as they are written, so ``kill -9`` loses
-none of them. What was in flight then is found at the next start, and booked as ``dropped{reason="killed"}``.
+none of them. What was in flight then is found at the next start, and booked as ``dropped{reason="killed"}``. The disk's
+room for them is taken beforehand: a store to a page that the disk has no room for would end the process (SIGBUS).
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 import struct
@@ -21,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = logging.getLogger("traceai_vllm.gateway")
 
 SAMPLED = "sampled"
 PAIRED = "paired"
@@ -107,7 +111,7 @@ class Books:
         path: the file; None keeps them in memory alone.
 
     Raises:
-        BooksError: another process has the file, or it is none of ours.
+        BooksError: another process has the file, it is none of ours, or the disk has no room for it.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -115,12 +119,17 @@ class Books:
         self._size = len(_MAGIC) + _BLOCK
         if self._file >= 0:
             self._size = max(self._size, os.fstat(self._file).st_size)
-            os.ftruncate(self._file, self._size)
+            try:
+                os.posix_fallocate(self._file, 0, self._size)
+            except OSError as error:
+                os.close(self._file)
+                raise BooksError(f"the books cannot be kept in {path}: {error.strerror}") from None
         self._map = mmap.mmap(self._file, self._size)
         self._counts: dict[Entry, int] = {}
         self._offsets: dict[Entry, int] = {}
         self._in_flight: Counter[tuple[str, str]] = Counter()
         self._end = len(_MAGIC)
+        self._no_room = False
         self._read(path)
         self._settle_lost()
 
@@ -165,32 +174,43 @@ class Books:
             self._file = -1
 
     def _add(self, entry: Entry, amount: int = 1) -> None:
+        count = self._counts[entry] = self._counts.get(entry, 0) + amount
         offset = self._offsets.get(entry)
         if offset is None:
             offset = self._new_record(entry)
-        count = self._counts[entry] = self._counts.get(entry, 0) + amount
-        _COUNT.pack_into(self._map, offset, count)
+        if offset is not None:
+            _COUNT.pack_into(self._map, offset, count)
 
-    def _new_record(self, entry: Entry) -> int:
+    def _new_record(self, entry: Entry) -> int | None:
+        """Return where the count stands in the file; None while the disk has no room for it."""
         key = "\t".join(entry).encode()
         if len(key) > _KEY_LENGTH:
             raise BooksError(f"{entry} is too long for the books")
-        if self._end + _RECORD_LENGTH > self._size:
-            self._grow()
+        if self._end + _RECORD_LENGTH > self._size and not self._grow():
+            return None
         offset, self._end = self._end, self._end + _RECORD_LENGTH
         self._map[offset + _COUNT.size : offset + _COUNT.size + len(key)] = key
         self._offsets[entry] = offset
         return offset
 
-    def _grow(self) -> None:
+    def _grow(self) -> bool:
+        size = self._size + _BLOCK
+        if self._file >= 0:
+            try:
+                os.posix_fallocate(self._file, 0, size)
+            except OSError as error:
+                if not self._no_room:
+                    _log.error("New counts of the books are in memory alone until their file can grow: %s", error)
+                self._no_room = True
+                return False
+        self._no_room = False
         old = bytes(self._map)
         self._map.close()
-        self._size += _BLOCK
-        if self._file >= 0:
-            os.ftruncate(self._file, self._size)
-        self._map = mmap.mmap(self._file, self._size)
+        self._size = size
+        self._map = mmap.mmap(self._file, size)
         if self._file < 0:
             self._map[: len(old)] = old
+        return True
 
     def _read(self, path: object) -> None:
         head = self._map[: len(_MAGIC)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,6 +66,50 @@ def test_there_is_room_for_as_many_counts_as_there_are(tmp_path: Path) -> None:
     books.close()
     again = Books(tmp_path / "books")
     assert len(again.balances()) == 600
+    again.close()
+
+
+def full_disk(file: int, start: int, length: int) -> None:
+    """Stand for ``os.posix_fallocate`` on a full disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_disks_room_is_taken_beforehand(tmp_path: Path) -> None:
+    """A store to a page of a sparse file, on a disk that is full by then, would kill the gateway (SIGBUS)."""
+    path = tmp_path / "books"
+    books = Books(path)
+    for number in range(2):
+        assert path.stat().st_blocks * 512 >= path.stat().st_size
+        for reason in range(number * 300, 300):
+            books.sample("support", book.CANDIDATE).settle(book.DROPPED, f"reason {reason}")  # the file grows
+    books.close()
+
+
+def test_a_full_disk_is_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the file's name, as an error of the books."""
+    monkeypatch.setattr(os, "posix_fallocate", full_disk)
+    with pytest.raises(BooksError, match=r"kept in .*books: No space left on device"):
+        Books(tmp_path / "books")
+
+
+def test_on_a_full_disk_new_counts_are_kept_in_memory_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once; the books add up all the while, and what has a place in the file goes on to be written there."""
+    books = Books(tmp_path / "books")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full_disk)
+        for reason in range(600):
+            books.sample("support", book.CANDIDATE).settle(book.DROPPED, f"reason {reason}")
+    [balance] = books.balances().values()
+    assert (balance.sampled, len(balance.dropped), balance.difference) == (600, 600, 0)
+    assert [record.message.count("No space left on device") for record in caplog.records] == [1]
+    for reason in range(600):
+        books.sample("support", book.CANDIDATE).settle(book.DROPPED, f"reason {reason}")
+    books.close()
+    again = Books(tmp_path / "books")
+    [balance] = again.balances().values()
+    assert (balance.sampled, set(balance.dropped.values()), balance.difference) == (1200, {2}, 0)
     again.close()
 
 
