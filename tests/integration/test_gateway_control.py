@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from tests.support.api_server import free_port
 from tests.support.gateway import GatewayUnderTest, wait_until
@@ -219,6 +220,21 @@ def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(
         later["made_at"] = "2099-01-01T00:00:00Z"
         write(path, json.dumps(later))
         wait_until(lambda: served_by(restarted.url) == "candidate", "the newer decision is obeyed", 1.0)
+
+
+@pytest.mark.parametrize("fault", ["error_event", "truncated"])
+def test_broken_answers_take_a_candidate_back_though_no_trace_is_sampled(
+    baseline: StubUpstream, candidate: StubUpstream, fault: str
+) -> None:
+    """Streams that begin well and break: that is read from the answer, and has nothing to do with spans."""
+    candidate.behaviour.fault = fault
+    settings = {**config(baseline, candidate, mode="candidate"), "guard": {"min_answers": 10}}
+    with GatewayUnderTest(settings, ALWAYS_OFF) as gateway:
+        for _ in range(12):
+            httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        [rollback] = gateway.runtime.rollout.rollbacks.values()
+        assert gateway.spans() == []
+    assert rollback.signal == "errors"
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
 from traceai_vllm.gateway import GatewayConfig, create_app
 from traceai_vllm.gateway.protocol import uvicorn_config
@@ -29,9 +29,9 @@ DEADLINE_S = 20.0
 class GatewayUnderTest:
     """Serves a configuration (or a file) from entry to exit."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, sampler: Sampler = ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
-        self.provider = provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+        self.provider = provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         given = GatewayConfig.model_validate(config) if isinstance(config, dict) else config
         self._reader = InMemoryMetricReader()

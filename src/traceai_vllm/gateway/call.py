@@ -142,7 +142,7 @@ class Arm:
         """Send the request and take the answer in; the arguments are those of :func:`exchange`."""
         self.record = record = Exchange(self.call.path)
         self.span = span = spans.start_arm(self, record.start_ns)
-        record.captured = self.call.pair_id is not None or span.is_recording()
+        record.captured = span.is_recording() or self._is_judged()
         request = OutgoingRequest(self.call.method, self.call.target, self._headers(spans, span), self.body.raw)
         await exchange(
             session,
@@ -160,6 +160,10 @@ class Arm:
         if self.record is not None:
             self.record.release()
         self.hold.release()
+
+    def _is_judged(self) -> bool:
+        # By a pair, or by the circuit and the guard over the route's candidate; whether its trace is sampled or not.
+        return self.call.pair_id is not None or (self.call.route.candidate is not None and self.call.path in DIALECTS)
 
     def _headers(self, spans: Spans, span: Span) -> list[tuple[str, str]]:
         replaced = dict.fromkeys(self._strip_headers, "")
