@@ -63,7 +63,6 @@ def test_a_canary_is_sticky_by_session_and_near_its_share(baseline: StubUpstream
 @pytest.mark.parametrize(
     ("only", "expected"),
     [
-        ({}, "candidate"),
         ({"intents": ["billing"]}, "candidate"),
         ({"intents": ["other"]}, "baseline"),
         ({"prompt_versions": ["v3"], "max_prompt_bytes": 10_000}, "candidate"),

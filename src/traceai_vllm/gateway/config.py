@@ -277,6 +277,10 @@ class GatewayConfig(Strict):
                 raise ConfigConflict(
                     (*where, "mode"), f"{route.mode.value} needs a candidate: add `candidate: SERVER`, or use baseline"
                 )
+            if route.mode is Mode.RESTRICTED and not route.only.restricts:
+                # Without it nothing would be restricted: a slip of the pen must not promote.
+                message = "restricted needs `only`: what the candidate may answer; or use candidate, for everything"
+                raise ConfigConflict((*where, "mode"), message)
             if self.decision_file is not None and route.mode not in (Mode.BASELINE, Mode.MIRROR):
                 message = "with a decision_file a route is baseline or mirror here, and the file says the rest"
                 raise ConfigConflict((*where, "mode"), message)

@@ -39,6 +39,11 @@ def test_a_small_file_is_enough() -> None:
         ("http://127.0.0.1:8001", "http://u:hunter2@h", "g.yaml:5: servers.int4.url: write it without a query"),
         ("candidate: int4", "sampling_rate: 2", "g.yaml:9: routes.0.sampling_rate: input should be less than or equal"),
         ("candidate: int4", "mode: canary", "g.yaml:9: routes.0.mode: canary needs a candidate"),
+        (
+            "candidate: int4",
+            "candidate: int4\n    mode: restricted\n    only: {except_slices: []}",
+            "g.yaml:10: routes.0.mode: restricted needs `only`: what the candidate may answer; or use candidate",
+        ),
         ("candidate: int4", "candidate: [", "g.yaml:10: this is no YAML"),
         (GOOD[GOOD.index("routes:") :], "routes: []", "g.yaml:6: routes: there is none; write at least"),
         ("routes:", "listen: 8080x\nroutes:", "g.yaml:6: listen: "),
