@@ -230,6 +230,19 @@ def test_copies_lose_what_does_something_beside_answering(
     assert (baseline.seen[0].header("cookie"), candidate.seen[0].header("cookie")) == ("a=b", None)
 
 
+def test_headers_are_stripped_from_copies_in_whatever_case_they_are_written(
+    baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """A secret that an operator named must not reach the candidate."""
+    settings = {**config(baseline, candidate), "mirror": {"strip_headers": ["Authorization", "X-Tenant"]}}
+    headers = {"authorization": "Bearer secret", "x-tenant": "acme"}
+    with GatewayUnderTest(settings) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat(), headers=headers)
+        gateway.settled()
+    got = [[seen[0].header(name) for name in headers] for seen in (baseline.seen, candidate.seen)]
+    assert got == [["Bearer secret", "acme"], [None, None]]
+
+
 def test_a_copy_that_is_not_the_same_question_is_flagged(baseline: StubUpstream, candidate: StubUpstream) -> None:
     """Where something that decides over the answer is stripped, or said to be: the span names it."""
     settings = {**config(baseline, candidate), "mirror": {"strip_fields": ["temperature", "store"]}}

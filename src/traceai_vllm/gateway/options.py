@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
@@ -45,7 +45,7 @@ class MirrorLimits(Strict):
         max_bytes: requests and answers that are kept for pairs, all together.
         salt: goes into the hash that chooses requests; keep it to choose the same ones again.
         strip_fields: fields of the body that are left out of copies because they do something beside answering.
-        strip_headers: headers that are left out of copies.
+        strip_headers: headers that are left out of copies, in any case.
     """
 
     concurrency: Annotated[int, Field(ge=1)] = 64
@@ -56,6 +56,11 @@ class MirrorLimits(Strict):
     salt: str = "traceai"
     strip_fields: tuple[str, ...] = ("store", "kv_transfer_params")
     strip_headers: tuple[str, ...] = ("cookie",)
+
+    @field_validator("strip_headers")
+    @classmethod
+    def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in names)
 
 
 class GuardLimits(Strict):
