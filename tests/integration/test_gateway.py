@@ -341,6 +341,24 @@ def test_models_and_health_are_the_baselines(gateway: GatewayUnderTest, baseline
     assert gateway.spans() == []
 
 
+def test_a_server_with_a_key_of_its_own_never_gets_the_users(
+    baseline: StubUpstream, candidate: StubUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key from a file ends with its line; also when the key has gone from the environment, the user's stays here."""
+    monkeypatch.setenv("SERVER_KEY", "servers-own\n")
+    settings = config(baseline, candidate)
+    settings["servers"]["int4"]["api_key_env"] = "SERVER_KEY"
+    with GatewayUnderTest(settings) as gateway:
+        for _ in range(2):
+            headers = {"authorization": "Bearer users-own", "x-api-key": "users-own"}
+            httpx.post(gateway.url + "/v1/chat/completions", json=chat(), headers=headers)
+            gateway.settled()
+            monkeypatch.delenv("SERVER_KEY", raising=False)
+    assert [seen.header("authorization") for seen in baseline.seen] == ["Bearer users-own"] * 2
+    assert [seen.header("authorization") for seen in candidate.seen] == ["Bearer servers-own", None]
+    assert {seen.header("x-api-key") for seen in candidate.seen} == {None}
+
+
 def test_keys_are_the_gateways_when_it_has_some(
     baseline: StubUpstream, candidate: StubUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

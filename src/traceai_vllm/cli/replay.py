@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
                 api_key_env=arguments.api_key_env,
             )
         except ValidationError as error:
-            raise ValueError(f"--to {arguments.to}: {error.errors()[0]['msg']}") from None
+            first = error.errors()[0]
+            given = "--api-key-env" if first["loc"] == ("api_key_env",) else f"--to {arguments.to}"
+            raise ValueError(f"{given}: {first['msg']}") from None
         options = Options(
             arguments.store,
             arguments.into or arguments.store.with_name(arguments.store.name + "-replay"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.budget import Budget, Hold
 from traceai_vllm.gateway.client import OutgoingRequest
+from traceai_vllm.gateway.config import key_in
 from traceai_vllm.gateway.exchange import Exchange, Sink, exchange
 from traceai_vllm.gateway.headers import header, request_headers, visible
 from traceai_vllm.telemetry import semconv
@@ -169,10 +169,10 @@ class Arm:
         replaced = dict.fromkeys(self._strip_headers, "")
         replaced.update((_TAG_HEADERS[tag], _one_line(value)) for tag, value in self.call.tags.items())
         replaced["x-request-id"] = self.call.id
-        key = os.environ.get(self.server.api_key_env, "") if self.server.api_key_env else ""
-        if key or not self.call.keep_credentials:
+        variable = self.server.api_key_env
+        if variable is not None or not self.call.keep_credentials:
             replaced.update(dict.fromkeys(_CREDENTIALS, ""))
-        if key:
+        if variable is not None and (key := key_in(variable)):
             replaced["authorization"] = f"Bearer {key}"
         if span.get_span_context().is_valid:
             replaced.update(traceparent="", tracestate="")

@@ -5,6 +5,8 @@ Reading the file is :mod:`.config_file`'s work.
 
 from __future__ import annotations
 
+import os
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -25,6 +27,9 @@ from traceai_vllm.gateway.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 
 
 class Mode(str, Enum):
@@ -59,7 +64,8 @@ class Server(Strict):
         model_variant: the artifact that it serves, for the spans.
         quantization_format: number format of its weights, for the spans.
         price: what its tokens cost, for the spans (``traceai.cost.usd``); None: no cost is told.
-        api_key_env: environment variable with the key that is sent to it instead of the caller's ``Authorization``.
+        api_key_env: environment variable with the key that is sent to it instead of the caller's ``Authorization``; it
+            has to be set when the file is read.
         connect_timeout_s: how long a connection may take.
         read_timeout_s: how long it may be silent, before its answer or inside it.
         first_byte_timeout_s: how long users may wait for its first byte where a failure goes to the baseline.
@@ -84,6 +90,20 @@ class Server(Strict):
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("write it without a query, a fragment or a password; keys go into api_key_env")
         return url.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _has_a_key(cls, name: str | None) -> str | None:
+        if name is None:
+            return None
+        # Whoever writes the key itself here by mistake is not to find it in the log.
+        variable = f"the environment variable {name}" if _VARIABLE.fullmatch(name) else "the variable that it names"
+        key = key_in(name)
+        if not key:
+            raise ValueError(f"{variable} is not set, or empty: put the server's key into it")
+        if not key.isprintable():
+            raise ValueError(f"{variable} has more than one line: put the server's key alone into it")
+        return name
 
 
 class Match(Strict):
@@ -298,6 +318,11 @@ class ConfigConflict(ValueError):
     def __init__(self, location: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
         self.location = location
+
+
+def key_in(variable: str) -> str:
+    """Return the key in an environment variable, empty for none; a file's last line end is no part of it."""
+    return os.environ.get(variable, "").strip()
 
 
 def address(text: str) -> tuple[str, int]:

@@ -57,6 +57,24 @@ def test_an_error_names_the_line_and_the_fix(old: str, new: str, expected: str) 
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("key", "why"), [(None, "not set"), ("\n", "not set"), ("a\nb\n", "more than one line")])
+def test_a_servers_key_that_is_not_there_is_said(key: str | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the server and the variable; without it, requests would go there with no key, or the user's own."""
+    text = GOOD.replace("  int4:\n", "  int4:\n    api_key_env: INT4_KEY\n")
+    monkeypatch.delenv("INT4_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("INT4_KEY", key)
+    with pytest.raises(
+        ConfigError, match=rf"g.yaml:5: servers.int4.api_key_env: the environment variable INT4_KEY .*{why}"
+    ):
+        parse_config(text, "g.yaml")
+    monkeypatch.setenv("INT4_KEY", "sk-hunter2\n")
+    parse_config(text)
+    with pytest.raises(ConfigError, match="the variable that it names is not set") as caught:
+        parse_config(text.replace("INT4_KEY", "sk-hunter2"))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_several_errors_are_all_said() -> None:
     """One line for each."""
     text = GOOD.replace("candidate: int4", "risk: none\n    share: x")
