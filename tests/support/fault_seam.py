@@ -62,6 +62,8 @@ GUARDS = frozenset(
         "guard.Guard.__enter__",
         "guard.Guard.__exit__",
         "guard.Guard.caught",
+        "server.unquoted._record_class",
+        "server.unquoted._set_status",
         "store.processor.StoreProcessor.on_end",
     }
 )

@@ -34,12 +34,13 @@ class Callers:
 
     Args:
         options: what is believed.
-        shows_queries: whether SERVER spans may have the query of their URL: what a caller wrote is content.
+        shows_content: whether SERVER spans may have what a caller wrote: the query of their URL, and the messages of
+            exceptions, which may quote it.
     """
 
-    def __init__(self, options: ServerOptions, *, shows_queries: bool = False) -> None:
+    def __init__(self, options: ServerOptions, *, shows_content: bool = False) -> None:
         self.options = options
-        self.shows_queries = shows_queries
+        self.shows_content = shows_content
         self._hosts = CappedDimension(options.max_values)
         self._names = {header.lower().encode("latin-1"): tag for tag, header in options.headers.items()}
         self._seen = {tag: CappedDimension(options.max_values) for tag in semconv.NAMED_TAGS}

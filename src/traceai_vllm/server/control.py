@@ -26,7 +26,7 @@ def switch_on(
     if server is False:
         return
     options = server if isinstance(server, ServerOptions) else ServerOptions.from_environment()
-    reader = callers.Callers(options, shows_queries=content_on_spans)
+    reader = callers.Callers(options, shows_content=content_on_spans)
     reader.observe(meter)
     fastapi.use(tracer_provider)
     callers.switch(reader)

@@ -131,7 +131,7 @@ def _restores(app: Any) -> bool:
 def _presentable(scope: Any, reader: callers.Callers) -> dict[str, Any] | None:
     path, headers, query = scope["path"], scope["headers"], scope.get("query_string", b"")
     kept = [(name, value) for name, value in headers if _may_be_shown(name, value, reader)]
-    quoted = _quoted(query) if query and reader.shows_queries else b""
+    quoted = _quoted(query) if query and reader.shows_content else b""
     if len(kept) == len(headers) and quoted == query and len(path) <= _MAX_URL:
         return None
     hidden = {"path": path, "headers": headers, "query_string": query}

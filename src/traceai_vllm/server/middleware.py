@@ -19,6 +19,7 @@ from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.callers import CallerTags
 from traceai_vllm.server.served import OPERATIONS, ServedRequest, served_in, with_served
+from traceai_vllm.server.unquoted import without_messages
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.tags import with_tags
 
@@ -110,6 +111,8 @@ def _context_of(scope: Scope) -> Context | None:
     if reader is None or scope["type"] not in ("http", "websocket") or not is_instrumentation_enabled():
         return None
     ctx = otel_context.get_current()
+    if not reader.shows_content:
+        without_messages(trace.get_current_span(ctx))
     if reader.options.trust_callers and not trace.get_current_span(ctx).get_span_context().is_valid:
         ctx = _joined(ctx, scope["headers"])
     from_headers = reader.from_headers(scope["headers"])

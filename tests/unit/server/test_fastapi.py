@@ -221,6 +221,60 @@ def test_a_query_is_content(capture_content) -> None:
     assert ("canary" in span.to_json()) == capture_content
 
 
+def failing_application() -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/fail")
+    async def fail(request: Request) -> None:
+        raise KeyError((await request.body()).decode())
+
+    @app.post("/stream")
+    async def stream(request: Request) -> StreamingResponse:
+        question = (await request.body()).decode()
+
+        async def chunks() -> Any:
+            yield "first"
+            raise RuntimeError(f"cannot parse {question}")
+
+        return StreamingResponse(chunks())
+
+    return app
+
+
+@pytest.mark.parametrize("capture_content", [False, "EVENT_ONLY", True])
+@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize(("path", "error"), [("/fail", "KeyError"), ("/stream", "RuntimeError")])
+def test_what_an_exception_says_is_content(path, error, theirs, capture_content) -> None:
+    """It may quote the request, and so may the values in a stack trace's lines. Its class is always there."""
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+    app = failing_application()
+    with capture(capture_content=capture_content) as captured, TestClient(app, raise_server_exceptions=False) as client:
+        if theirs:  # as under `opentelemetry-instrument`
+            FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
+        client.post(path, content="canary")
+    (span,) = captured.spans
+    assert ("canary" in span.to_json()) == (capture_content is True)
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, error)
+    assert {event.attributes["exception.type"] for event in span.events} == {error}
+
+
+def test_exceptions_in_a_mounted_application_say_nothing_either(captured) -> None:
+    app = FastAPI()
+    app.mount("/inner", failing_application())
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.post("/inner/stream", content="canary")
+    assert captured.spans
+    assert not any("canary" in span.to_json() for span in captured.spans)
+
+
+def test_the_description_of_a_failure_is_its_class(captured) -> None:
+    with TestClient(failing_application(), raise_server_exceptions=False) as client:
+        client.post("/stream")
+    (span,) = captured.spans
+    assert span.status.description == "RuntimeError"
+
+
 @pytest.mark.parametrize("theirs", [False, True])
 def test_an_application_that_has_served_before_is_left_as_it_is(theirs) -> None:
     """Its middleware is built, ours is not in it: nothing may be kept from it then."""
