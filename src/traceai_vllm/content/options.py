@@ -57,8 +57,8 @@ class ContentOptions:
         patterns: what is replaced in every text: names of :data:`~traceai_vllm.content.patterns.PATTERNS`, or compiled
             regular expressions of your own; ``()`` for nothing. ``"phone"`` needs
             ``pip install 'traceai-vllm[redaction]'``.
-        redact: a function of yours from text to text, called for every text after the patterns. When it raises, or
-            returns something else, the text is left out and the call goes on.
+        redact: a function of yours from text to text, called for every text after the patterns, and for numbers as
+            text. When it raises, or returns something else, the text is left out and the call goes on.
         max_length: how many characters each of the fields (input messages, output messages, …) may have on spans and
             events; what is longer is cut, with a mark that says by how much. Evaluators see all of it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.content.patterns import redactors
@@ -20,7 +21,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 class Redaction:
-    """Applies the patterns and the user's function to every text of a structure.
+    """Applies the patterns and the user's function to every text and number of a structure.
 
     Args:
         options: which.
@@ -34,7 +35,7 @@ class Redaction:
         self._logged = False
 
     def __call__(self, value: Any) -> tuple[Any, int]:
-        """Return a JSON value with all its texts redacted, and how many places were."""
+        """Return a JSON value with all its texts and numbers redacted, and how many places were."""
         if not self._apply and self._function is None:
             return value, 0
         count = [0]
@@ -47,7 +48,7 @@ class Redaction:
             return {key: self._member(key, item, count) for key, item in value.items()}
         if isinstance(value, list):
             return [self._value(item, count) for item in value]
-        return value
+        return self._number(value, count)
 
     def _member(self, key: str, item: Any, count: list[int]) -> Any:
         if key in _OURS or (key == "role" and item in _ROLES):
@@ -57,10 +58,29 @@ class Redaction:
     def _free(self, value: Any, count: list[int]) -> Any:
         """Redact a structure of the caller's own, in which the keys are theirs too."""
         if isinstance(value, dict):
-            return {self._text(key, count): self._free(item, count) for key, item in value.items()}
+            return self._free_members(value, count)
         if isinstance(value, list):
             return [self._free(item, count) for item in value]
-        return self._text(value, count) if isinstance(value, str) else value
+        return self._text(value, count) if isinstance(value, str) else self._number(value, count)
+
+    def _free_members(self, members: dict[str, Any], count: list[int]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        same: Counter[str] = Counter()
+        for key, item in members.items():
+            name = text = self._text(key, count)
+            while name in made:  # several keys may come to the same text
+                same[text] += 1
+                name = f"{text} ({same[text] + 1})"
+            made[name] = self._free(item, count)
+        return made
+
+    def _number(self, value: Any, count: list[int]) -> Any:
+        """Redact what is no text: a number may be a card's; one in which nothing is found stays a number."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return value
+        text = str(value)
+        redacted = self._text(text, count)
+        return value if redacted == text else redacted
 
     def _text(self, text: str, count: list[int]) -> str:
         for redactor in self._apply:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from traceai_vllm.content.messages import output_message
 from traceai_vllm.content.options import ContentOptions
 from traceai_vllm.content.redaction import FAILED, Redaction
 
@@ -84,6 +85,27 @@ def test_every_text_of_a_structure_is_redacted_and_counted() -> None:
     assert mail not in str(made)
     assert count == 8
     assert made[0]["parts"][0] == {"type": "text", "content": "[email]"}
+
+
+def test_a_number_is_redacted_like_its_text() -> None:
+    """A model may write a card's number without quotes. Others stay numbers."""
+    written = '{"card": 4111111111111111, "cards": [4111111111111111.0], "amount": 12.5, "items": 3, "gift": true}'
+    call = [(None, "pay", written)]
+    made, count = Redaction(ContentOptions())([output_message(None, "stop", None, call)])
+    assert made[0]["parts"][0]["arguments"] == {
+        "card": "[payment_card]",
+        "cards": ["[payment_card].0"],
+        "amount": 12.5,
+        "items": 3,
+        "gift": True,
+    }
+    assert count == 2
+
+
+def test_keys_that_become_the_same_keep_their_values() -> None:
+    arguments = {"a@b.org": 1, "[email] (2)": 2, "b@b.org": 3, "c@b.org": 4}
+    made = redacted([{"type": "tool_call", "arguments": arguments}])
+    assert made[0]["arguments"] == {"[email]": 1, "[email] (2)": 2, "[email] (3)": 3, "[email] (4)": 4}
 
 
 def test_ones_own_patterns_and_function() -> None:
