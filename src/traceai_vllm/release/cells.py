@@ -168,7 +168,7 @@ def _values(frame: Frame, rows: Rows, measure: Measure) -> tuple[Floats, Floats,
 def with_alarms_controlled(cells: Sequence[Cell], policy: Policy) -> list[Cell]:
     """Return the cells, with those alarms taken back that many cells alone would explain.
 
-    Anytime: e-BH at the policy's ``alarm_fdr``, over all guarded cells. Fixed: Holm at ``alpha``.
+    Anytime: e-BH at the policy's ``alarm_fdr``, over all of them that are guarded. Fixed: Holm at ``alpha``.
     """
     guarded = [place for place, cell in enumerate(cells) if cell.margin is not None]
     if not guarded:

@@ -140,11 +140,13 @@ def _cells(frame: Frame, measures: list[Measure], policy: Policy) -> list[Cell]:
     cells = cells_of(frame, [((), measures), *_guarded(scopes, measures, policy)], policy)
     # What is only shown needs something to show.
     cells = [cell for cell in cells if cell.margin is not None or cell.evidence.pairs]
-    if any(cell.verdict == REGRESSED and cell.margin is not None for cell in with_alarms_controlled(cells, policy)):
-        within = [scope for division in _WITHIN_ROUTES for scope in frame.scopes("route", division)]
-        within = [scope for scope in within if scope not in scopes and len(frame.rows(scope))]
-        cells += cells_of(frame, _guarded(within, measures, policy), policy)
-    return with_alarms_controlled(cells, policy)
+    cells = with_alarms_controlled(cells, policy)
+    if not any(cell.verdict == REGRESSED and cell.margin is not None for cell in cells):
+        return cells
+    within = [scope for division in _WITHIN_ROUTES for scope in frame.scopes("route", division)]
+    within = [scope for scope in within if scope not in scopes and len(frame.rows(scope))]
+    # Apart: so many more cells would take the alarm back that they are looked at for.
+    return cells + with_alarms_controlled(cells_of(frame, _guarded(within, measures, policy), policy), policy)
 
 
 def _guarded(scopes: list[Scope], measures: list[Measure], policy: Policy) -> list[tuple[Scope, list[Measure]]]:
