@@ -125,21 +125,11 @@ class Judgement:
 
     @property
     def _must_be_healthy(self) -> list[Cell]:
-        # What was looked at only to find where a regression sits is not part of what a promotion needs.
-        policy = self.comparison.policy
-        critical = {part.items() for part in policy.critical}
-        named = {() if division == "all" else (division,) for division in policy.guard}
+        # All that is guarded but for parts of routes, which were looked at only to find where a regression sits.
+        critical = {part.items() for part in self.comparison.policy.critical}
         return [
-            cell
-            for scope, cells in self._by_scope.items()
-            if scope in critical or tuple(dimension for dimension, _ in scope) in named
-            for cell in cells
-            if not self._is_empty_bucket(scope)
+            cell for scope, cells in self._by_scope.items() if len(scope) <= 1 or scope in critical for cell in cells
         ]
-
-    def _is_empty_bucket(self, scope: Scope) -> bool:
-        # The edges of buckets are the policy's, so that a length that nobody sends is no gap in the evidence.
-        return any(name == PROMPT_TOKENS for name, _ in scope) and not len(self.comparison.frame.rows(scope))
 
     def _books_over_limit(self) -> bool:
         return bool(self.books_problems)

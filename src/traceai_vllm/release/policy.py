@@ -98,7 +98,8 @@ class Guard(_Strict):
         margin: in points for rates (0.02: two more fails in a hundred), in score points for ``NAME.score``, and as a
             share of the baseline's value for times, tokens and cost (0.10: ten per cent more).
         threshold: an evaluator's least score that passes; None: what the evaluator itself said.
-        guard: in which divisions of the traffic; None: those of the policy. A p99 needs a thousand pairs in each part.
+        guard: in which divisions of the traffic; None: those of the policy. ``("all",)``: over all traffic alone, not
+            in critical parts either, as a p99 needs a thousand pairs in each.
     """
 
     margin: Margin
@@ -215,7 +216,7 @@ class Policy(_Strict):
         candidate: ``model_variant`` of the candidate, likewise.
         measures: what is guarded: evaluators by name (their fail rate), ``NAME.score``, and the measures of operations.
         guard: in which divisions of the traffic every part has to be healthy.
-        critical: parts that have to be healthy whatever ``guard`` says.
+        critical: parts that have to be healthy whatever ``guard`` says, in each measure not of all traffic alone.
         overrides: other margins for parts.
         gains: what the candidate has to be better in.
         evidence: how evidence is weighed.
@@ -266,6 +267,17 @@ class Policy(_Strict):
                 raise ValueError("promote needs `all_healthy` among its conditions: no data is never a pass")
         return rules
 
+    @model_validator(mode="after")
+    def _critical_is_judged(self) -> Policy:
+        measures = {*self.measures, *(name for override in self.overrides for name in override.measures)}
+        for part in self.critical:
+            if not any(self.guard_of(name, part.items()) for name in measures):
+                where = ", ".join(f"{name}={value}" for name, value in part.items())
+                raise ValueError(
+                    f"critical: nothing is judged in {where}: take `guard: [all]` from one of the measures"
+                )
+        return self
+
     @property
     def hash(self) -> str:
         """Identifies the policy by what it says, however the file is written: SHA-256, 16 hexadecimal digits."""
@@ -279,7 +291,7 @@ class Policy(_Strict):
             if measure in override.measures and set(override.where.items()) <= set(scope):
                 return override.measures[measure]
         critical = {part.items() for part in self.critical}
-        if found is None or (found.guard is None and scope in critical):
+        if found is None or (found.guard != ("all",) and scope in critical):
             return found
         divisions = {name for name, _ in scope} or {"all"}
         # A guarded route is looked at slice by slice where the measure is guarded by slice too; by intents and by what

@@ -265,6 +265,57 @@ def test_a_critical_slice_without_data_blocks(tmp_path: Path) -> None:
     assert judgement.action.value == "keep_mirroring"
 
 
+def test_a_part_that_one_measure_guards_by_itself_has_to_be_healthy(tmp_path: Path) -> None:
+    """A measure's own `guard` counts as much as the policy's: refunds are worse, so that it is no global go."""
+
+    def make(draw: Draw) -> Request:
+        refund = draw.one_of(*range(30)) == 0
+        return Request(intent="refund" if refund else "status", fails=draw.fails(0.02, 0.5 if refund else 0.01))
+
+    policy = "version: 1\nmeasures:\n  Groundedness: {margin: 0.05, guard: [all, intent]}\nguard: [all]\n"
+    judgement = judged(tmp_path, requests(1500, make), policy)
+
+    assert judgement.verdict(()) == "healthy"
+    assert judgement.verdict((("intent", "refund"),)) == "regressed"
+    assert judgement.action.value != "promote"
+
+
+def test_a_critical_slice_is_judged_also_in_measures_with_a_guard_of_their_own(tmp_path: Path) -> None:
+    """Regulated answers fail and are few: healthy over all traffic and on every route is not enough."""
+
+    def make(draw: Draw) -> Request:
+        regulated = draw.one_of(*range(30)) == 0
+        return Request(slices=("regulated",) if regulated else (), fails=draw.fails(0.02, 0.5 if regulated else 0.01))
+
+    policy = "version: 1\nmeasures:\n  Groundedness: {margin: 0.05, guard: [all, route]}\n"
+    judgement = judged(tmp_path, requests(1500, make), policy + "critical: [{slice: regulated}]\n")
+
+    assert judgement.verdict((("route", "support"),)) == "healthy"
+    assert judgement.verdict((("slice", "regulated"),)) == "regressed"
+    assert judgement.action.value != "promote"
+
+
+def test_looking_for_the_place_of_a_regression_does_not_take_it_back(tmp_path: Path) -> None:
+    """Worse everywhere, and just clear enough over all traffic: a hundred small parts of routes change nothing."""
+
+    def make(draw: Draw) -> Request:
+        return Request(
+            route=draw.one_of(*"abcdef"),
+            cohort=draw.one_of("k1", "k2", "k3", "k4"),
+            intent=draw.one_of(*"abcdefgh"),
+            slices=(draw.one_of("code", "long_context", "multilingual"),),
+            tokens=draw.one_of(100, 1000, 4000),
+            fails=draw.fails(0.03, 0.06),
+        )
+
+    policy = "version: 1\nmeasures:\n  Groundedness: {margin: 0.02}\n"
+    judgement = judged(tmp_path, requests(1300, make, seed=4), policy)
+
+    assert len(judgement.comparison.cells) > 100
+    assert judgement.verdict(()) == "regressed"
+    assert judgement.action.value == "fallback"
+
+
 def test_the_same_spans_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     """The decision can be recomputed: lines in another order, another run, the same file."""
     given = requests(300, document_case)

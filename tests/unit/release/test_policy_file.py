@@ -36,6 +36,11 @@ def test_the_examples_can_be_used(path: Path) -> None:
         (LEAST + "  Groundedness: {margin: 0.5}\n", 4, "Groundedness: is there twice"),
         (LEAST + "overrides:\n  - where: {route: a, route: b}\n    measures: {}\n", 5, "route: is there twice"),
         ("version: 1\nmeasures:\n  Groundedness: 0.02\n", 3, "a table is needed here"),
+        (
+            "version: 1\nmeasures:\n  errors: {margin: 0.02, guard: [all]}\ncritical: [{slice: regulated}]\n",
+            1,
+            "critical: nothing is judged in slice=regulated",
+        ),
         ("- version: 1\n", 1, "a table is needed here"),
     ],
 )
@@ -60,6 +65,19 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     """Not a traceback."""
     with pytest.raises(PolicyError, match="cannot be read"):
         load_policy(tmp_path / "no.yaml")
+
+
+def test_what_is_of_all_traffic_alone_is_not_judged_where_it_is_critical() -> None:
+    """A p99 needs a thousand pairs; every other measure is judged in a critical part, whatever guards it has."""
+    policy = parse_policy(
+        "version: 1\nmeasures:\n  errors: {margin: 0.02, guard: [all, route]}\n"
+        "  latency.p99: {margin: 0.1, guard: [all]}\ncritical: [{slice: regulated}]\n"
+    )
+    regulated = (("slice", "regulated"),)
+
+    assert policy.guard_of("errors", regulated) is not None
+    assert policy.guard_of("errors", (("slice", "code"),)) is None
+    assert policy.guard_of("latency.p99", regulated) is None
 
 
 def test_margins_of_a_part_win_there() -> None:
