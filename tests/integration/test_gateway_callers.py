@@ -137,6 +137,18 @@ def test_users_who_complain_take_the_candidate_back(gateway: GatewayUnderTest) -
     assert rollback.signal == "negative_feedback"
 
 
+def test_a_user_who_says_many_things_of_one_answer_is_one_bad_answer(gateway: GatewayUnderTest) -> None:
+    """The guard's budget is a share of the answers, and one of 20 is within it; all that was said is recorded."""
+    traces = [httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).headers["x-trace-id"] for _ in range(20)]
+    for kind in ("thumbs_down", "correction", "escalation", "abandoned"):
+        assert feedback(gateway, kind=kind, trace_id=traces[0]).status_code == 202
+    assert gateway.runtime.rollout.rollbacks == {}
+    assert len(feedback_spans(gateway)) == 4
+    for trace_id in traces[1:3]:
+        feedback(gateway, kind="thumbs_down", trace_id=trace_id)
+    assert gateway.runtime.rollout.rollbacks["support"].signal == "negative_feedback"
+
+
 def raw(gateway: GatewayUnderTest, sent: bytes, *, then: bytes = b"") -> bytes:
     """Send bytes, and return all that comes back until the gateway closes or has been silent for a while."""
     port = int(gateway.url.rpartition(":")[2])

@@ -127,10 +127,15 @@ class FeedbackEndpoint:
                 text=given.text,
                 attributes=None if answered is None else _about(answered),
             )
-            if given.kind.negative and answered is not None and answered.shift is not None:
-                self._runtime.rollout.criticized(answered.shift)
+            if given.kind.negative and answered is not None:
+                self._criticize(answered)
             return recorded
         return 0
+
+    def _criticize(self, answered: Answered) -> None:
+        # The budget is a share of the answers: one that a user says many things of is one.
+        if answered.shift is not None and not self._runtime.recent.criticized(answered):
+            self._runtime.rollout.criticized(answered.shift)
 
 
 def _about(answered: Answered) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Recent:
         self._answers: OrderedDict[int, Answered] = OrderedDict()  # by the id of their span
         self._by_trace: dict[int, int] = {}
         self._by_response: dict[str, int] = {}
+        self._criticized: set[int] = set()
 
     def add(self, answered: Answered) -> None:
         """Remember an answer; the oldest is forgotten for it."""
@@ -66,8 +67,16 @@ class Recent:
         """Return the answer with this response id, None when it is not known (any more)."""
         return self._answers.get(self._by_response.get(response_id, 0))
 
+    def criticized(self, answered: Answered) -> bool:
+        """Note negative feedback on an answer that is known; return whether there was some already."""
+        span_id = answered.context.span_id
+        known = span_id in self._criticized
+        self._criticized.add(span_id)
+        return known
+
     def _forget_oldest(self) -> None:
         span_id, oldest = self._answers.popitem(last=False)
+        self._criticized.discard(span_id)
         if self._by_trace.get(oldest.context.trace_id) == span_id:
             del self._by_trace[oldest.context.trace_id]
         if oldest.response_id is not None and self._by_response.get(oldest.response_id) == span_id:
