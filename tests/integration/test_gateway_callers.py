@@ -210,6 +210,27 @@ def test_a_caller_cannot_choose_a_server_or_plant_headers(gateway: GatewayUnderT
     assert seen.header("x-request-id").isalnum()
 
 
+def test_what_strangers_say_of_themselves_reaches_no_server(settings: dict[str, Any], baseline: StubUpstream) -> None:
+    """Servers that run traceai-vllm would believe the gateway's headers; the route's own tags do go there."""
+    settings["trust_callers"] = False
+    settings["routes"][0]["prompt_version"] = "v3"
+    trace_id = "a" * 32
+    headers = {
+        **dict.fromkeys(("x-route", "x-prompt-version", "x-traffic-cohort", "x-agent-step"), "spoofed"),
+        "baggage": "traffic_cohort=spoofed",
+        "traceparent": f"00-{trace_id}-{'b' * 16}-01",
+        "tracestate": "spoofed=1",
+        "x-other": "kept",
+    }
+    with GatewayUnderTest(settings) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=CHAT, headers=headers)
+        httpx.get(gateway.url + "/v1/models", headers=headers)
+    chat, models = (dict(seen.headers) for seen in baseline.seen)
+    assert (chat["x-route"], chat["x-prompt-version"], chat["x-other"]) == ("support", "v3", "kept")
+    assert "spoofed" not in str(chat) + str(models)
+    assert trace_id not in str(chat) + str(models)
+
+
 @pytest.mark.parametrize("name", ["x-" + "a" * 100_000, "x-a"])
 def test_headers_are_bounded(gateway: GatewayUnderTest, baseline: StubUpstream, name: str) -> None:
     """Also one that never ends."""

@@ -37,6 +37,7 @@ _TAG_HEADERS = {
     semconv.AGENT_STEP: "x-agent-step",
 }
 _RAW_TAG_HEADERS = {tag: name.encode() for tag, name in _TAG_HEADERS.items()}
+_BELIEVED = frozenset({*_RAW_TAG_HEADERS.values(), b"traceparent", b"tracestate", b"baggage"})
 _traceparent = TraceContextTextMapPropagator()
 
 
@@ -49,7 +50,7 @@ class Call:
         method: the HTTP method.
         path: the path, one of those that the gateway serves.
         target: path and query as the caller wrote them.
-        headers: the caller's headers, names in lower case.
+        headers: the caller's headers, names in lower case; without his tags and trace context where he is a stranger.
         body: the body.
         route: the route.
         tags: the tags of its spans, which are also sent to the servers.
@@ -101,6 +102,11 @@ def tags_of(route: Route, headers: Headers, trusted: bool) -> dict[str, str]:
             if value:
                 tags[tag] = value[:256]
     return tags
+
+
+def sent_on(headers: Headers, trusted: bool) -> Headers:
+    """Return a caller's headers; of a stranger's, not the tags and the trace context, which servers would believe."""
+    return headers if trusted else [pair for pair in headers if pair[0] not in _BELIEVED]
 
 
 class Arm:

@@ -11,7 +11,7 @@ from traceai_vllm.gateway import books, names
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.auth import admitted
 from traceai_vllm.gateway.body import Body
-from traceai_vllm.gateway.call import BASELINE, Arm, Call, tags_of
+from traceai_vllm.gateway.call import BASELINE, Arm, Call, sent_on, tags_of
 from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.copies import Copies
 from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
@@ -92,7 +92,7 @@ class Proxy:
             method=scope["method"],
             path=path,
             target=f"{path}?{query}" if query else path,
-            headers=headers,
+            headers=sent_on(headers, config.trust_callers),
             body=body,
             route=route,
             tags=tags_of(route, headers, config.trust_callers),
