@@ -207,13 +207,15 @@ def test_an_answers_tokens_have_a_price(baseline: StubUpstream, candidate: StubU
 def test_the_noise_floor_repeats_requests_on_the_baseline(baseline: StubUpstream, candidate: StubUpstream) -> None:
     """A share of the mirrored requests has a third arm, with books of its own."""
     with GatewayUnderTest(config(baseline, candidate, noise_floor=1.0)) as gateway:
-        httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat(), headers={"x-request-id": "r1"})
         gateway.settled()
         arms = {span.attributes.get("traceai.pair.arm") for span in gateway.spans(at_least=4)}
         repeated, mirrored = gateway.balance("baseline_repeat"), gateway.balance("candidate")
     assert arms == {None, "baseline", "candidate", "baseline_repeat"}
     assert (repeated.sampled, repeated.paired, mirrored.paired) == (1, 1, 1)
     assert (len(baseline.seen), len(candidate.seen)) == (2, 1)
+    # The original may still run there when the same id comes again.
+    assert [seen.header("x-request-id") for seen in (*baseline.seen, *candidate.seen)] == ["r1", "r1-repeat", "r1"]
 
 
 def test_copies_lose_what_does_something_beside_answering(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from traceai_vllm.gateway.answers import DIALECTS
+from traceai_vllm.gateway.books import REPEAT
 from traceai_vllm.gateway.budget import Budget, Hold
 from traceai_vllm.gateway.client import OutgoingRequest
 from traceai_vllm.gateway.config import key_in
@@ -174,7 +175,8 @@ class Arm:
     def _headers(self, spans: Spans, span: Span) -> list[tuple[str, str]]:
         replaced = dict.fromkeys(self._strip_headers, "")
         replaced.update((_TAG_HEADERS[tag], _one_line(value)) for tag, value in self.call.tags.items())
-        replaced["x-request-id"] = self.call.id
+        # The original may still run on the same server, and vLLM makes its own id of this one.
+        replaced["x-request-id"] = f"{self.call.id}-repeat" if self.name == REPEAT else self.call.id
         variable = self.server.api_key_env
         if variable is not None or not self.call.keep_credentials:
             replaced.update(dict.fromkeys(_CREDENTIALS, ""))
