@@ -273,12 +273,14 @@ def test_copies_that_wait_too_long_are_dropped(baseline: StubUpstream, candidate
     [
         ("/v1/responses", {"model": "m", "input": "x", "tools": [{"type": "web_search"}]}, "server_tools"),
         ("/v1/responses", {"model": "m", "input": "x", "background": True}, "background"),
+        ("/v1/responses", {"model": "m", "input": "x", "previous_response_id": "resp_1"}, "server_state"),
+        ("/v1/responses", {"model": "m", "input": "x", "conversation": {"id": "conv_1"}}, "server_state"),
     ],
 )
-def test_what_a_server_would_do_is_not_done_twice(
+def test_what_one_server_alone_is_to_do_is_not_asked_of_another(
     gateway: GatewayUnderTest, candidate: StubUpstream, path: str, body: dict[str, Any], reason: str
 ) -> None:
-    """Requests that make the server itself act are not mirrored, and the books say why."""
+    """Requests that make the server itself act, or go on from what it has kept, are not mirrored; the books say why."""
     assert httpx.post(gateway.url + path, json=body).status_code == 200
 
     gateway.settled()

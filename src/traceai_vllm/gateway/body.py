@@ -128,6 +128,10 @@ class Body:
             return False
         return any(not isinstance(tool, dict) or tool.get("type") not in _CLIENT_TOOLS for tool in tools)
 
+    def refers_to_state(self) -> bool:
+        """Whether it goes on from what one server alone has kept: an earlier response, or a conversation."""
+        return any(self.get(name) is not None for name in ("previous_response_id", "conversation"))
+
     def _with(self, fields: dict[str, msgspec.Raw]) -> Body:
         return Body(_encode(fields))
 

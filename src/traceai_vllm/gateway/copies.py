@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SERVER_TOOLS = "server_tools"
 BACKGROUND = "background"
+SERVER_STATE = "server_state"
 UNREADABLE = "unreadable_body"
 PROMPT_TOO_LONG = "prompt_too_long"
 # By then the user's own request has left, and an answer that is there so soon has gone to him: copies wait for both.
@@ -105,6 +106,8 @@ def _cannot_be_copied(call: Call, tokens: Callable[[int], float]) -> str | None:
         return SERVER_TOOLS
     if call.body.get("background") is True:
         return BACKGROUND
+    if call.body.refers_to_state():
+        return SERVER_STATE
     if not fits_candidate(call, tokens):
         return PROMPT_TOO_LONG
     return None
