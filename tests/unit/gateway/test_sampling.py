@@ -35,6 +35,12 @@ def test_the_share_is_about_right_and_salts_choose_apart() -> None:
     assert abs(sum(a and b for a, b in zip(one, other, strict=True)) - 200) < 4 * (20_000 * 0.01 * 0.99) ** 0.5
 
 
+def test_long_salts_choose_apart_too() -> None:
+    """The noise floor and the canary add a word to the salt, however long that is."""
+    salt = "x" * 64
+    assert len({fraction("request-1", salt + more) for more in ("", ":noise", ":canary")}) == 3
+
+
 def test_the_hash_does_not_change_between_versions() -> None:
     """Recorded once; another value would choose other requests after an upgrade."""
     assert round(fraction("request-1", "traceai"), 12) == 0.089804929247
