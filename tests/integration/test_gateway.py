@@ -336,6 +336,17 @@ def test_a_body_that_cannot_be_read_is_the_servers_business(
     assert httpx.post(gateway.url + "/v1/chat/completions", json=chat()).status_code == 200
 
 
+@pytest.mark.parametrize("wrong", [{"stop": 5}, {"temperature": 10**400}, {"seed": 2**64 - 1}])
+def test_a_parameter_that_no_span_can_hold_is_left_out(gateway: GatewayUnderTest, wrong: dict[str, Any]) -> None:
+    """The span is there with all the others; whether the server takes it is its own business."""
+    httpx.post(gateway.url + "/v1/chat/completions", json=chat(top_p=0.5, **wrong))
+
+    gateway.settled()
+    arms = [span.attributes for span in gateway.spans(at_least=3) if span.kind.name == "CLIENT"]
+    assert [attributes["gen_ai.request.top_p"] for attributes in arms] == [0.5, 0.5]
+    assert not any("stop" in key or attributes[key] in wrong.values() for attributes in arms for key in attributes)
+
+
 def test_models_and_health_are_the_baselines(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
     """Passed on, without spans and without copies; other paths are not served."""
     assert httpx.get(gateway.url + "/v1/models").json()["data"][0]["id"] == "stub"

@@ -107,6 +107,12 @@ class Body:
         """Return the sampling parameters that were given."""
         return {name: self.get(name) for name in SAMPLING if name in self.fields}
 
+    def stop_strings(self) -> list[str]:
+        """Return the stop strings; whatever else stands in their place is left out."""
+        given = self.get("stop") or self.get("stop_sequences")
+        each = given if isinstance(given, list) else [given]
+        return [text for text in each if isinstance(text, str)]
+
     def with_model(self, model: str | None) -> Body:
         """Return the body with another model name; itself for None, or when that is its name already."""
         if model is None or not self.fields or self.get("model") == model:

@@ -43,7 +43,7 @@ class Said:
 def content_of(body: Body, answer: Answer) -> Content:
     """Return what a request and its answer say, in any of the dialects."""
     given = next((value for name in ("messages", "input", "prompt") if (value := body.get(name)) is not None), None)
-    documents, stop = body.get("documents"), body.get("stop") or body.get("stop_sequences") or []
+    documents = body.get("documents")
     return Content(
         input_messages=messages.input_messages(given),
         output_messages=[_message(choice) for _, choice in sorted(answer.choices.items())],
@@ -51,7 +51,7 @@ def content_of(body: Body, answer: Answer) -> Content:
         tool_definitions=messages.tool_definitions(body.get("tools")),
         context=[*messages.context_documents(documents, "documents"), *messages.marked_context(given)],
         output_schema=json_format(body),
-        stop_sequences=[stop] if isinstance(stop, str) else [text for text in stop if isinstance(text, str)],
+        stop_sequences=body.stop_strings(),
     )
 
 

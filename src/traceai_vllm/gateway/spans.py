@@ -46,6 +46,7 @@ _SCOPE = "traceai_vllm.gateway"
 _propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 _CARRIED = (b"traceparent", b"tracestate", b"baggage")
 
+_TOO_LARGE = 2**63  # for an attribute
 # Sampling parameters of all dialects to the attributes of the conventions, with the type that these have.
 _PARAMETERS: dict[str, tuple[str, type]] = {
     "temperature": (semconv.REQUEST_TEMPERATURE, float),
@@ -275,11 +276,9 @@ def _request_attributes(arm: Arm) -> Attributes:
         attributes[semconv.REQUEST_STREAM] = True
     for name, value in body.sampling_parameters().items():
         key, kind = _PARAMETERS.get(name, ("", float))
-        if key and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if key and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _TOO_LARGE:
             attributes[key] = kind(value)
-    stop = body.get("stop") or body.get("stop_sequences")
-    if stop:
-        attributes[semconv.REQUEST_STOP_SEQUENCES] = [stop] if isinstance(stop, str) else [str(text) for text in stop]
+    _put(attributes, semconv.REQUEST_STOP_SEQUENCES, body.stop_strings() or None)
     if json_format(body) is not None:
         attributes[semconv.OUTPUT_TYPE] = "json"
     if arm.call.pair_id is not None or arm.call.route.candidate is not None:
