@@ -29,7 +29,7 @@ exit code:
 examples:
   traceai-vllm replay spans/ --to http://127.0.0.1:8001 --variant llama-int4 --format int4
   traceai-vllm replay spans/ --to http://127.0.0.1:8001 --into pairs/ --rate 10 --limit 500
-  traceai-vllm compare pairs/
+  traceai-vllm compare pairs/ --policy policy.yaml
 """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import wait_until
-from traceai_vllm.cli.main import COMMANDS, main
+from traceai_vllm.cli.main import COMMANDS, _parser, main
 
 RUN = [sys.executable, "-m", "traceai_vllm.cli"]
 
@@ -40,6 +42,20 @@ def test_each_command_has_help_with_examples(command: object, capsys: pytest.Cap
     text = capsys.readouterr().out
     assert "examples:" in text
     assert "exit code:" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_example_in_the_help_is_a_command_line_that_is_taken(
+    command: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever copies one is not told of a missing option."""
+    with pytest.raises(SystemExit):
+        main([command.name, "--help"])  # type: ignore[attr-defined]
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  traceai-vllm ")]
+    assert lines
+    for line in lines:
+        words = shlex.split(re.split(r"\s{3,}|[|>]", line)[0])  # what follows explains it, or is the shell's
+        _parser(words[1:]).parse_args(words[1:])
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["doctor", "--timeout", "soon"], ["doctor", "--timeout", "0"]])
