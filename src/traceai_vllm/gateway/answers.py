@@ -95,7 +95,7 @@ class Answer:
 
     def says(self) -> tuple[Any, ...]:
         """Return what is compared: everything but ids, times and counts."""
-        return (tuple(choice.says() for _, choice in sorted(self.choices.items())), repr(self.embeddings))
+        return (tuple(choice.says() for _, choice in sorted(self.choices.items())), self.embeddings)
 
 
 def _head(answer: Answer, document: Any) -> None:

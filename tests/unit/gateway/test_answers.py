@@ -90,6 +90,15 @@ def test_usage_is_read_where_the_server_gives_it() -> None:
     assert read_stream(path, streamed(path), []).output_tokens is None
 
 
+def test_embeddings_are_compared_as_numbers() -> None:
+    """Not as text: a batch of vectors would hold all users up, and 1 is 1.0."""
+    one, same, other = (
+        read_answer("/v1/embeddings", JSON, "", [(0.0, b'{"data":[{"embedding":[%b,0.5]}]}' % number)])
+        for number in (b"1", b"1.0", b"1.5")
+    )
+    assert one.says() == same.says() != other.says()
+
+
 def test_an_error_inside_a_stream_is_the_servers_error() -> None:
     """vLLM sends it as an event when the engine dies."""
     data = b'data: {"error":{"type":"EngineDeadError","message":"x"}}\n\ndata: [DONE]\n\n'
