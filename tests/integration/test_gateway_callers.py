@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.gateway import GatewayUnderTest
+from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.measures import prometheus
 
@@ -256,6 +256,34 @@ def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
                 refused, server = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
     assert refused.attributes["traceai.gateway.refused"] == "request_timeout"
     assert server.attributes["error.type"] == "cancelled"
+
+
+@pytest.mark.parametrize(("key", "status"), [("wrong", b"401"), ("app", b"408")])
+def test_a_refused_client_that_never_ends_its_body_is_let_go(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, key: str, status: bytes
+) -> None:
+    """After it was told why; a piece now and then must not keep its connection for ever."""
+    settings["limits"], settings["keys_env"] = {"body_timeout_s": 0.2}, "FEEDBACK_KEYS"
+    with GatewayUnderTest(settings) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=0.02) as connection:
+            connection.sendall(head(f"authorization: Bearer {key}", "transfer-encoding: chunked"))
+            received, open_ = b"", True
+
+            def closed() -> bool:
+                nonlocal received, open_
+                try:
+                    connection.sendall(b"1\r\na\r\n")
+                    piece = connection.recv(65536)
+                    received, open_ = received + piece, bool(piece)
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    open_ = False
+                return not open_
+
+            wait_until(closed, "the gateway closes the connection")
+    assert received.startswith(b"HTTP/1.1 " + status)
 
 
 def test_secrets_are_nowhere(

@@ -145,7 +145,8 @@ class Limits(Strict):
 
     Attributes:
         max_body_bytes: the longest body; a longer one is answered with 413.
-        body_timeout_s: how long a body may take to arrive; a slower one is answered with 408.
+        body_timeout_s: how long a body may take to arrive; a slower one is answered with 408. What is left of the body
+            of a refused request may take as long again; then the connection ends.
         max_header_bytes: how long all headers may be together; longer ones are answered with 431.
         header_timeout_s: how long headers may take to arrive, from the opening of the connection on.
         write_timeout_s: how long a user may read nothing of an answer while there is more; then the connection ends.

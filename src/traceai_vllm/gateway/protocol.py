@@ -91,6 +91,8 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
         _head = 0
         _head_complete = False
         _head_timer: asyncio.TimerHandle | None = None
+        _body_complete = False
+        _body_timer: asyncio.TimerHandle | None = None
         _write_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -111,6 +113,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self._body_complete = False
             if self._head_complete:
                 self._head = 0
                 self._expect_head()
@@ -134,8 +137,19 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
+            self._body_complete = True
+            if self._body_timer is not None:
+                self._body_timer.cancel()
+                self._body_timer = None
             if self.cycle is not None and not self.transport.is_closing():
                 super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            # Refused before its body had come. To close at once would break a client that still sends, before it has
+            # read why; one that sends for ever must not keep the connection.
+            if self.cycle.response_complete and not self._body_complete:
+                self._body_timer = self._later(limits.body_timeout_s, self.transport.abort)
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -164,7 +178,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self.transport.close()
 
         def _stop_timers(self) -> None:
-            for timer in (self._head_timer, self._write_timer):
+            for timer in (self._head_timer, self._body_timer, self._write_timer):
                 if timer is not None:
                     timer.cancel()
 
