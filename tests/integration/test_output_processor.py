@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from opentelemetry.trace import StatusCode
@@ -84,6 +87,50 @@ def test_an_engine_error_ends_every_open_request_once(processor: Any, traced: Tr
 
     assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"] * 3
     assert {span.status.description for span in traced.requests} == {"out of memory"}
+
+
+def test_an_abort_while_the_application_handles_an_error_of_its_own_is_cancelled(
+    processor: Any, traced: Traced
+) -> None:
+    """That error has nothing to do with the request, and may quote what somebody sent."""
+    processor.add_request(request(), None)
+    try:
+        {}["canary"]
+    except KeyError:
+        processor.abort_requests(["r"], internal=False)
+
+    span, attributes = traced.request()
+    assert attributes["error.type"] == "cancelled"
+    assert "canary" not in span.to_json()
+
+
+def test_an_abort_while_vllm_handles_an_error_has_that_ones_class(processor: Any, traced: Traced) -> None:
+    """`AsyncLLM.generate` aborts a request whose answers it cannot hand on. What the error says may be content."""
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.exceptions import EngineGenerateError
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+
+    async def add_request(*args: Any, **kwargs: Any) -> Any:
+        queue = RequestOutputCollector(RequestOutputKind.DELTA, "r-0001")
+        processor.add_request(request(), None, queue=queue)
+        queue.put(BufferError("canary"))
+        return queue
+
+    async def use() -> None:
+        with pytest.raises(EngineGenerateError):
+            await anext(engine.generate("hello", request().sampling_params, "r"))
+
+    engine = AsyncLLM.__new__(AsyncLLM)
+    engine.output_processor, engine.log_requests = processor, False
+    engine.vllm_config = SimpleNamespace()
+    engine.engine_core = SimpleNamespace(abort_requests_async=AsyncMock(), shutdown=lambda **_: None)
+    engine.add_request = add_request
+    asyncio.run(use())
+
+    span, attributes = traced.request()
+    assert attributes["error.type"] == "BufferError"
+    assert "canary" not in span.to_json()
 
 
 def test_a_timeout_of_the_engine_is_a_timeout(processor: Any, traced: Traced) -> None:

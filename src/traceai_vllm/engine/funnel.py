@@ -217,14 +217,25 @@ def abort_requests(original: Any) -> Any:
     def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         aborted = original(self, *args, **kwargs)
         with _ABORT:
-            # vLLM aborts while it handles what ended the request: cancellation, a closed generator, an error.
-            cause = sys.exc_info()[1]
+            cause = _cause_of_abort(sys.exc_info()[1])
             tracker = tracker_of(self)
             for request_id in aborted:
                 tracker.close(request_id, "abort", cause)
         return aborted
 
     return hook
+
+
+def _cause_of_abort(error: BaseException | None) -> BaseException | None:
+    # vLLM aborts while it handles what ended the request: cancellation, a closed generator, an error of its own. An
+    # application may do so while it handles anything.
+    import asyncio
+
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit, TimeoutError, asyncio.TimeoutError)):
+        return error
+    traceback = None if error is None else error.__traceback__  # its first frame is the one that handles the error
+    handled_by_vllm = traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("vllm.")
+    return error if handled_by_vllm else None
 
 
 def propagate_error(original: Any) -> Any:

@@ -149,7 +149,7 @@ class LiveRequest:
         if self._content is not None:
             self._content.answered(state, finish_reason)
         if error is not None:
-            self._note_error(error)
+            self._note_error(error, is_cause_of_abort=finish_reason == "abort")
         elif finish_reason in _ERROR_OF_FINISH and self._error_type is None:
             self._error_type = _ERROR_OF_FINISH[finish_reason]
         if state.detokenizer is not None and (self.first_token is None or len(self._answers) > 1):
@@ -171,11 +171,12 @@ class LiveRequest:
         self._note_error(error)
         self._end()
 
-    def _note_error(self, error: BaseException) -> None:
-        # Not the exception itself: it would keep the caller's frames alive. The first error counts.
+    def _note_error(self, error: BaseException, *, is_cause_of_abort: bool = False) -> None:
+        # Not the exception itself: it would keep the caller's frames alive. The first error counts. What an abort
+        # answers may be about another request, and say what that one was about.
         if self._error_type is None:
             self._error_type = error_type(error)
-            self._error_message = error_message(error)
+            self._error_message = None if is_cause_of_abort else error_message(error)
 
     def abandoned(self) -> None:
         """End a request that vLLM forgot (its engine was dropped, an input stream never sent anything)."""
@@ -342,10 +343,10 @@ def error_message(error: BaseException) -> str | None:
     """Return an exception's message, or None where it may quote what the user sent.
 
     Validation errors (``ValueError``, ``TypeError``, and from vLLM 0.27 ``VLLMClientError``, with what derives from
-    them) are about the request and often repeat a part of it; those of files and connections (``OSError``) name the
-    URL of a picture that could not be had. Content is never recorded unasked.
+    them) are about the request and often repeat a part of it; a ``LookupError`` is what was looked up; those of files
+    and connections (``OSError``) name the URL of a picture that could not be had. Content is never recorded unasked.
     """
-    if isinstance(error, (ValueError, TypeError, OSError)) or "VLLMClientError" in {
+    if isinstance(error, (ValueError, TypeError, LookupError, OSError)) or "VLLMClientError" in {
         base.__name__ for base in type(error).__mro__
     }:
         return None
