@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -14,7 +14,7 @@ from opentelemetry.trace import StatusCode
 
 import traceai_vllm
 from tests.integration.conftest import Traced
-from traceai_vllm.engine import funnel, patches
+from traceai_vllm.engine import calls, funnel, live, patches
 from traceai_vllm.engine.funnel import tracker_of
 
 
@@ -50,6 +50,24 @@ def output(name: str = "r-0001", tokens: tuple[int, ...] = (7,), reason: str | N
 
     finish = None if reason is None else FinishReason[reason]
     return EngineCoreOutput(request_id=name, new_token_ids=list(tokens), finish_reason=finish)
+
+
+def one_answer_queue() -> Any:
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+
+    return RequestOutputCollector(RequestOutputKind.DELTA, "r-0001")
+
+
+def async_engine(processor: Any, add_request: Any) -> Any:
+    """An `AsyncLLM` on this processor that admits requests by this function, and has no engine core."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    engine = AsyncLLM.__new__(AsyncLLM)
+    engine.output_processor, engine.log_requests, engine.vllm_config = processor, False, SimpleNamespace()
+    engine.engine_core = SimpleNamespace(abort_requests_async=AsyncMock(), shutdown=lambda **_: None)
+    engine.add_request = MethodType(calls.add_request_async(add_request), engine)
+    return engine
 
 
 @pytest.mark.parametrize(
@@ -106,31 +124,69 @@ def test_an_abort_while_the_application_handles_an_error_of_its_own_is_cancelled
 
 def test_an_abort_while_vllm_handles_an_error_has_that_ones_class(processor: Any, traced: Traced) -> None:
     """`AsyncLLM.generate` aborts a request whose answers it cannot hand on. What the error says may be content."""
-    from vllm.sampling_params import RequestOutputKind
-    from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.exceptions import EngineGenerateError
-    from vllm.v1.engine.output_processor import RequestOutputCollector
 
-    async def add_request(*args: Any, **kwargs: Any) -> Any:
-        queue = RequestOutputCollector(RequestOutputKind.DELTA, "r-0001")
+    async def add_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        queue = one_answer_queue()
         processor.add_request(request(), None, queue=queue)
         queue.put(BufferError("canary"))
         return queue
 
     async def use() -> None:
         with pytest.raises(EngineGenerateError):
-            await anext(engine.generate("hello", request().sampling_params, "r"))
+            await anext(async_engine(processor, add_request).generate("hello", request().sampling_params, "r"))
 
-    engine = AsyncLLM.__new__(AsyncLLM)
-    engine.output_processor, engine.log_requests = processor, False
-    engine.vllm_config = SimpleNamespace()
-    engine.engine_core = SimpleNamespace(abort_requests_async=AsyncMock(), shutdown=lambda **_: None)
-    engine.add_request = add_request
     asyncio.run(use())
 
     span, attributes = traced.request()
     assert attributes["error.type"] == "BufferError"
     assert "canary" not in span.to_json()
+
+
+def test_finish_reasons_are_in_the_order_of_the_answers(processor: Any, traced: Traced) -> None:
+    """Not in that of their ends."""
+    from vllm import SamplingParams
+    from vllm.v1.engine.parallel_sampling import ParentRequest
+
+    parent = ParentRequest(request(sampling_params=SamplingParams(n=2, max_tokens=9)))
+    names = []
+    for index in range(2):
+        name, params = parent.get_child_info(index)
+        names.append(name)
+        processor.add_request(request(name, external_req_id="r", sampling_params=params), None, parent, index)
+    processor.process_outputs([output(names[1], reason="STOP")])
+    processor.process_outputs([output(names[0], reason="LENGTH")])
+
+    _, attributes = traced.request()
+    assert attributes["gen_ai.response.finish_reasons"] == ("length", "stop")
+
+
+def test_a_call_that_is_consumed_later_begins_and_lasts_from_the_call_on(
+    processor: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait before the first `anext` is the caller's wait too: it is no gap at the end of the span."""
+    now = 10**18
+    clock = SimpleNamespace(time_ns=lambda: now, perf_counter_ns=lambda: now - 10**17)
+    monkeypatch.setattr(calls, "time", clock)
+    monkeypatch.setattr(live, "time", clock)
+
+    async def add_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        queue = one_answer_queue()
+        processor.add_request(request(), None, queue=queue)
+        processor.process_outputs([output(reason="STOP")])
+        return queue
+
+    async def use() -> None:
+        nonlocal now
+        generator = async_engine(processor, add_request).generate("hello", request().sampling_params, "r")
+        now += 2 * 10**9
+        assert [answer.finished async for answer in generator] == [True]
+
+    asyncio.run(use())
+    span, attributes = traced.request()
+    assert span.start_time == 10**18
+    assert span.end_time == now
+    assert attributes["gen_ai.latency.e2e"] == 2.0
 
 
 def test_a_timeout_of_the_engine_is_a_timeout(processor: Any, traced: Traced) -> None:

@@ -111,7 +111,7 @@ def _begin_async(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal 
         return begin(tracker, params, request_id)
     if call.suppressed:
         return INTERNAL
-    live = begin(tracker, params, request_id, call.context, call.time_ns)
+    live = begin(tracker, params, request_id, call.context, call.time_ns, clock=call.clock)
     if isinstance(live, LiveRequest):
         live.stream = call.streams
     return live
@@ -120,13 +120,14 @@ def _begin_async(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal 
 class _Call:
     """What is known when ``AsyncLLM.generate`` or ``encode`` is called."""
 
-    __slots__ = ("context", "generator", "streams", "suppressed", "time_ns")
+    __slots__ = ("clock", "context", "generator", "streams", "suppressed", "time_ns")
 
     def __init__(self, context: Context, streams: bool | None) -> None:
         self.context = context
         self.streams = streams
         self.suppressed = not is_instrumentation_enabled()
         self.time_ns = time.time_ns()
+        self.clock = time.perf_counter_ns()
         self.generator: weakref.ref[Any] | None = None
 
 

@@ -59,6 +59,7 @@ class LiveRequest:
         ctx: the context of the caller.
         params: vLLM's ``SamplingParams`` or ``PoolingParams``.
         start_ns: when the caller called, in nanoseconds since the epoch.
+        clock: the same moment, of ``time.perf_counter_ns()``, which measures from there.
         request_id: the caller's id, for a request that is rejected before the engine has seen it.
         operation: the operation, if it is known from the caller; else it is found when the request has ended.
     """
@@ -95,6 +96,7 @@ class LiveRequest:
         params: Any,
         start_ns: int,
         *,
+        clock: int,
         request_id: Any = None,
         operation: str | None = None,
     ) -> None:
@@ -109,10 +111,10 @@ class LiveRequest:
         self.stream: bool | None = None
         self.first_token: int | None = None
         self._request_id = request_id
-        self._clock = time.perf_counter_ns()
+        self._clock = clock
         self._load: Any = None
         self._answers: list[Any] = []
-        self._finish_reasons: list[str] = []
+        self._finish_reasons: list[tuple[int, str]] = []
         self._error_type: str | None = None
         self._error_message: str | None = None
         self._open_answers = 0
@@ -145,7 +147,7 @@ class LiveRequest:
         """Take note that one answer ended; the request ends with its last one."""
         self._open_answers -= 1
         if finish_reason is not None:
-            self._finish_reasons.append(finish_reason)
+            self._finish_reasons.append((state.request_index, finish_reason))
         if self._content is not None:
             self._content.answered(state, finish_reason)
         if error is not None:
@@ -224,7 +226,8 @@ class LiveRequest:
     def _fill(self, record: RequestRecord) -> None:
         record.e2e = (self.end_ns - self.start_ns) / 1e9
         record.stream = self.stream
-        record.finish_reasons = self._finish_reasons
+        # In the order of the answers, which need not be that of their ends.
+        record.finish_reasons = [reason for _, reason in sorted(self._finish_reasons)]
         record.error_type = self._error_type
         record.error_message = self._error_message
         if self.first_token is not None:
@@ -289,6 +292,8 @@ def begin(
     request_id: Any = None,
     ctx: Context | None = None,
     called_ns: int | None = None,
+    *,
+    clock: int | None = None,
 ) -> LiveRequest | Internal | None:
     """Start a request: take the caller's context, time and parameters.
 
@@ -298,6 +303,7 @@ def begin(
         request_id: the caller's id.
         ctx: the context of the caller; the current one when None.
         called_ns: when the caller called, in nanoseconds since the epoch; now when None.
+        clock: the same moment, of ``time.perf_counter_ns()``.
 
     Returns:
         The live request; ``INTERNAL`` for a step of another request; None when instrumentation is off or suppressed.
@@ -323,6 +329,7 @@ def begin(
         ctx,
         params,
         called_ns or time.time_ns(),
+        clock=clock or time.perf_counter_ns(),
         request_id=request_id,
         operation=operation,
     )
