@@ -189,6 +189,47 @@ def test_a_call_that_is_consumed_later_begins_and_lasts_from_the_call_on(
     assert attributes["gen_ai.latency.e2e"] == 2.0
 
 
+def test_a_beam_search_of_the_server_is_one_request(processor: Any, traced: Traced) -> None:
+    """vLLM asks the engine for one token per beam and position."""
+    import numpy as np
+    from vllm.entrypoints.generate.beam_search.online import BeamSearchOnlineMixin
+    from vllm.sampling_params import BeamSearchParams
+    from vllm.v1.outputs import LogprobsLists
+
+    names = [f"r{number}-0001" for number in range(99)]
+    asked = []
+
+    async def add_request(self: Any, request_id: str, prompt: Any, params: Any, **kwargs: Any) -> Any:
+        name = names[len(asked)]
+        asked.append(request_id)
+        queue = one_answer_queue()
+        added = request(name, prompt_token_ids=list(prompt["prompt_token_ids"]), sampling_params=params)
+        processor.add_request(added, None, queue=queue)
+        ends = output(name, reason="LENGTH")
+        ends.new_logprobs = LogprobsLists(np.array([[7, 8, 9]]), np.array([[-0.1, -0.2, -0.3]]), np.array([0]))
+        processor.process_outputs([ends])
+        return queue
+
+    class Serving(BeamSearchOnlineMixin):
+        engine_client = async_engine(processor, add_request)
+        renderer = SimpleNamespace(
+            get_tokenizer=lambda: SimpleNamespace(eos_token_id=0, decode=lambda tokens, **_: "text")
+        )
+
+    async def use() -> list[Any]:
+        prompt = {"type": "token", "prompt_token_ids": [1, 2, 3]}
+        return [
+            found async for found in Serving().beam_search(prompt, "r", BeamSearchParams(beam_width=2, max_tokens=3))
+        ]
+
+    Serving.engine_client.input_processor = SimpleNamespace(resolve_watermarking=lambda params: None)
+    (answer,) = asyncio.run(use())
+    _, attributes = traced.request()
+    assert len(asked) == 5
+    assert attributes["gen_ai.usage.output_tokens"] == sum(len(beam.token_ids) for beam in answer.outputs) == 6
+    assert attributes["gen_ai.usage.input_tokens"] == 3
+
+
 def test_a_timeout_of_the_engine_is_a_timeout(processor: Any, traced: Traced) -> None:
     """An engine that gives up waiting raises TimeoutError; dashboards find it under `timeout`."""
     processor.add_request(request(), None)

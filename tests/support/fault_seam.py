@@ -6,6 +6,7 @@
 # What stands in for vLLM's functions.
 HOOKS = frozenset(
     {
+        "engine.beams.search",
         "engine.calls.add_request.<locals>.hook",
         "engine.calls.add_request_async.<locals>.hook",
         "engine.calls.generate",
@@ -46,6 +47,7 @@ BUILDERS = frozenset(
 # What hooks hand the user's call on to.
 CARRIERS = frozenset(
     {
+        "engine.beams._steps",
         "engine.live._first_update",
         "engine.serving._answer",
         "engine.serving._whole",

@@ -11,7 +11,7 @@ from traceai_vllm.engine import patches
 from traceai_vllm.store import processor
 
 # Names under which a function of the seam holds what is the user's.
-THE_USERS = {"wrapped", "original", "update", "coroutine", "app", "receive", "send"}
+THE_USERS = {"wrapped", "original", "update", "coroutine", "generator", "app", "receive", "send"}
 
 
 def by_name() -> dict[str, Target]:

@@ -26,7 +26,7 @@ _READ = Guard("reading a request of vLLM's")
 _FIRST_TOKEN = Guard("the time of a first token")
 _LONGEST_WAIT_NS = 3_600 * 1_000_000_000
 # vllm.v1.engine.FinishReason values that are no answer.
-_ERROR_OF_FINISH = {"abort": "cancelled", "error": "engine_error"}
+ERROR_OF_FINISH = {"abort": "cancelled", "error": "engine_error"}
 _MAX_MESSAGE = 256
 
 SCOPE_KEY = otel_context.create_key("traceai-vllm-scope")
@@ -152,8 +152,8 @@ class LiveRequest:
             self._content.answered(state, finish_reason)
         if error is not None:
             self._note_error(error, is_cause_of_abort=finish_reason == "abort")
-        elif finish_reason in _ERROR_OF_FINISH and self._error_type is None:
-            self._error_type = _ERROR_OF_FINISH[finish_reason]
+        elif finish_reason in ERROR_OF_FINISH and self._error_type is None:
+            self._error_type = ERROR_OF_FINISH[finish_reason]
         if state.detokenizer is not None and (self.first_token is None or len(self._answers) > 1):
             _remove_shadow(state.detokenizer)
         if self._open_answers == 0 and not self._admitting:

@@ -1,7 +1,6 @@
 """Hooks on the offline ``LLM``: one call is a batch, a parent span with the call's requests as children.
 
-Beam search is the exception. It drives the engine with one-token requests, a new set for each position; these are no
-requests of the user's. One record per prompt is made from its result instead.
+Beam search is the exception: one record per prompt is made from its result (see :mod:`traceai_vllm.engine.beams`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from traceai_vllm.engine import runtime
+from traceai_vllm.engine import beams, runtime
 from traceai_vllm.engine.calls import tracker_of_engine
 from traceai_vllm.engine.content import with_conversations
 from traceai_vllm.engine.live import SCOPE_KEY, Scope, error_message, error_type
 from traceai_vllm.guard import Guard
-from traceai_vllm.record import RequestRecord
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.spans import error_status
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from traceai_vllm.engine.runtime import Runtime
+    from traceai_vllm.record import RequestRecord
 
 _BEGIN = Guard("the beginning of a batch")
 _END = Guard("the end of a batch")
@@ -138,19 +137,10 @@ def _finish_beam_searches(batch: Batch, result: Any, error: BaseException | None
 
 
 def _beam_record(batch: Batch, params: Any) -> RequestRecord:
-    end_ns = time.time_ns()
-    return RequestRecord(
-        context=trace.set_span_in_context(batch.span, batch.caller),
-        variant=batch.variant,
-        operation="text_completion",
-        start_ns=batch.start_ns,
-        end_ns=end_ns,
-        e2e=(end_ns - batch.start_ns) / 1e9,
-        max_tokens=params.max_tokens,
-        temperature=params.temperature,
-        beam_width=params.beam_width,
-        output_type="text",
-    )
+    ctx = trace.set_span_in_context(batch.span, batch.caller)
+    record = beams.beam_record(ctx, batch.variant, batch.start_ns, params)
+    beams.end(record)
+    return record
 
 
 def _read_beams(record: RequestRecord, sequences: Any) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from traceai_vllm.engine import calls, first_engine, funnel, offline, readings, runtime, serving
+from traceai_vllm.engine import beams, calls, first_engine, funnel, offline, readings, runtime, serving
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import fastapi
 
@@ -77,6 +77,11 @@ def _answers_are_seen(module: Any) -> bool:
     return _ADD_REQUEST in _applied
 
 
+def _searches(owner: str) -> Callable[[Any], bool]:
+    # Not where the method is inherited from another home, which is hooked itself.
+    return lambda module: "beam_search" in vars(getattr(module, owner, object))
+
+
 def _is_first_engine(module: Any) -> bool:
     # From 0.11 on the name stands for the V1 engine.
     return getattr(getattr(module, "LLMEngine", None), "__module__", None) == "vllm.engine.llm_engine"
@@ -90,12 +95,14 @@ _LLM = "vllm.entrypoints.llm", "LLM"
 _WORKER = readings.WORKER_MODULE, "WorkerWrapperBase"
 _FASTAPI = "fastapi.applications", "FastAPI"
 _middleware_init = _wrapping(fastapi.middleware_init)
+_beam_search = _wrapping(beams.search)
 
 _REQUESTS = "some requests or their ends will not be seen"
 _LOAD = "the engine's load will be missing from spans and metrics"
 _BATCH = {name: f"calls of LLM.{name} get no span of their own round their requests" for name in ("generate", "chat")}
 _BODY = "tags in a request's metadata, its content and reasoning tokens will be missing from spans"
 _REASONING = "reasoning tokens of the Responses API will be missing from spans"
+_BEAMS = "each step of each beam of a server's beam search will be a request of its own"
 _MEMORY = "the memory of weights and KV cache will be missing from metrics"
 _HTTP = "HTTP requests get no SERVER span, and their headers no tags"
 
@@ -118,6 +125,8 @@ PATCHES: tuple[Patch, ...] = (
     *(Patch(*_LLM, name, _wrapping(offline.enqueue(name))) for name in offline.ENQUEUE_OPERATIONS),
     *(Patch(*home, _wrapping(serving.handle(op)), lost=_BODY) for home, op in serving.HANDLERS.items()),
     *(Patch(*home, _wrapping(serving.whole_response), lost=_REASONING) for home in serving.WHOLE_RESPONSES),
+    Patch(*beams.HOME, "beam_search", _beam_search, lost=_BEAMS),
+    *(Patch(*home, "beam_search", _beam_search, only_if=_searches(home[1])) for home in beams.OLDER_HOMES),
     Patch(*_FASTAPI, "build_middleware_stack", _wrapping(fastapi.build_middleware_stack), lost=_HTTP),
     Patch(*_FASTAPI, "__call__", _wrapping(fastapi.call)),
     Patch("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware", "__init__", _middleware_init),
