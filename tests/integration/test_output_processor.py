@@ -10,12 +10,16 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from opentelemetry import context
 from opentelemetry.trace import StatusCode
 
 import traceai_vllm
 from tests.integration.conftest import Traced
 from traceai_vllm.engine import calls, funnel, live, patches
 from traceai_vllm.engine.funnel import tracker_of
+from traceai_vllm.server import ServerOptions
+from traceai_vllm.server.callers import Callers, CallerTags
+from traceai_vllm.server.served import ServedRequest, with_served
 
 
 @pytest.fixture
@@ -187,6 +191,19 @@ def test_a_call_that_is_consumed_later_begins_and_lasts_from_the_call_on(
     assert span.start_time == 10**18
     assert span.end_time == now
     assert attributes["gen_ai.latency.e2e"] == 2.0
+
+
+def test_a_completion_has_the_id_that_its_client_gets(processor: Any, traced: Traced) -> None:
+    """Not the engine's, in which vLLM numbers the prompts of a request."""
+    served = ServedRequest(CallerTags(Callers(ServerOptions())), "text_completion")
+    served.state = SimpleNamespace(request_metadata=SimpleNamespace(request_id="cmpl-1"))
+    token = context.attach(with_served(context.get_current(), served))
+    processor.add_request(request(external_req_id="cmpl-1-0"), None)
+    context.detach(token)
+    processor.process_outputs([output(reason="STOP")])
+
+    _, attributes = traced.request()
+    assert attributes["gen_ai.response.id"] == "cmpl-1"
 
 
 def test_a_beam_search_of_the_server_is_one_request(processor: Any, traced: Traced) -> None:

@@ -60,11 +60,14 @@ def read_params(record: RequestRecord, params: Any) -> None:
     record.output_type = "json" if _wants_json(params) else "text"
 
 
+def request_id_of(state: Any) -> Any:
+    """Return the id under which a request was handed to the engine, from its ``RequestState``."""
+    # external_req_id: 0.14 and later; before, the caller's id is the parent's or the request's own.
+    return getattr(state, "external_req_id", None) or (state.parent_req or state).request_id
+
+
 def read_admission(record: RequestRecord, state: Any) -> None:
     """Copy what the engine's ``RequestState`` says when the request is admitted."""
-    parent = state.parent_req
-    # external_req_id: 0.14 and later; before, the caller's id is the parent's or the request's own.
-    record.request_id = (getattr(state, "external_req_id", None) or (parent or state).request_id)[:MAX_REQUEST_ID]
     record.lora = state.lora_name
     if state.detokenizer is not None:  # None for pooling requests (0.9.2 and later)
         record.max_tokens = state.max_tokens_param

@@ -239,10 +239,14 @@ class LiveRequest:
             record.content = self._content
         if self._load is not None:
             extract.read_load(record, self._load)
+        request_id = self._request_id
         if self._answers:
             extract.read_admission(record, self._answers[0])
-        elif isinstance(self._request_id, str):
-            record.request_id = self._request_id[: extract.MAX_REQUEST_ID]
+            request_id = extract.request_id_of(self._answers[0])
+        if isinstance(request_id, str):
+            served = served_in(self.context)
+            request_id = request_id if served is None else served.response_id(request_id)
+            record.request_id = request_id[: extract.MAX_REQUEST_ID]
         for state in self._answers:
             extract.read_result(record, state)
 

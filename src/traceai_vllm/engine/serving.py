@@ -88,6 +88,7 @@ def _note_request(operation: str, request: Any, raw_request: Any) -> Context | N
         served = ServedRequest(CallerTags(reader), operation)
         ctx = with_served(with_tags(ctx, served.tags), served)
     served.operation = operation
+    served.state = getattr(raw_request, "state", None)  # not the whole: spans that wait for export would hold the body
     served.at_end = partial(_note_usage, raw_request)
     served.tags.add_metadata(reader.from_metadata(getattr(request, "metadata", None)))
     return ctx

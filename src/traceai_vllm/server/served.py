@@ -51,16 +51,29 @@ class ServedRequest:
         tags: the caller's tags, the same object that lies in the request's context.
         operation: what is asked for, when it is known.
         call: what was handed over, when content is captured (see :mod:`traceai_vllm.engine.content`).
+        state: where vLLM's handler puts the id of its answer.
         at_end: called with the SERVER span when the last part of the response is about to be sent.
     """
 
-    __slots__ = ("at_end", "call", "operation", "tags")
+    __slots__ = ("at_end", "call", "operation", "state", "tags")
 
     def __init__(self, tags: CallerTags, operation: str | None) -> None:
         self.tags = tags
         self.operation = operation
         self.call: object = None
+        self.state: object = None
         self.at_end: Callable[[Span], None] | None = None
+
+    def response_id(self, request_id: str) -> str:
+        """Return the id that the caller gets for an engine request of this id.
+
+        Handlers number their engine requests: ``cmpl-1-0``, ``resp_1_0``. The answer has the id without the number.
+        """
+        known = getattr(getattr(self.state, "request_metadata", None), "request_id", None)
+        if not isinstance(known, str) or not request_id.startswith(known):
+            return request_id
+        number = request_id[len(known) :]
+        return known if number[:1] in ("-", "_") and number[1:].isdecimal() else request_id
 
 
 def served_in(ctx: Context) -> ServedRequest | None:
