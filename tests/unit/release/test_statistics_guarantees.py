@@ -12,6 +12,7 @@ from traceai_vllm.release.statistics import (
     holm,
     paired_quantiles,
     paired_rates,
+    paired_scores,
     pairs_needed,
     sign_walk,
     unpaired_rates,
@@ -145,14 +146,62 @@ def test_a_tail_needs_more_than_a_few_values(mode) -> None:
 def test_clusters_widen_the_interval_until_it_covers() -> None:
     """50 pairs to a session that shares a mood (intraclass correlation .04): 95 % intervals cover in 93 to 97 %."""
     random, clusters, size = rng(), 40, 50
-    units = clusters_of(clusters * size, np.repeat(np.arange(clusters), size))
+    pairs = clusters * size
+    units = clusters_of(pairs, np.repeat(np.arange(clusters), size))
     inside = []
     for _ in range(600):
         mood = np.repeat(random.normal(0, 0.2, clusters), size)
-        low, high = mean_interval(units.means(mood + random.normal(0, 0.98, clusters * size)), 0.025)
+        low, high = mean_interval(units.means(mood + random.normal(0, 0.98, pairs)), 0.025, pairs)
         inside.append(low <= 0 <= high)
 
     assert 0.93 <= np.mean(inside) <= 0.97
+
+
+@pytest.mark.parametrize("sessions", [5, 10, 20, 40])
+def test_few_sessions_are_not_healthy_by_chance(sessions) -> None:
+    """Sessions of two pairs, the candidate worse by the margin: at one look healthy in one of twenty at most."""
+    random, clusters, baseline = rng(), np.repeat(np.arange(sessions), 2), np.zeros(2 * sessions)
+    for margin in (0.02, 0.1):
+        healthy = {"rates": 0, "scores": 0}
+        for _ in range(200):
+            fails = random.random(2 * sessions) < margin
+            rates = paired_rates(baseline, fails, margin=margin, clusters=clusters, mode="fixed")
+            scores = paired_scores(1 - baseline, 1 - 0.5 * fails, margin=margin / 2, clusters=clusters, mode="fixed")
+            healthy["rates"] += rates.verdict == "healthy"
+            healthy["scores"] += scores.verdict == "healthy"
+
+        assert max(healthy.values()) <= 200 * 0.05 + 2 * np.sqrt(200 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("clusters", [["a", "a", "b"], ["a", "b", "c"]], ids=["two sessions", "no sessions"])
+def test_three_pairs_without_a_difference_are_no_evidence(clusters) -> None:
+    """That nothing differs does not mean that nothing varies."""
+    once = {"clusters": clusters, "mode": "fixed"}
+    for found in (
+        paired_rates([0, 0, 0], [0, 0, 0], margin=0.02, **once),
+        paired_scores([1, 1, 1], [1, 1, 1], margin=0.02, **once),
+        paired_quantiles([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], quantile=0.99, margin=1.1, **once),
+    ):
+        assert found.verdict == "not_enough_evidence"
+
+
+def test_two_sessions_that_are_worse_alike_are_no_alarm() -> None:
+    """One fail more in each of two sessions: their means have no spread, and that is not certainty."""
+    once = {"clusters": ["a", "a", "b", "b"], "mode": "fixed"}
+
+    assert paired_rates([0, 0, 0, 0], [1, 0, 1, 0], margin=0.1, **once).verdict == "not_enough_evidence"
+    assert paired_scores([1, 1, 1, 1], [0.5, 1, 0.5, 1], margin=0.1, **once).verdict == "not_enough_evidence"
+
+
+def test_sessions_count_as_pairs_as_far_as_their_pairs_differ() -> None:
+    """50 sessions of 4 are 50 pairs when those of one are all alike or say nothing, and else 150 and more."""
+    units, random = clusters_of(200, np.repeat(np.arange(50), 4)), rng()
+    alike, apart, nothing = np.repeat(random.random(50) < 0.3, 4), random.random(200) < 0.3, np.zeros(200, bool)
+    found = [units.effective(units.means(one), one.mean(), one.sum()) for one in (alike, apart, nothing)]
+
+    assert found[0] == pytest.approx(50, abs=2)
+    assert 150 < found[1] < 200
+    assert found[2] == 50
 
 
 def test_missing_pairs_can_be_compared_as_two_groups() -> None:

@@ -64,6 +64,28 @@ class Clusters:
         """One over the size of its cluster, for each pair, so that each cluster counts the same; shape (pairs,)."""
         return np.asarray(1.0 / self.sizes[self.of_pair], dtype=np.float64)
 
+    def effective(self, means: Floats, square: float, seen: int) -> float:
+        """Return as how many pairs that stand alone the clusters count (Rao and Scott, Biometrics 48, 1992).
+
+        Between the number of clusters, where pairs of one are all alike, and the number of pairs, where they are not
+        alike at all. How alike they are is told by the pairs that say anything; one more that is like its whole cluster
+        is added to them, so that none in ten does not mean that they stand alone.
+
+        Args:
+            means: of a value in each cluster, shape (clusters,).
+            square: the mean square of the value, each cluster counting the same.
+            seen: pairs that say how alike they are: those that disagree.
+        """
+        if self.single or self.count < 2:
+            return float(self.count)
+        variance = square - float(np.mean(means)) ** 2
+        if variance <= 1e-12:
+            return float(self.count)
+        most = self.count**2 / float((1.0 / self.sizes).sum())
+        largest = most / self.count
+        inflation = min(max(float(np.var(means, ddof=1)) / variance * largest, 1.0), largest)
+        return most * (seen + 1) / (seen * inflation + largest)
+
     def pairs_in(self, clusters: int) -> int:
         """Return how many pairs the first ``clusters`` clusters have."""
         return int(self.sizes[:clusters].sum())

@@ -178,10 +178,17 @@ def arms(baseline: Floats, candidate: Floats, units: Clusters, quantile: float) 
         quantile: in (0, 1).
     """
     first, second = (Arm(values, units.weights, quantile) for values in (baseline, candidate))
-    below = [units.shares(arm.values <= arm.quantile(quantile)) for arm in (first, second)]
-    count = len(units.sizes)
-    least = sqrt(quantile * (1 - quantile) / count)  # far out all of a few values lie below: that is not certainty
-    deviations = [float(np.std(shares)) for shares in below]
-    spreads = [max(deviation / sqrt(max(count - 1, 1)), least if units.single else 0.0) for deviation in deviations]
-    correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if min(deviations) > 0 else 0.0
-    return Arms(first, second, quantile, (spreads[0], spreads[1]), correlation)
+    at_most = [arm.values <= arm.quantile(quantile) for arm in (first, second)]
+    below = [units.shares(chosen) for chosen in at_most]
+    one, other = (_spread(units, shares, chosen, quantile) for shares, chosen in zip(below, at_most, strict=True))
+    varies = all(shares.min() < shares.max() for shares in below)
+    correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if varies else 0.0
+    return Arms(first, second, quantile, (one, other), correlation)
+
+
+def _spread(units: Clusters, shares: Floats, chosen: NDArray[np.bool_], quantile: float) -> float:
+    """Return the standard error of the share of the values that are chosen, which is meant to be ``quantile``."""
+    inside = int(np.count_nonzero(chosen))
+    pairs = units.effective(shares, float(np.mean(shares)), min(inside, len(chosen) - inside))
+    least = sqrt(quantile * (1 - quantile) / pairs)  # far out all of a few values lie below: that is not certainty
+    return max(float(np.std(shares)) / sqrt(max(units.count - 1, 1)), least)

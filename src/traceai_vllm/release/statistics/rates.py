@@ -38,7 +38,7 @@ def paired_rates(
     """Compare the rates of an event that is bad (a fail, an error, a thumb down) in pairs.
 
     The estimate is the candidate's rate minus the baseline's. Anytime: betting on the pairs that disagree. Fixed:
-    Tango's score interval and McNemar's exact test; with clusters of several pairs, Student's interval of their means.
+    Tango's score interval and McNemar's exact test; with clusters of several pairs, Tango's of effective counts.
 
     Args:
         baseline: 1 or True where the baseline failed, shape (pairs,).
@@ -59,12 +59,13 @@ def paired_rates(
         raise ValueError("fails are 0 or 1; for scores between them use paired_scores")
     units = clusters_of(len(first), clusters, order)
     claims = means.Claims(margin, alarm_above, alpha)
-    differences = units.means(second - first)
+    moved = second - first
+    differences = units.means(moved)
     if mode == "anytime":
         streams = both_streams(differences)
         return means.anytime(*streams, units, claims, _BETTING_RATES)
     if not units.single:
-        return _student(differences, units, claims)
+        return _tango_of_clusters(moved, differences, units, claims)
     return _tango(stream_of(differences), units, claims)
 
 
@@ -121,7 +122,7 @@ def paired_scores(
     """Compare the means of a bounded score, where higher is better, in pairs.
 
     The estimate is the drop: the baseline's mean minus the candidate's. Anytime: betting. Fixed: Student's interval of
-    the differences, or of their cluster means.
+    the differences, or of their cluster means, no narrower than what so many pairs may have missed.
 
     Args:
         baseline: scores of the baseline's answers, shape (pairs,).
@@ -145,12 +146,13 @@ def paired_scores(
     span = highest - lowest
     units = clusters_of(len(first), clusters, order)
     claims = means.Claims(margin / span, alarm_above / span, alpha)
-    differences = units.means((first - second) / span)
+    dropped = (first - second) / span
+    differences = units.means(dropped)
     if mode == "anytime":
         streams = both_streams(differences)
         found = means.anytime(*streams, units, claims, "paired mean scores, betting confidence sequence")
     else:
-        found = _student(differences, units, claims)
+        found = _student(dropped, differences, units, claims)
     return means.scaled(found, span)
 
 
@@ -167,10 +169,26 @@ def _tango(stream: Stream, units: Clusters | Singles, claims: means.Claims) -> E
     )
 
 
-def _student(differences: Floats, units: Clusters, claims: means.Claims) -> Evidence:
+def _tango_of_clusters(moved: Floats, differences: Floats, units: Clusters, claims: means.Claims) -> Evidence:
+    up, down = (float(units.shares(of_pair).mean()) for of_pair in (moved > 0, moved < 0))
+    effective = units.effective(differences, up + down, int(np.count_nonzero(moved)))
+    counts, freedom = (up * effective, down * effective, effective), units.count - 1
     return _one_look(
         stream_of(differences),
-        fixed.mean_interval(differences, claims.alpha),
+        fixed.tango_interval(*counts, claims.alpha, freedom),
+        fixed.tango_p(*counts, claims.alarm_above, freedom),
+        units=units,
+        claims=claims,
+        method="paired fail rates, Tango score interval of effective counts",
+    )
+
+
+def _student(dropped: Floats, differences: Floats, units: Clusters, claims: means.Claims) -> Evidence:
+    square = float(units.means(dropped**2).mean()) if units.count else 0.0
+    effective = units.effective(differences, square, int(np.count_nonzero(dropped)))
+    return _one_look(
+        stream_of(differences),
+        fixed.mean_interval(differences, claims.alpha, effective),
         fixed.mean_p(differences, claims.alarm_above),
         units=units,
         claims=claims,
