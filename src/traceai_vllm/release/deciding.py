@@ -201,11 +201,12 @@ class Judgement:
 
     def _cleared(self, allowed: list[Allowed], part: Scope) -> list[Allowed]:
         # A part that regressed somewhere may be healthy in what is allowed, as a route may be to blame. Where it still
-        # regresses, or is critical and not shown to be healthy, what has a share in it is taken out.
+        # regresses, what has a share in it is taken out; of a slice, and of what is critical, also where it is not
+        # shown to be healthy.
         rows = {place: self._rows_of(one, part) for place, one in enumerate(allowed)}
         together = self._verdict_of(_together([*rows.values()]), part)
-        is_critical = part in [scope.items() for scope in self.comparison.policy.critical]
-        if together in (None, HEALTHY) or (together == NOT_ENOUGH and not is_critical):
+        must_be_shown = part[0][0] == SLICE or part in [scope.items() for scope in self.comparison.policy.critical]
+        if together in (None, HEALTHY) or (together == NOT_ENOUGH and not must_be_shown):
             return allowed
         cleared = []
         for place, one in enumerate(allowed):

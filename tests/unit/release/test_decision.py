@@ -172,6 +172,25 @@ def test_a_healthy_route_goes_without_a_slice_that_is_worse_somewhere(tmp_path: 
         assert decision.routes[route].only.except_slices == {"regulated"}
 
 
+def test_a_slice_that_is_worse_over_all_traffic_goes_nowhere_unshown(tmp_path: Path) -> None:
+    """Regulated answers are equally worse on six routes, too few on each to show it: no route gets them."""
+
+    def make(draw: Draw) -> Request:
+        regulated = draw.one_of(True, False, False, False, False, False)
+        return Request(
+            route=draw.one_of(*"abcdef"),
+            slices=("regulated",) if regulated else (),
+            fails=draw.fails(0.03, 0.12 if regulated else 0.03),
+        )
+
+    policy = "version: 1\nmeasures:\n  Groundedness: {margin: 0.05}\nguard: [all, route, slice]\n"
+    judgement = judged(tmp_path, requests(4000, make), policy)
+
+    assert judgement.verdict((("slice", "regulated"),)) == "regressed"
+    assert judgement.allowed
+    assert {part.except_slices for part in judgement.allowed} == {("regulated",)}
+
+
 def test_what_the_gateway_cannot_tell_from_a_request_is_no_exception(tmp_path: Path) -> None:
     """A slice of one's own comes with a span and not with a request: a route cannot be let through without it."""
 
