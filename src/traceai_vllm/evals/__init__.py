@@ -13,7 +13,7 @@ Higher is better for all of them, and an evaluation that fails raises: it is nev
 
 from traceai_vllm.evals.base import BaseEvaluator, Evaluator
 from traceai_vllm.evals.calling import run_evaluator
-from traceai_vllm.evals.errors import EvaluationError, MissingExtra, MissingInput
+from traceai_vllm.evals.errors import EvaluationError, MissingExtra, MissingInput, UnusableInput
 from traceai_vllm.evals.groundedness import Groundedness, HallucinationScore
 from traceai_vllm.evals.json_validation import JSONValidation
 from traceai_vllm.evals.result import EvaluationResult, TextRange
@@ -31,5 +31,6 @@ __all__ = [
     "MissingInput",
     "TextRange",
     "ToolSelectionAccuracy",
+    "UnusableInput",
     "run_evaluator",
 ]

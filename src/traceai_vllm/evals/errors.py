@@ -14,6 +14,10 @@ class MissingInput(EvaluationError):
     """The evaluator needs something that this request does not have, such as context or a schema."""
 
 
+class UnusableInput(EvaluationError):
+    """What was given cannot be judged: too large, or a schema that is none. It says nothing about the evaluator."""
+
+
 class MissingExtra(ImportError):
     """An optional package is not installed; the message says the line to type."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.errors import EvaluationError, optional
+from traceai_vllm.evals.errors import UnusableInput, optional
 from traceai_vllm.evals.json_steps import MAX_STEPS, Steps
 from traceai_vllm.evals.json_text import MAX_CHARACTERS, read_json
 
@@ -21,7 +21,7 @@ _CACHED = 256
 _GIVEN_UP = frozenset({"BacktrackLimitExceeded", "RegexEngineFailure"})
 
 
-class SchemaError(EvaluationError):
+class SchemaError(UnusableInput):
     """The schema itself cannot be used: not JSON, not a schema, too large, or it refers to what is not given."""
 
 
@@ -69,7 +69,7 @@ class SchemaChecker:
 
         Raises:
             SchemaError: the schema cannot be used, or takes too many steps on this value.
-            EvaluationError: the value is no JSON value, or a pattern of the schema takes too long.
+            UnusableInput: the value is no JSON value, or a pattern of the schema takes too long.
         """
         validator, steps = self._validator(schema)
         if steps.too_many(value):
@@ -77,13 +77,13 @@ class SchemaChecker:
         try:
             for error in validator.iter_errors(value):
                 if type(error.kind).__name__ in _GIVEN_UP:
-                    raise EvaluationError(f"a pattern of the schema cannot be matched in time: {error.message}")
+                    raise UnusableInput(f"a pattern of the schema cannot be matched in time: {error.message}")
                 keyword = str(error.schema_path[-1]) if error.schema_path else "false"
                 yield Violation(json_path(error.instance_path), keyword, error.message)
         except UnicodeEncodeError as error:  # half a surrogate pair, which no UTF-8 text can hold
             yield Violation("$", "type", f"a string is not Unicode text: {error.reason}")
         except ValueError as error:
-            raise EvaluationError(f"what is to be checked is no JSON value: {error}") from error
+            raise UnusableInput(f"what is to be checked is no JSON value: {error}") from error
 
     def is_valid(self, value: Any, schema: Any) -> bool:
         """Return whether the value meets the schema; arguments and errors as :meth:`violations`."""

@@ -61,7 +61,7 @@ def read_json(text: str, *, max_characters: int = MAX_CHARACTERS, max_depth: int
         return JSONText(None, problem, f"{error.msg} (line {error.lineno}, column {error.colno})", error.pos)
     except _NotJSON as error:
         return JSONText(None, "malformed", str(error))
-    except ValueError as error:  # Python's own limit on the digits of an integer
+    except ValueError as error:  # Python's own limits on the digits of an integer, and on exponents
         return JSONText(None, "refused", str(error))
 
 
@@ -101,4 +101,9 @@ def _refuse(constant: str) -> Any:
 
 def _finite(number: str) -> float | Decimal:
     value = float(number)
-    return value if math.isfinite(value) else Decimal(number)
+    if math.isfinite(value):
+        return value
+    try:
+        return Decimal(number)
+    except ArithmeticError:
+        raise ValueError("a number has an exponent that no number may have") from None

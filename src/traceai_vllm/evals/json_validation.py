@@ -76,7 +76,7 @@ class JSONValidation(BaseEvaluator):
         Raises:
             MissingInput: there is no answer.
             SchemaError: the schema cannot be used; this says nothing about the answer.
-            EvaluationError: the answer is neither text nor a JSON value, or a pattern of the schema takes too long.
+            UnusableInput: the answer is neither text nor a JSON value, or a pattern of the schema takes too long.
         """
         if response is None:
             raise MissingInput(f"{self.name} needs the text of an answer")

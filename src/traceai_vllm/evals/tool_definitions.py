@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.errors import EvaluationError
+from traceai_vllm.evals.errors import UnusableInput
 from traceai_vllm.evals.json_text import read_json
 from traceai_vllm.evals.tool_calls import plain
 
@@ -78,7 +78,7 @@ def read_tools(tools: Any) -> dict[str, Tool]:
             web search, is left out.
 
     Raises:
-        EvaluationError: it is something else.
+        UnusableInput: it is something else.
     """
     found = {}
     for given in _definitions(tools):
@@ -97,7 +97,7 @@ def _definitions(tools: Any) -> Iterator[Mapping[str, Any]]:
     for item in [given] if alone else given or ():
         definition = plain(item)
         if not isinstance(definition, Mapping) or (alone and not {"name", "function"} & definition.keys()):
-            raise EvaluationError(f"tools are a list of definitions with a name, and {definition!r:.60} is none")
+            raise UnusableInput(f"tools are a list of definitions with a name, and {definition!r:.60} is none")
         yield definition
 
 

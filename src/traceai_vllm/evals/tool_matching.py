@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.errors import EvaluationError
+from traceai_vllm.evals.errors import UnusableInput
 from traceai_vllm.evals.tool_calls import ToolCall, call_from, plain, read_tool_calls
 from traceai_vllm.evals.tool_values import may_be_left_out, same_value
 
@@ -50,14 +50,14 @@ def wanted_calls(expected: Any) -> list[Wanted]:
             them; or BFCL's ``{tool: {argument: [accepted values]}}``.
 
     Raises:
-        EvaluationError: it is neither.
+        UnusableInput: it is neither.
     """
     expected = plain(expected)
     if isinstance(expected, Mapping) and _MESSAGE & expected.keys():
         return [_exactly(call, expected) for call in read_tool_calls(expected)]
     items = [expected] if isinstance(expected, Mapping) else expected
     if not isinstance(items, Sequence) or isinstance(items, str):
-        raise EvaluationError("expected tool calls are a list of calls, or an empty list where none is due")
+        raise UnusableInput("expected tool calls are a list of calls, or an empty list where none is due")
     return [_wanted(plain(item)) for item in items]
 
 
@@ -148,7 +148,7 @@ def _wanted(item: Any) -> Wanted:
 
 def _exactly(call: ToolCall | None, source: Any) -> Wanted:
     if call is None or call.problem:
-        raise EvaluationError(f"an expected tool call cannot be read: {shown(source)}")
+        raise UnusableInput(f"an expected tool call cannot be read: {shown(source)}")
     return exactly(call)
 
 
@@ -192,10 +192,22 @@ def _explained(
 
 
 def _typed(value: Any, schema: Any) -> Any:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if kind == "string" or not isinstance(value, str):
+    if not isinstance(value, str) or _may_be_text(value, schema):
         return value
     try:
         return json.loads(value)
     except ValueError:
         return {"True": True, "False": False, "None": None}.get(value, value)
+
+
+def _may_be_text(value: str, schema: Any) -> bool:
+    """Whether a schema takes a text as it stands: `90210` for a string, and for a string or null too."""
+    if not isinstance(schema, Mapping):
+        return False
+    kind, choices = schema.get("type"), schema.get("enum")
+    if kind == "string" or (isinstance(choices, list) and value in choices):
+        return True
+    if value in {"null", "None"}:
+        return False
+    branches = [branch for key in ("anyOf", "oneOf") if isinstance(found := schema.get(key), list) for branch in found]
+    return (isinstance(kind, list) and "string" in kind) or any(_may_be_text(value, branch) for branch in branches)

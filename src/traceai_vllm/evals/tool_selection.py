@@ -59,6 +59,8 @@ class ToolSelectionAccuracy(BaseEvaluator):
             MissingInput: neither expected calls nor a baseline's answer nor tools are given.
             SchemaError: a tool's definition is no JSON schema.
         """
+        if expected is None and baseline is None and tools is None:
+            raise MissingInput(f"{self.name} needs expected calls, a baseline's answer, or the tool definitions")
         calls = read_tool_calls(response)
         known = read_tools(tools)
         if expected is not None:
@@ -66,8 +68,6 @@ class ToolSelectionAccuracy(BaseEvaluator):
         if baseline is not None:
             reference = [exactly(_retyped(call, known)) for call in read_tool_calls(baseline)]
             return self._compared(reference, calls, known, "baseline")
-        if tools is None:
-            raise MissingInput(f"{self.name} needs expected calls, a baseline's answer, or the tool definitions")
         return self._validated(calls, known)
 
     def _compared(

@@ -18,42 +18,47 @@ _THOUGHT = re.compile(r"\A.*</think>", re.S)
 _TAGGED = re.compile(
     r"<(tool_calls?|function_calls?|toolcall|TOOLCALL|longcat_tool_call)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.S
 )
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.S)
-_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.S)
+# What repeats is bounded wherever what stands beside it may be the same: an answer may have megabytes, and Python tries
+# every way to split them.
+_FUNCTION = re.compile(r"<function=([^>\s]{1,200})>(.*?)(?:</function>|(?=<function=)|\Z)", re.S)
+_PARAMETER = re.compile(r"<parameter=([^>\s]{1,200})>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.S)
 _KIMI = re.compile(
-    r"<\|tool_call_begin\|>\s*(?:functions\.)?(.+?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*?)"
+    r"<\|tool_call_begin\|>\s{0,20}(?:functions\.)?([^\s<|]{1,200}?)(?::\d{1,9})?\s{0,20}<\|tool_call_argument_begin\|>(.*?)"
     r"(?:<\|tool_call_end\|>|(?=<\|tool_call_begin\|>)|\Z)",
     re.S,
 )
 # DeepSeek: `function<sep>name` and a fence (V3), `name<sep>{json}` (V3.1).
 _DEEPSEEK = re.compile(
-    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s*([\w.\-]+)\s*(?:<｜tool▁sep｜>|```(?:json)?)(.*?)"
-    r"(?:```\s*)?(?:<｜tool▁call▁end｜>|(?=<｜tool▁call▁begin｜>)|\Z)",
+    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s{0,20}([\w.\-]{1,200})\s{0,20}(?:<｜tool▁sep｜>|```(?:json)?)(.*?)"
+    r"(?:```\s{0,20})?(?:<｜tool▁call▁end｜>|(?=<｜tool▁call▁begin｜>)|\Z)",
     re.S,
 )
 # GPT-OSS' harmony.
-_HARMONY = re.compile(r"\bto=functions\.([\w.\-]+)[^{]{0,80}?<\|message\|>(.*?)(?:<\|call\|>|<\|end\|>|\Z)", re.S)
+_HARMONY = re.compile(r"\bto=functions\.([\w.\-]{1,200})[^{]{0,80}?<\|message\|>(.*?)(?:<\|call\|>|<\|end\|>|\Z)", re.S)
 # MiniMax, DeepSeek V3.2 and others, each with a prefix of its own.
 _INVOKED = re.compile(
-    r"<[\w:｜]{0,20}invoke name=\"?([^\"<>]+)\"?[^<>]*>(.*?)(?:</[\w:｜]{0,20}invoke>|(?=<[\w:｜]{0,20}invoke )|\Z)",
+    r"<[\w:｜]{0,20}invoke name=\"?([^\"<>]{1,200})(?:\"[^<>]{0,200})?>(.*?)"
+    r"(?:</[\w:｜]{0,20}invoke>|(?=<[\w:｜]{0,20}invoke )|\Z)",
     re.S,
 )
 _INVOKED_WITH = re.compile(
-    r"<[\w:｜]{0,20}parameter name=\"?([^\"<>]+)\"?[^<>]*>\n?(.*?)\n?(?:</[\w:｜]{0,20}parameter>|\Z)",
+    r"<[\w:｜]{0,20}parameter name=\"?([^\"<>]{1,200})(?:\"[^<>]{0,200})?>\n?(.*?)\n?(?:</[\w:｜]{0,20}parameter>|\Z)",
     re.S,
 )
-_GEMMA = re.compile(r"<start_function_call>\s*call:([\w.\-]+)\{(.*?)\}?\s*(?:<end_function_call>|\Z)", re.S)
-_GEMMA_ARGUMENT = re.compile(r"(\w+):(?:<escape>(.*?)<escape>|([^,]*))", re.S)
+_GEMMA = re.compile(r"<start_function_call>\s{0,20}call:([\w.\-]{1,200})\{(.*?)(?:<end_function_call>|\Z)", re.S)
+_GEMMA_ARGUMENT = re.compile(r"(?<!\w)(\w{1,200}):(?:<escape>(.*?)<escape>|([^,]*))", re.S)
 _GLM = re.compile(r"\s*([\w.\-]+)\s*(?:(?=<arg_key>)|\Z)")
-_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)(?:</arg_value>|\Z)", re.S)
-_MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.\-]+)\s*(?:\[CALL_ID\][\w\-]*)?\s*(?:\[ARGS\])?\s*(?=\{)")
+_GLM_ARGUMENT = re.compile(r"<arg_key>([^<]{1,200})</arg_key>\s{0,20}<arg_value>(.*?)(?:</arg_value>|\Z)", re.S)
+_MISTRAL = re.compile(
+    r"\[TOOL_CALLS\]\s{0,20}([\w.\-]{1,200})\s{0,20}(?:\[CALL_ID\][\w\-]{0,200}\s{0,20})?(?:\[ARGS\]\s{0,20})?(?=\{)"
+)
 _LISTED = re.compile(
     r"(?:\[TOOL_CALLS\]|<\|tool_call\|>|<tool_call>|<\|python_tag\|>|functools|<\|START_ACTION\|>|"
     r"<\|action_start\|>\s*<\|plugin\|>)\s*(?=[\[{])"
 )
 # What Llama 4 and LFM2 write round calls in Python.
 _ROUND_PYTHON = re.compile(r"<\|(?:python_start|python_end|tool_call_start|tool_call_end|eom|eot)\|>")
-_FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?\s*\n(.*?)\n?```\Z", re.S)
+_FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?[ \t]{0,20}\n(.*?)```\Z", re.S)
 _PYTHONIC = re.compile(r"\[?\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]?", re.S)
 _DECODER = json.JSONDecoder()
 
@@ -69,7 +74,8 @@ def calls_in_text(text: str) -> list[ToolCall]:
             return found
     fence = _FENCE.match(text)
     body = fence[1].strip() if fence else text
-    return _bare_json(body) or _pythonic(_ROUND_PYTHON.sub("", body).strip())
+    python = _ROUND_PYTHON.sub("", body).strip()
+    return _bare_json(body) or _pythonic(python, marked=python != body or python.startswith("["))
 
 
 def _kimi(text: str) -> Iterator[ToolCall]:
@@ -95,7 +101,7 @@ def _invoked(text: str) -> Iterator[ToolCall]:
 
 def _gemma(text: str) -> Iterator[ToolCall]:
     for match in _GEMMA.finditer(text):
-        found = _GEMMA_ARGUMENT.findall(match[2])
+        found = _GEMMA_ARGUMENT.findall(match[2].rstrip().removesuffix("}"))
         yield ToolCall(match[1], {name: quoted or bare.strip() for name, quoted, bare in found}, untyped=True)
 
 
@@ -143,7 +149,7 @@ def _tagged(text: str) -> Iterator[ToolCall]:
         if named and read.problem:
             yield ToolCall(named[1], dict(_GLM_ARGUMENT.findall(body)), untyped=True)
         elif read.problem:
-            yield from _pythonic(body) or _one_after_another(body, read.message)
+            yield from _pythonic(body, marked=True) or _one_after_another(body, read.message)
         else:
             yield from _calls_of(read.value)
 
@@ -182,8 +188,13 @@ def _has_call(item: dict[str, Any]) -> bool:
     return named or isinstance(item.get("function"), dict)
 
 
-def _pythonic(text: str) -> list[ToolCall]:
-    """``[f(a=1), g(b="x")]``, as Llama 4 and others write."""
+def _pythonic(text: str, *, marked: bool) -> list[ToolCall]:
+    """``[f(a=1), g(b="x")]``, as Llama 4 and others write.
+
+    Args:
+        text: all that may be calls.
+        marked: whether something says that it is: brackets, or a model's marks. Else `Paris (France)` is an answer.
+    """
     if not _PYTHONIC.fullmatch(text):
         return []
     try:
@@ -193,7 +204,8 @@ def _pythonic(text: str) -> list[ToolCall]:
     nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
     if not nodes or not all(isinstance(node, ast.Call) for node in nodes):
         return []
-    return [_from_node(node) for node in nodes if isinstance(node, ast.Call)]
+    calls = [_from_node(node) for node in nodes if isinstance(node, ast.Call)]
+    return calls if marked or not any(call.problem for call in calls) else []
 
 
 def _from_node(node: ast.Call) -> ToolCall:

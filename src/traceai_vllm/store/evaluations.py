@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +13,31 @@ from traceai_vllm.store.encode import to_json
 from traceai_vllm.store.segments import Segment
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
 KIND = "evaluations"
 PATTERN = f"{KIND}-*.jsonl"
+
+
+@contextlib.contextmanager
+def sole_evaluation(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep a second evaluation of a store away, which would score everything twice.
+
+    Raises:
+        BlockingIOError: another process evaluates it.
+    """
+    store = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another evaluation of {directory} is running; wait until it has ended") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(store)
 
 
 class EvaluationWriter:

@@ -211,6 +211,10 @@ def test_a_pattern_that_never_ends_says_nothing_about_the_answer():
         JSONValidation({"pattern": r"^(a|a)*\1?(?=b)$"}).evaluate(response='"' + "a" * 40 + '"')
 
 
+def test_an_exponent_that_no_number_may_have_is_refused():
+    assert JSONValidation().evaluate(response='{"a": 1e99999999999999999999}').label == "refused"
+
+
 def test_half_a_surrogate_pair_is_no_error_of_ours():
     assert not JSONValidation({"type": "string"}).evaluate(response='"\\ud800"').passed
 

@@ -236,7 +236,19 @@ def test_several_calls_in_one_raw_text():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "It rains.", "f(x) = 3 is a function", '{"temperature": 3}', "[1, 2]", "print", '{"name": "Ada"}']
+    "text",
+    [
+        "",
+        "It rains.",
+        "f(x) = 3 is a function",
+        '{"temperature": 3}',
+        "[1, 2]",
+        "print",
+        '{"name": "Ada"}',
+        "Paris (France)",
+        "Yes (probably)",
+        "print('hi')",
+    ],
 )
 def test_an_ordinary_answer_makes_no_call(text):
     assert read_tool_calls(text) == []
@@ -257,6 +269,42 @@ def test_a_broken_call_is_a_call_that_cannot_be_read(text):
 
 def test_hostile_text_is_refused_at_once():
     assert evaluate(response="[" * 500_000, expected=[RIGHT]).label == "unreadable_call"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[TOOL_CALLS]a" + " " * 50_000 + "x",
+        "<|tool_call_begin|>" + " " * 50_000 + "x",
+        "<start_function_call>call:f{" + " " * 50_000 + "x",
+        "<invoke name=" + "a" * 50_000,
+        '<invoke name="f"><parameter name=' + "a" * 50_000,
+        "<tool_call>f" + "<arg_key>" * 10_000,
+        "<function=" * 10_000,
+        "```" + "\n" * 50_000 + "x",
+    ],
+)
+def test_text_that_could_be_split_in_many_ways_is_read_in_one(text):
+    """Each of these took minutes or more, and Python's lock with it, so that no time-out could help."""
+    assert not evaluate(response=text, expected=[RIGHT]).passed
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "90210"),
+        ({"type": ["string", "null"]}, "90210"),
+        ({"enum": ["90210", "10001"]}, "90210"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, None),
+        ({"type": ["integer", "null"]}, 90210),
+    ],
+)
+def test_arguments_in_tags_have_the_type_that_the_schema_gives(schema, value):
+    tool = {"name": "find", "parameters": {"type": "object", "properties": {"zip": schema}, "required": ["zip"]}}
+    text = f"<tool_call>\n<function=find>\n<parameter=zip>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    expected = [{"name": "find", "arguments": {"zip": value}}]
+    assert ToolSelectionAccuracy().evaluate(response=text, tools=[tool], expected=expected).passed
+    assert ToolSelectionAccuracy().evaluate(response=text, tools=[tool]).passed
 
 
 def test_what_cannot_be_judged_raises():

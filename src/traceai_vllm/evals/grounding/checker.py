@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traceai_vllm.evals.errors import EvaluationError
+from traceai_vllm.evals.errors import UnusableInput
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.evidence import Evidence
 from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
@@ -70,7 +70,7 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
     """Return the features of an answer's claims, which need no learned weights.
 
     Raises:
-        EvaluationError: the two are so large that it would take seconds and gigabytes.
+        UnusableInput: the two are so large that it would take seconds and gigabytes.
     """
     known = lexicon()
     words, evidence = known.read(response), _evidence(context)
@@ -78,7 +78,7 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
     size = len(words.lower) * len(evidence.words.lower)
     if size > _MOST_WORDS or len(figures) * len(evidence.quantities) > _MOST_NUMBERS:
         there = f"an answer of {len(words.lower):,} words and a context of {len(evidence.words.lower):,}"
-        raise EvaluationError(f"{there} are too large together")
+        raise UnusableInput(f"{there} are too large together")
     asked = known.read(question) if question else None
     return AnswerView(
         words,

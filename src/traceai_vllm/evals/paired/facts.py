@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.errors import MissingExtra
+from traceai_vllm.evals.languages import language_of
 from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.paired.answer import pairs
 from traceai_vllm.evals.rare_names import rare_names
@@ -25,6 +26,7 @@ _MOST = 300
 _COMPARED = 20
 _SHOWN = 5
 _ALIKE = 0.6
+_SURE = 0.6  # of a language
 # An address; or a word of letters and digits, with what may stand inside: AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
 _FACT = re.compile(
     r"(?P<address>https?://[^\s<>\"')\]]{1,500}|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"
@@ -43,7 +45,13 @@ _SPELLED = {
     **{word: f"{tens}0" for tens, word in enumerate(["seventy", "eighty", "ninety"], 7)},
     **{word: str(value) for value, word in enumerate(["first", "second", "third", "fourth", "fifth"], 1)},
 }
+_PER_UNIT = re.compile(
+    r"(\d{1,6})-(?:day|week|month|year|hour|minute|second|mile|page|point|star|digit|step|person)s?(?:-old)?", re.I
+)
+_HYPHENS = {0x2010: "-", 0x2011: "-"}  # as word processors and models write them
 _SCALE = re.compile(r"[ ](thousand|million|billion|trillion)\b", re.I)
+_MONEY = frozenset("$£€¥")
+_ZEROS_OF_MONEY = {"m": 6, "b": 9}  # elsewhere `m` are metres
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "k": 3, "mn": 6, "bn": 9}
 _SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b", re.I)
 
@@ -73,6 +81,7 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
         return None
     known = {fact.value for fact in after} | _spelled(candidate.text) | {end for fact in after for end in _ends(fact)}
     lost = [fact for fact in before if fact.value not in known and not (_ends(fact) and known.issuperset(_ends(fact)))]
+    lost = [fact for fact in lost if not _stands_in(candidate.text, fact)]
     added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
     altered = _altered(lost, added)
     counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
@@ -100,23 +109,41 @@ def facts_in(text: str, settings: PairedSettings) -> list[Fact]:
 
 
 def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
-    plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text)
+    plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text).translate(_HYPHENS)
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
         if number:
             scale = _SCALE.match(plain, found.end())
-            zeros = _ZEROS.get((scale[1] if scale else number[2]).lower(), 0)
+            zeros = _zeros(
+                (scale[1] if scale else number[2]).lower(), of_money=plain[found.start() - 1 : found.start()] in _MONEY
+            )
             end = scale.end() if scale else found.end()
             yield Fact("amount", _plain_number(number[1], zeros), TextRange(found.start(), end))
+        elif counted := _PER_UNIT.fullmatch(found[0]):
+            yield Fact("amount", _plain_number(counted[1], 0), TextRange(*found.span()))
         elif found["address"] or _DIGIT.search(found[0]):
             said = found[0].rstrip(".,;:!?")
             kind = "address" if found["address"] else "identifier"
             yield Fact(kind, said.casefold(), TextRange(found.start(), found.start() + len(said)))
     try:
-        for where in rare_names(text, below=settings.rare_zipf):
+        for where in rare_names(text, below=settings.rare_zipf, language=_language(text)):
             yield Fact("name", text[where.start : where.end].casefold(), where)
     except MissingExtra as error:
         say_once("the paired check of identifiers leaves rare names out", error)
+
+
+def _language(text: str) -> str:
+    spoken = language_of(text)
+    return spoken.code if spoken is not None and spoken.confidence >= _SURE else "en"
+
+
+def _zeros(scale: str, *, of_money: bool) -> int:
+    return _ZEROS.get(scale, _ZEROS_OF_MONEY.get(scale, 0) if of_money else 0)
+
+
+def _stands_in(text: str, name: Fact) -> bool:
+    # Where a sentence begins, a name is not told from another word.
+    return name.kind == "name" and re.search(rf"\b{re.escape(name.value)}\b", text.casefold()) is not None
 
 
 def _ends(fact: Fact) -> tuple[str, ...]:

@@ -19,19 +19,21 @@ NAME = "RefusalAgreement"
 _HEAD = 300
 _CANNOT = (
     r"(?:can(?:['\u2019]?t|not|\s+not)|could(?:n['\u2019]t|\s+not)|(?:won['\u2019]t|will\s+not)(?:\s+be\s+able\s+to)?|"
-    r"(?:am|['\u2019]m)\s+(?:not\s+able|unable)\s+to)"
+    r"(?:am|['\u2019]m)\s+(?:not\s+able|unable)\s+to)(?!\s+wait\b)"
 )
 # Who says it of a case, or puts it into another's mouth, does not decline.
 _SAID_BY_ITSELF = r"(?<!\bif\s)(?<!\bwhen\s)(?<!\S\s['\"\u2018\u201c])"
+_SOURCE = r"(?:context|passage|document|text|source|excerpt|information)s?"
 _ACTS = (
     r"(?:help(?!\s+but\b)|assist|provide|comply|answer|fulfil|discuss|do\s+that|share|give|offer|support|create|generate|"
-    r"write|continue|engage|process|complete|respond|recommend(?![^.!?\n]{0,60}\benough\b)|advise|disclose|access|find|"
+    r"write|continue|engage|process|complete|respond|recommend(?![^.!?\n]{0,60}\benough\b)|advise|disclose|access|"
+    rf"find(?=[^.!?\n]{{0,80}}\b(?:information|answer|mention|details?|in\s+the\s+(?:\w+\s+)?{_SOURCE})\b)|"
     r"determine|tell(?!\s+you\s+how\b)|say|speak)"
 )
-_SOURCE = r"(?:context|passage|document|text|source|excerpt|information)s?"
 _PHRASES = (
     rf"{_SAID_BY_ITSELF}\bI\s*(?:simply\s+|really\s+)?{_CANNOT}\s+(?:\w+\s+){{0,2}}?{_ACTS}",
-    rf"\b(?:sorry|unfortunately|apologi[sz]e|afraid)\b[^.!?\n]{{0,60}}\bI\s*{_CANNOT}",
+    rf"\b(?:sorry|unfortunately|apologi[sz]e|afraid)\b[^.!?\n]{{0,60}}\bI\s*{_CANNOT}"
+    rf"(?:\s*(?:[.!?,\n]|\Z)|\s+(?:\w+\s+){{0,2}}?{_ACTS})",
     rf"\bwe\s*{_CANNOT}\s+(?:help|assist|comply|answer)\b",
     r"(?:\A|[.!?,]\s+)(?:cannot|can['\u2019]t|unable\s+to)\s+(?:help|assist|comply|answer|provide|fulfil)",
     r"\bnot\s+something\s+(?:that\s+)?I\s*(?:can|am\s+able|['\u2019]m\s+able)\b",
@@ -42,11 +44,14 @@ _PHRASES = (
     r"\bI\s+(?:respectfully\s+)?(?:decline|refuse)\s+to\b",
     r"\b(?:as|I\s+am|I['\u2019]m)\s+(?:just\s+|only\s+)?an?\s+AI\b[^.!?\n]{0,60}\b(?:cannot|can['\u2019]t|unable|not\s+able|do(?:n['\u2019]t|\s+not)\s+have)",
     r"\bagainst\s+my\s+(?:guidelines|policy|policies|programming|principles)",
-    r"\bI\s+(?:do\s+not|don['\u2019]t)\s+(?:know\b(?!\s+(?:of|about\s+you|if\s+you)\b)|have\s+(?:\w+\s+){0,2}?(?:information|access|knowledge|context|data))",
+    r"\bI\s+(?:do\s+not|don['\u2019]t)\s+(?:know\b(?!\s+(?:of|about\s+you|if\s+you)\b)|have\s+(?:\w+\s+){0,2}?(?:information|knowledge|context|data|"
+    r"access\s+to\s+(?:\w+\s+){0,2}?(?:information|data|details|real|current|live|internet|web|external|personal|your|that|this|"
+    r"such|any|files?|documents?|context)))",
     r"\b(?:is|are|was|were)\s+not\s+(?:mentioned|stated|specified|provided|given|contained)\s+in\s+the\s+"
     rf"(?:\w+\s+)?{_SOURCE}",
     rf"\bthe\s+(?:provided\s+|given\s+|retrieved\s+|above\s+)?{_SOURCE}\s+(?:provided\s+|given\s+)?(?:does|do)"
-    r"(?:\s+not|n['\u2019]t)\s+(?:\w+\s+)?(?:mention|state|specify|contain|provide|include|answer)\b",
+    r"(?:\s+not|n['\u2019]t)\s+(?:\w+\s+)?(?:mention|state|specify|contain|provide|include|answer)\b"
+    r"(?![^.!?\n]{0,80},\s*(?:so|therefore|hence|but)\b)",
     r"\b(?:no|not\s+enough|insufficient)\s+(?:\w+\s+)?information\b[^.!?\n]{0,60}\b(?:available|provided|given|context|"
     r"passages?|documents?|text|sources?)\b",
     r"\b(?:ich\s+kann|kann\s+ich)\s+(?:\w+\s+){0,4}?(?:nicht|keine?)\b[^.!?\n]{0,60}(?:helfen|beantworten|geben|unterstützen)",

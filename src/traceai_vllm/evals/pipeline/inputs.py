@@ -162,7 +162,7 @@ def _schema(schema: Any) -> Any:
         return schema or {}
     try:
         return json.loads(schema)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

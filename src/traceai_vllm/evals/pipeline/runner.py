@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.calling import check_evaluator, run_evaluator
-from traceai_vllm.evals.errors import MissingInput
+from traceai_vllm.evals.errors import MissingInput, UnusableInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -152,7 +152,8 @@ class Runner:
             breaker.failed()
             return Outcome(evaluator.name, TIMEOUT)
         except Exception as error:
-            breaker.failed()
+            # What nobody could judge is not the evaluator's failure: a few such requests would silence it for all.
+            (breaker.succeeded if isinstance(error, UnusableInput) else breaker.failed)()
             return Outcome(evaluator.name, ERROR, error=type(error).__name__)
         breaker.succeeded()
         return Outcome(evaluator.name, OK, result)

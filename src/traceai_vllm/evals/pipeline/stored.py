@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.pipeline.inputs import evaluator_inputs, said_in_attributes, sliced_request
-from traceai_vllm.evals.pipeline.runner import Runner
+from traceai_vllm.evals.pipeline.runner import ERROR, Outcome, Runner
 from traceai_vllm.evals.slices import SliceSettings, slices_of
 from traceai_vllm.store import connect
-from traceai_vllm.store.evaluations import EvaluationWriter
+from traceai_vllm.store.evaluations import EvaluationWriter, sole_evaluation
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from traceai_vllm.evals.base import Evaluator
-    from traceai_vllm.evals.pipeline.runner import Outcome
 
 # Written so often: a judge's scores cost time and money, and whoever is killed loses the last second's.
 _BATCH = 64
@@ -67,7 +66,8 @@ def evaluate_store(
     """Score the requests in a store that these evaluators have not scored yet, and keep the scores there.
 
     It can be interrupted at any time and goes on where it was: what is written stays. A time-out or an error of an
-    evaluator is tried again by the next run; a request that it has no inputs for is not.
+    evaluator is tried again by the next run; a request that it has no inputs for is not. Where an evaluator fails for
+    several requests in a row, it gets a rest, and the requests until then are left to the next run.
 
     Args:
         directory: the store.
@@ -80,17 +80,17 @@ def evaluate_store(
     Raises:
         FileNotFoundError: there is no such directory.
         ImportError: DuckDB is not installed.
-        OSError: the scores could not be written.
+        OSError: the scores could not be written, or another evaluation of the store is running.
     """
     thresholds = slices or SliceSettings()
     names = [evaluator.name for evaluator in evaluators]
     runner = Runner(evaluators, timeout_s=timeout_s)
     connection = connect(directory)
     summary = Summary(without_answer=_count(connection, _UNREADABLE, []))
-    total = _count(connection, _DUE, [names])
-    due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
-    with EvaluationWriter(directory) as writer:
-        scored = (list(_evaluated(runner, names, row, explain, thresholds)) for row in _rows(due))
+    with sole_evaluation(directory), EvaluationWriter(directory) as writer:
+        total = _count(connection, _DUE, [names])
+        due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
+        scored = (_evaluated(runner, names, row, explain, thresholds) for row in _rows(due))
         for batch in _batches(scored):
             lines = [line for of_one in batch for line in of_one]
             writer.write(lines)
@@ -137,17 +137,20 @@ def _count(connection: Any, source: str, parameters: list[Any]) -> int:
 
 def _evaluated(
     runner: Runner, names: Sequence[str], row: Any, explain: bool, thresholds: SliceSettings
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     trace_id, span_id, text, done = row
-    attributes = json.loads(text)
     wanted = [name for name in names if name not in (done or ())]
-    said = said_in_attributes(attributes)
-    inputs = evaluator_inputs(said, attributes)
-    slices = attributes.get(semconv.SLICES) or slices_of(sliced_request(said, attributes), thresholds)
-    outcomes = {outcome.name: outcome for outcome in runner.run(inputs, wanted)} if inputs else {}
-    for name in wanted:
-        line = {"trace_id": trace_id, "span_id": span_id, "evaluator": name, "slices": [*slices]}
-        yield line | fields(outcomes.get(name), explain)
+    slices: Sequence[str] = ()
+    try:
+        attributes = json.loads(text)
+        said = said_in_attributes(attributes)
+        slices = attributes.get(semconv.SLICES) or slices_of(sliced_request(said, attributes), thresholds)
+        inputs = evaluator_inputs(said, attributes)
+        outcomes = {outcome.name: outcome for outcome in runner.run(inputs, wanted)} if inputs else {}
+    except Exception as error:  # a span that cannot be read is no reason to leave those behind it unscored
+        outcomes = {name: Outcome(name, ERROR, error=type(error).__name__) for name in wanted}
+    line = {"trace_id": trace_id, "span_id": span_id, "slices": [*slices]}
+    return [line | {"evaluator": name} | fields(outcomes.get(name), explain) for name in wanted]
 
 
 def fields(outcome: Outcome | None, explain: bool) -> dict[str, Any]:

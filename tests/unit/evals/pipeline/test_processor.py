@@ -23,7 +23,7 @@ from traceai_vllm import tags
 from traceai_vllm.content import Content
 from traceai_vllm.evals import EvaluationResult, Groundedness, JSONValidation, ToolSelectionAccuracy
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor, Selection
-from traceai_vllm.evals.pipeline.runner import CircuitBreaker
+from traceai_vllm.evals.pipeline.runner import CircuitBreaker, Runner
 from traceai_vllm.evals.slices import SliceSettings
 from traceai_vllm.evals.untraced import COHORT
 from traceai_vllm.telemetry.spans import SpanBuilder
@@ -184,6 +184,15 @@ def test_a_processor_behind_that_raises_takes_no_span_from_the_others() -> None:
     (span,) = exporter.get_finished_spans()
     assert (span.attributes or {})["gen_ai.evaluation.Length.score"] == 1.0
     processor.shutdown()
+
+
+def test_inputs_that_nobody_can_judge_do_not_silence_an_evaluator() -> None:
+    """A few requests with a broken schema are errors of theirs: the next one is judged."""
+    runner = Runner([JSONValidation()], failures=3)
+    broken = {"response": "{}", "schema": {"$ref": "https://example.com/schema"}}
+
+    assert [runner.run(broken)[0].status for _ in range(5)] == ["error"] * 5
+    assert runner.run({"response": "{}", "schema": {}})[0].status == "ok"
 
 
 def test_a_circuit_closes_when_the_evaluator_works_again() -> None:

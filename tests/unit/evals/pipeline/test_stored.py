@@ -15,6 +15,7 @@ from traceai_vllm.evals import JSONValidation
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
 from traceai_vllm.evals.pipeline.stored import evaluate_store
 from traceai_vllm.store import SpanStoreExporter, connect
+from traceai_vllm.store.evaluations import sole_evaluation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,3 +189,36 @@ def test_what_cannot_be_used_is_said(arguments: list[str], message: str, capsys:
     assert main(["evaluate", *arguments]) == 2
 
     assert message in capsys.readouterr().err
+
+
+def test_a_span_that_cannot_be_read_leaves_the_others_scored(tmp_path: Path) -> None:
+    """Another library's schema, nested deeper than anybody reads, is an error of its own."""
+    deep = "[" * 100_000
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(tmp_path)))
+    for schema in (deep, "{}"):
+        message = {"role": "assistant", "parts": [{"type": "text", "content": "{}"}]}
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.output.type": "json",
+            "gen_ai.output.messages": json.dumps([message]),
+            "traceai.output_schema": schema,
+        }
+        provider.get_tracer("test").start_span("chat m", attributes=attributes).end()
+    provider.shutdown()
+
+    summary = evaluate_store(tmp_path, [JSONValidation()])
+
+    assert summary.spans == 2
+
+
+def test_a_second_evaluation_of_a_store_is_told_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two at once would score everything twice."""
+    stored(tmp_path, ["{}"])
+    with sole_evaluation(tmp_path):
+        assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 2
+    assert "another evaluation" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 0
+    assert len(rows(tmp_path)) == 1
