@@ -193,7 +193,7 @@ def test_what_cannot_be_used_is_said(arguments: list[str], message: str, capsys:
 
 def test_a_span_that_cannot_be_read_leaves_the_others_scored(tmp_path: Path) -> None:
     """Another library's schema, nested deeper than anybody reads, is an error of its own."""
-    deep = "[" * 100_000
+    deep = json.dumps("[" * 100_000)  # a JSON text that holds the text of a schema, as vLLM takes it
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(tmp_path)))
     for schema in (deep, "{}"):
