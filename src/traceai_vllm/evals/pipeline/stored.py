@@ -11,7 +11,7 @@ from traceai_vllm.evals.pipeline.inputs import evaluator_inputs, said_in_attribu
 from traceai_vllm.evals.pipeline.runner import ERROR, Outcome, Runner
 from traceai_vllm.evals.slices import SliceSettings, slices_of
 from traceai_vllm.store import connect
-from traceai_vllm.store.evaluations import EvaluationWriter, sole_evaluation
+from traceai_vllm.store.evaluations import EvaluationWriter
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def evaluate_store(
     runner = Runner(evaluators, timeout_s=timeout_s)
     connection = connect(directory)
     summary = Summary(without_answer=_count(connection, _UNREADABLE, []))
-    with sole_evaluation(directory), EvaluationWriter(directory) as writer:
+    with EvaluationWriter(directory) as writer:
         total = _count(connection, _DUE, [names])
         due = connection.execute(f"SELECT trace_id, span_id, attributes, names {_DUE}", [names])
         scored = (_evaluated(runner, names, row, explain, thresholds) for row in _rows(due))

@@ -13,7 +13,7 @@ from traceai_vllm.evals.pipeline.stored import NOT_APPLICABLE, Summary, fields
 from traceai_vllm.evals.result import EvaluationResult
 from traceai_vllm.evals.tool_selection import ToolSelectionAccuracy
 from traceai_vllm.store import connect
-from traceai_vllm.store.evaluations import EvaluationWriter, sole_evaluation
+from traceai_vllm.store.evaluations import EvaluationWriter
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def evaluate_pairs(
     connection = connect(directory)
     names = list(_NAMES)
     summary = Summary()
-    with sole_evaluation(directory), EvaluationWriter(directory) as writer:
+    with EvaluationWriter(directory) as writer:
         (total,) = connection.execute(f"SELECT count(*) FROM ({_DUE})", [names]).fetchone() or (0,)
         due = connection.execute(_DUE, [names])
         while rows := due.fetchmany(_BATCH):

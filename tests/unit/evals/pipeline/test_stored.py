@@ -15,7 +15,7 @@ from traceai_vllm.evals import JSONValidation
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
 from traceai_vllm.evals.pipeline.stored import evaluate_store
 from traceai_vllm.store import SpanStoreExporter, connect
-from traceai_vllm.store.evaluations import sole_evaluation
+from traceai_vllm.store.evaluations import EvaluationWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,7 +217,7 @@ def test_a_second_evaluation_of_a_store_is_told_of_the_first(
 ) -> None:
     """Two at once would score everything twice."""
     stored(tmp_path, ["{}"])
-    with sole_evaluation(tmp_path):
+    with EvaluationWriter(tmp_path):
         assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 2
     assert "another evaluation" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 0
