@@ -110,12 +110,12 @@ def test_each_prompt_of_a_batch_has_its_own_text(server: ApiServer) -> None:
         model=SERVED_NAME, prompt=["One", "Two"], max_tokens=8, extra_headers=call.headers()
     )
     _, *engine = server.trace(call, 3)
-    content = {span.attributes["gen_ai.response.id"]: span.attributes for span in engine}
-    assert sorted(json.loads(found[INPUT])[0]["parts"][0]["content"] for found in content.values()) == ["One", "Two"]
-    answers = {choice.text for choice in answer.choices}
-    assert {
-        "".join(p["content"] for p in json.loads(found[OUTPUT])[0]["parts"]) for found in content.values()
-    } == answers
+    found = [span.attributes for span in engine]
+    assert {attributes["gen_ai.response.id"] for attributes in found} == {answer.id}
+    asked = [json.loads(attributes[INPUT])[0]["parts"][0]["content"] for attributes in found]
+    assert sorted(asked) == ["One", "Two"]
+    said = ["".join(part["content"] for part in json.loads(each[OUTPUT])[0]["parts"]) for each in found]
+    assert sorted(said) == sorted(choice.text for choice in answer.choices)
 
 
 def test_events_arrive_with_the_same_content(server: ApiServer) -> None:
