@@ -7,7 +7,8 @@ One record is made of each search instead. Offline it comes from the result of `
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -76,7 +77,7 @@ class _Search:
         record.error_type = errors[0] if errors else None
         if self._content is not None:
             for answer, reason in zip(answers, record.finish_reasons, strict=True):
-                self._content.answered(_Beam(answer, output), reason)
+                self._content.answered(_as_state(answer, output), reason)
         self._end()
 
     def failed(self, error: BaseException) -> None:
@@ -94,41 +95,14 @@ class _Search:
         self._runtime.pipeline.finish(self._record)
 
 
-class _Beam(NamedTuple):
-    """An answer of a search, in the form in which vLLM has those of other requests: ``RequestState``."""
-
-    answer: Any
-    output: Any
-
-    @property
-    def request_index(self) -> int:
-        """Its place among the answers."""
-        return int(self.answer.index)
-
-    @property
-    def prompt(self) -> Any:
-        """The prompt's text."""
-        return self.output.prompt
-
-    @property
-    def prompt_token_ids(self) -> Any:
-        """The prompt's tokens."""
-        return self.output.prompt_token_ids
-
-    @property
-    def detokenizer(self) -> _Beam:
-        """What has its text and tokens."""
-        return self
-
-    @property
-    def output_text(self) -> Any:
-        """Its text."""
-        return self.answer.text
-
-    @property
-    def output_token_ids(self) -> Any:
-        """Its tokens."""
-        return self.answer.token_ids
+def _as_state(answer: Any, output: Any) -> SimpleNamespace:
+    """Return an answer of a search in the form in which vLLM has those of other requests: ``RequestState``."""
+    return SimpleNamespace(
+        request_index=int(answer.index),
+        prompt=output.prompt,
+        prompt_token_ids=output.prompt_token_ids,
+        detokenizer=SimpleNamespace(output_text=answer.text, output_token_ids=answer.token_ids),
+    )
 
 
 def search(wrapped: Any, serving: Any, args: Any, kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from traceai_vllm.gateway.budget import Budget, Hold
 from traceai_vllm.gateway.client import OutgoingRequest
 from traceai_vllm.gateway.config import key_in
 from traceai_vllm.gateway.exchange import Exchange, Sink, exchange
-from traceai_vllm.gateway.headers import header, request_headers, visible
+from traceai_vllm.gateway.headers import CARRIED, header, request_headers, visible
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _TAG_HEADERS = {
     semconv.AGENT_STEP: "x-agent-step",
 }
 _RAW_TAG_HEADERS = {tag: name.encode() for tag, name in _TAG_HEADERS.items()}
-_BELIEVED = frozenset({*_RAW_TAG_HEADERS.values(), b"traceparent", b"tracestate", b"baggage"})
+_BELIEVED = frozenset({*_RAW_TAG_HEADERS.values(), *CARRIED})
 _traceparent = TraceContextTextMapPropagator()
 
 

@@ -26,6 +26,8 @@ _HOP_BY_HOP = frozenset(
 # Written anew for the connection to the server: its host, the length of what is really sent, and an expectation that
 # the gateway has met already by reading the body.
 _REWRITTEN = frozenset({b"host", b"content-length", b"expect"})
+# The caller's trace context and baggage.
+CARRIED = (b"traceparent", b"tracestate", b"baggage")
 # The encodings that answers are read in for pairs and spans.
 READABLE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
 _NOT_SENT_ON = _HOP_BY_HOP | _REWRITTEN

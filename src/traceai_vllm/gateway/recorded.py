@@ -100,12 +100,9 @@ class Recorded:
         if attributes.get(semconv.OUTPUT_TYPE) == "json":
             content["response_format"] = _response_format(attributes)
         content.update({name: attributes[key] for key, name in _PARAMETERS.items() if key in attributes})
-        spelled = [json.dumps(content, **spelling).encode() for spelling in _SPELLINGS]
         asked = attributes.get(names.PAIR_PROMPT_HASH)
-        if asked is None:
-            return spelled[0]
-        for body in spelled:
-            if Body(body).prompt_hash() == asked:
+        for body in (json.dumps(content, **spelling).encode() for spelling in _SPELLINGS):
+            if asked is None or Body(body).prompt_hash() == asked:
                 return body
         raise NotReplayable("its prompt is not recorded as it was asked: redacted, or with fields that no span holds")
 

@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from traceai_vllm.content.content import ContentReader
 from traceai_vllm.gateway import names
+from traceai_vllm.gateway.headers import CARRIED
 from traceai_vllm.gateway.said import Said, json_format
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 _SCOPE = "traceai_vllm.gateway"
 _propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
-_CARRIED = (b"traceparent", b"tracestate", b"baggage")
 
 _TOO_LARGE = 2**63  # for an attribute
 # Sampling parameters of all dialects to the attributes of the conventions, with the type that these have.
@@ -214,7 +214,7 @@ class Spans:
             return Context()
         carrier: dict[str, str] = {}
         for name, value in headers:
-            if name in _CARRIED:
+            if name in CARRIED:
                 carrier.setdefault(name.decode(), value.decode("latin-1"))
         return _propagator.extract(carrier, Context()) if carrier else Context()
 

@@ -82,7 +82,7 @@ YEAR = "year"  # the unit of a number that is a date's year; the length of time 
 _FIRST_YEAR, _LAST_YEAR = 1500, 2100
 _MODERN = 1900  # from here on such digits are a year more often than a count
 _BEFORE_YEARS = frozenset({"in", "since", "until", "till", "during", "early", "late", "mid"})
-_BEFORE_NAMES = frozenset({"a", "an", "the", "this", "its", "his", "her", "their", "our", "my"})
+_DETERMINERS = frozenset({"a", "an", "the", "this", "its", "his", "her", "their", "our", "my"})
 _DASHES = frozenset("-\u2013\u2014/")
 _LONGEST = 16  # characters from which on digits are a key or a code, and no number
 _LABELS = frozenset(
@@ -235,7 +235,7 @@ def _counts(words: Words, before: str, index: int) -> bool:
     """Whether the word after digits is what they count: `2000 visits`, and not `2018 Boston` or `the 2018 report`."""
     if not _noun(words, index) or words.capitals[index]:
         return False
-    return before not in _BEFORE_NAMES or words.lower[index].endswith("s")
+    return before not in _DETERMINERS or words.lower[index].endswith("s")
 
 
 def _noun(words: Words, index: int) -> str:

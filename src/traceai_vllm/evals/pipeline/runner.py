@@ -153,7 +153,10 @@ class Runner:
             return Outcome(evaluator.name, TIMEOUT)
         except Exception as error:
             # What nobody could judge is not the evaluator's failure: a few such requests would silence it for all.
-            (breaker.succeeded if isinstance(error, UnusableInput) else breaker.failed)()
+            if isinstance(error, UnusableInput):
+                breaker.succeeded()
+            else:
+                breaker.failed()
             return Outcome(evaluator.name, ERROR, error=type(error).__name__)
         breaker.succeeded()
         return Outcome(evaluator.name, OK, result)
