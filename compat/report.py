@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # Attributes that some versions cannot give; named in the table where they are missing.
 _LOAD = ("traceai.engine.running", "traceai.engine.waiting", "traceai.engine.kv_cache_usage")
-_NOT_DRIVEN = ("beam_search", "encode", "embed", "classify", "score", "reward", "enqueue", "enqueue_chat")
+# Hooks that no scenario at source level uses: not those of a server's requests, nor of these calls of `LLM`.
+_NOT_DRIVEN = frozenset(
+    f"LLM.{name}" for name in ("encode", "embed", "classify", "score", "reward", "enqueue", "enqueue_chat")
+)
 
 
 def stamp(release: Release) -> Result:
@@ -195,7 +198,7 @@ def _taken_away(source: dict[str, Result]) -> list[str]:
 
 
 def _lost(hook: str, what: set[str]) -> str:
-    if not what and hook.startswith("LLM.") and hook.partition(".")[2] in _NOT_DRIVEN:
+    if not what and (hook in _NOT_DRIVEN or hook.endswith(".beam_search")):
         return "not run at this level"
     return ", ".join(sorted(what)) or "nothing"
 
