@@ -164,6 +164,10 @@ class _LazyAttributes(Mapping[str, Any]):
         """Return the items of the dictionary itself: Mapping's own view looks every key up again."""
         return self._get().items()
 
+    def copy(self) -> Attributes:
+        """Return them as a dictionary; SDKs before 1.43 take what samplers return for one."""
+        return dict(self._get())
+
 
 def error_status(error_type: str, message: str | None) -> Status:
     """Return the ERROR status of a span, with the message cut to 256 characters."""

@@ -209,6 +209,25 @@ def test_a_sampler_can_decide_on_variant_route_and_error() -> None:
     assert asked["error.type"] == "timeout"
 
 
+def test_attributes_can_be_copied_as_sdks_before_1_43_do() -> None:
+    """They call ``copy()`` on what the sampler returns: without it every span of a request would be lost there."""
+
+    class Copier(Sampler):
+        def should_sample(self, *args: object, **kwargs: object) -> SamplingResult:
+            attributes = args[4] if len(args) > 4 else kwargs["attributes"]
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes.copy())  # type: ignore[attr-defined]
+
+        def get_description(self) -> str:
+            return "copier"
+
+    provider, exporter = in_memory_tracing(sampler=Copier())
+
+    SpanBuilder(provider.get_tracer("test")).emit(finished_record())
+
+    (span,) = exporter.get_finished_spans()
+    assert (span.attributes or {})["model_variant"] == "llama-3.1-70b-awq"
+
+
 def test_of_a_request_that_is_sampled_off_no_attribute_is_made() -> None:
     """A sampler that does not look costs nothing: the record is not even read."""
 
