@@ -14,6 +14,7 @@ from traceai_vllm.release.wording import cell_text, verdict_sentence
 if TYPE_CHECKING:
     from traceai_vllm.release.deciding import Allowed
 
+_NO_NAME = f"a route called {EVERY_OTHER_ROUTE} cannot be told from every other one here: give it another name"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -56,7 +57,11 @@ def _routes(judgement: Judgement) -> dict[str, RouteDecision]:
     # A route that nobody compared is no part of the evidence: it goes on being mirrored.
     waiting = RouteDecision(action=Action.KEEP_MIRRORING, reason="not shown to be healthy here")
     routes = {EVERY_OTHER_ROUTE: waiting if names else _of(allowed.get(None), waiting)}
+    if EVERY_OTHER_ROUTE in names:  # what it is allowed, every route that nobody compared would be
+        routes[EVERY_OTHER_ROUTE] = RouteDecision(action=Action.KEEP_MIRRORING, reason=_NO_NAME)
     for name in names:
+        if name == EVERY_OTHER_ROUTE:
+            continue
         promoted = RouteDecision(action=Action.PROMOTE, reason=reason)
         held = RouteDecision(action=Action.KEEP_MIRRORING, reason=_why_held(judgement, name) or waiting.reason)
         routes[name] = promoted if action is Action.PROMOTE else _of(allowed.get(name), held)

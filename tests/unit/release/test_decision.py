@@ -78,6 +78,22 @@ def test_equal_quality_and_a_shown_gain_are_promoted(tmp_path: Path) -> None:
     }
 
 
+def test_a_route_called_like_every_other_one_decides_for_no_other(tmp_path: Path) -> None:
+    """A catch-all route of the name `*` is healthy: routes that nobody compared get nothing by it."""
+
+    def make(draw: Draw) -> Request:
+        return Request(route=draw.one_of("*", "faq"), fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5))
+
+    decision = decision_of(judged(tmp_path, requests(2500, make)))
+
+    assert decision.action.value == "promote"
+    assert {name: route.action.value for name, route in decision.routes.items()} == {
+        "faq": "promote",
+        "*": "keep_mirroring",
+    }
+    assert "another name" in decision.routes["*"].reason
+
+
 def test_no_gain_no_go(tmp_path: Path) -> None:
     """A candidate that is as good and as slow is not worth a release."""
     given = requests(700, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(1.0)))
