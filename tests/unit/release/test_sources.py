@@ -19,6 +19,7 @@ POLICY = parse_policy(
     "{version: 1, baseline: m-bf16, candidate: m-int4, measures: {Groundedness: {margin: 0.1}, errors: {margin: 0.1}}}"
 )
 COUNT = 60
+COLUMNS, JSON, MAP = "a column for each attribute", "attributes as JSON", "attributes as a map of texts"
 
 
 def some_requests() -> list[Request]:
@@ -101,7 +102,7 @@ def test_otlp_lines_of_a_collector_give_the_same(tmp_path: Path, expected: Any) 
     assert any(problem.startswith("c.jsonl.gz: cannot be read") for problem in source.problems)
 
 
-def write_parquet(path: Path, *, flat: bool) -> None:
+def write_parquet(path: Path, form: str) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -110,17 +111,22 @@ def write_parquet(path: Path, *, flat: bool) -> None:
     for span in lines():
         row = {name: span[name] for name in fields}
         attributes = span["attributes"]
-        rows.append({**row, **attributes} if flat else {**row, "attributes": json.dumps(attributes)})
+        texts = {key: clickhouse_text(value) for key, value in attributes.items()}
+        forms = {COLUMNS: attributes, JSON: {"attributes": json.dumps(attributes)}, MAP: {"attributes": [*texts.items()]}}
+        rows.append({**row, **forms[form]})
     names = sorted({name for row in rows for name in row})
-    parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    if form == MAP:
+        columns["attributes"] = pyarrow.array(columns["attributes"], pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    parquet.write_table(pyarrow.table(columns), path)
 
 
-@pytest.mark.parametrize("flat", [True, False], ids=["a column for each attribute", "attributes as JSON"])
-def test_parquet_gives_the_same(tmp_path: Path, expected: Any, flat: bool) -> None:
-    """Both usual forms; a file that is none is skipped and said."""
+@pytest.mark.parametrize("form", [COLUMNS, JSON, MAP])
+def test_parquet_gives_the_same(tmp_path: Path, expected: Any, form: str) -> None:
+    """The usual forms; a file that is none is skipped and said."""
     folder = tmp_path / "parquet"
     folder.mkdir()
-    write_parquet(folder / "spans.parquet", flat=flat)
+    write_parquet(folder / "spans.parquet", form)
     (folder / "broken.parquet").write_bytes(b"PAR1 no more")
 
     source = open_source(folder)

@@ -27,6 +27,10 @@ _CONTENT = (
 )
 _SCORE_KEY = semconv.EVALUATION_PREFIX.replace(".", r"\.") + r"([^,]+)\.score(?:,|$)"
 _LATE = "late_evaluations"
+# A list may be a text too, as in a map of texts: a list in JSON, or between commas.
+_ITEMS = r"""CASE json_type({0}) WHEN 'ARRAY' THEN CAST({0} AS VARCHAR[]) WHEN 'VARCHAR' THEN list_filter(
+    string_split_regex(regexp_replace({0}->>'$', '^\s*\[?\s*"?|"?\s*\]?\s*$', '', 'g'), '"?\s*,\s*"?'),
+    lambda item: item <> '') END"""
 
 
 def json_source(
@@ -102,7 +106,7 @@ def _absent(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 
 
 def _canonical(evaluators: dict[str, list[str]]) -> str:
-    wanted = {key: KINDS[column.kind] for column in ATTRIBUTES for key in column.keys}
+    wanted = {key: "JSON" if column.kind == "list" else KINDS[column.kind] for column in ATTRIBUTES for key in column.keys}
     for name in evaluators:
         wanted |= {score_key(name): "DOUBLE", passed_key(name): "BOOLEAN"}
     columns = [f"{_first_of(column)} AS {column.name}" for column in ATTRIBUTES]
@@ -118,7 +122,8 @@ def _canonical(evaluators: dict[str, list[str]]) -> str:
 
 
 def _first_of(column: Column) -> str:
-    return f"coalesce({', '.join(_of(key) for key in column.keys)})"
+    found = [_ITEMS.format(_of(key)) if column.kind == "list" else _of(key) for key in column.keys]
+    return f"coalesce({', '.join(found)})"
 
 
 def _of(key: str) -> str:
