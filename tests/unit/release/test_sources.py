@@ -111,13 +111,13 @@ def write_parquet(path: Path, form: str) -> None:
     for span in lines():
         row = {name: span[name] for name in fields}
         attributes = span["attributes"]
-        texts = {key: clickhouse_text(value) for key, value in attributes.items()}
-        forms = {COLUMNS: attributes, JSON: {"attributes": json.dumps(attributes)}, MAP: {"attributes": [*texts.items()]}}
-        rows.append({**row, **forms[form]})
+        texts = [(key, clickhouse_text(value)) for key, value in attributes.items()]
+        rows.append({**row, **{COLUMNS: attributes, JSON: {JSON: json.dumps(attributes)}, MAP: {MAP: texts}}[form]})
     names = sorted({name for row in rows for name in row})
     columns = {name: [row.get(name) for row in rows] for name in names}
-    if form == MAP:
-        columns["attributes"] = pyarrow.array(columns["attributes"], pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    if form != COLUMNS:
+        kind = pyarrow.map_(pyarrow.string(), pyarrow.string()) if form == MAP else pyarrow.string()
+        columns["attributes"] = pyarrow.array(columns.pop(form), kind)
     parquet.write_table(pyarrow.table(columns), path)
 
 
@@ -133,6 +133,38 @@ def test_parquet_gives_the_same(tmp_path: Path, expected: Any, form: str) -> Non
 
     assert seen(source) == expected
     assert [problem.split(":")[0] for problem in source.problems] == ["broken.parquet"]
+
+
+def numbers(statuses: list[str]) -> dict[str, list[Any]]:
+    return {"status_code": [2 if status == "ERROR" else 0 for status in statuses]}
+
+
+def objects(statuses: list[str]) -> dict[str, list[Any]]:
+    return {"status": [{"code": "Error" if status == "ERROR" else "Ok", "message": "no error"} for status in statuses]}
+
+
+@pytest.mark.parametrize("written", [numbers, objects])
+@pytest.mark.parametrize("form", [COLUMNS, JSON])
+def test_parquet_may_have_times_as_such_and_statuses_as_otlp_has_them(tmp_path: Path, form: str, written: Any) -> None:
+    """What other tools write: times are times, also without a zone, and 2 is an error: none of it is lost."""
+    import pyarrow
+    from pyarrow import parquet
+
+    file = tmp_path / "spans.parquet"
+    write_parquet(file, form)
+    table = parquet.read_table(file)
+    failed = [place % 3 == 0 for place in range(len(table))]
+    given = {name: table[name] for name in table.column_names if name != "status"}
+    given |= written(["ERROR" if one else "UNSET" for one in failed])
+    for name, zone in (("start_time_unix_nano", None), ("end_time_unix_nano", "UTC")):
+        given[name] = table[name].cast(pyarrow.timestamp("ns")).cast(pyarrow.timestamp("us", zone), safe=False)
+    parquet.write_table(pyarrow.table(given), file)
+
+    spans = open_source(tmp_path).spans.to_pyarrow()
+
+    assert spans["failed"].to_pylist() == failed
+    for name, wanted in (("start_ns", "start_time_unix_nano"), ("end_ns", "end_time_unix_nano")):
+        assert spans[name].to_pylist() == [ns // 1000 * 1000 for ns in table[wanted].to_pylist()]
 
 
 def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:

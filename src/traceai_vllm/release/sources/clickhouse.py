@@ -8,14 +8,13 @@ from traceai_vllm.release.columns import ATTRIBUTES, PASSED, SCORE, passed_key, 
 from traceai_vllm.release.sources.location import without_password
 from traceai_vllm.release.sources.source import Source, SourceError
 from traceai_vllm.release.sources.texts import items_of
+from traceai_vllm.release.sources.times import nanoseconds
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
     from traceai_vllm.release.columns import Column
 
 TABLE = "otel_traces"
-# What a database calls the time since the epoch, and how many nanoseconds its unit has: Ibis knows seconds alone.
-_SINCE_EPOCH = {"clickhouse": ("toUnixTimestamp64Nano", 1), "duckdb": ("epoch_ns", 1), "pyspark": ("unix_micros", 1000)}
 
 
 def clickhouse_source(url: str) -> Source:
@@ -58,7 +57,7 @@ def table_source(table: Any) -> Source:
     scored = keys.filter(keys.key.startswith(semconv.EVALUATION_PREFIX), keys.key.endswith(".score"))
     found = scored.key.to_pyarrow().to_pylist()
     evaluators = sorted(key.removeprefix(semconv.EVALUATION_PREFIX).removesuffix(".score") for key in found)
-    start = _nanoseconds(table)
+    start = nanoseconds(table.Timestamp)
     columns = {
         "trace_id": table.TraceId,
         "span_id": table.SpanId,
@@ -73,18 +72,6 @@ def table_source(table: Any) -> Source:
         columns[SCORE + name] = _text(table, score_key(name)).try_cast("float64")
         columns[PASSED + name] = _text(table, passed_key(name)) == "true"
     return Source(spans=table.select(**columns), evaluators=tuple(evaluators))
-
-
-def _nanoseconds(table: Any) -> Any:
-    import ibis
-
-    name, unit = _SINCE_EPOCH[table.get_backend().name]
-
-    def since_epoch(time: Any) -> Any:
-        """Stand for the database's own function."""
-
-    function: Any = ibis.udf.scalar.builtin(name=name, signature=(("timestamp",), "int64"))(since_epoch)
-    return function(table.Timestamp) * unit
 
 
 def _value(table: Any, column: Column) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from traceai_vllm.release.columns import COLUMNS, PASSED, SCORE, passed_key, score_key
 from traceai_vllm.release.sources.source import Source, SourceError
 from traceai_vllm.release.sources.texts import items_of
+from traceai_vllm.release.sources.times import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,6 +25,7 @@ _OTHER_NAMES = {
     "end_ns": ("end_time_unix_nano", "endTimeUnixNano"),
 }
 STATUS: Final = ("status", "StatusCode", "status_code")
+ERROR_NUMBERS: Final = ("2", "2.0")  # of OTLP; a column of numbers that lacks some is one of floats
 _SCORED = re.compile(r"gen_ai\.evaluation\.(.+)\.score")
 
 
@@ -65,9 +67,18 @@ def names_of(name: str, keys: Sequence[str] = ()) -> tuple[str, ...]:
 
 def _value(table: Any, column: Column) -> Any:
     if column.name == "failed" and "failed" not in table.columns:
-        status = _first(table, STATUS, "string")
-        return status.upper().contains("ERROR")
+        return _is_error(table)
     return _first(table, names_of(column.name, column.keys), column.kind)
+
+
+def _is_error(table: Any) -> Any:
+    import ibis
+
+    given = [table[name] for name in _names_in(table, STATUS)]
+    # OTLP has the code in an object beside a message.
+    codes = [value["code"] if value.type().is_struct() else value for value in given]
+    code = ibis.coalesce(*(code.cast("string") for code in codes)) if codes else ibis.null("string")
+    return code.upper().contains("ERROR") | code.isin(ERROR_NUMBERS)
 
 
 def _names_in(table: Any, names: Sequence[str]) -> list[str]:
@@ -89,6 +100,8 @@ def _cast(value: Any, kind: str) -> Any:
         return value if given.is_array() else items_of(value.cast("string"))
     if kind == "string":
         return value if given.is_string() else value.cast("string")
+    if given.is_timestamp() and kind == "int64":
+        return nanoseconds(value)
     if given.is_null() or str(given).lstrip("!") == kind:
         return value
     return value.try_cast(kind)

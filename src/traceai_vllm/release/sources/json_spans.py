@@ -106,7 +106,8 @@ def _absent(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 
 
 def _canonical(evaluators: dict[str, list[str]]) -> str:
-    wanted = {key: "JSON" if column.kind == "list" else KINDS[column.kind] for column in ATTRIBUTES for key in column.keys}
+    kinds = {**KINDS, "list": "JSON"}
+    wanted = {key: kinds[column.kind] for column in ATTRIBUTES for key in column.keys}
     for name in evaluators:
         wanted |= {score_key(name): "DOUBLE", passed_key(name): "BOOLEAN"}
     columns = [f"{_first_of(column)} AS {column.name}" for column in ATTRIBUTES]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from traceai_vllm.release.columns import FIELDS
 from traceai_vllm.release.sources.duckdb_session import memory_connection
-from traceai_vllm.release.sources.flat import STATUS, check_ids, flat_source, names_of
+from traceai_vllm.release.sources.flat import ERROR_NUMBERS, STATUS, check_ids, flat_source, names_of
 from traceai_vllm.release.sources.json_spans import KINDS, RAW, json_source, quoted
 from traceai_vllm.release.sources.source import Source, SourceError
 
@@ -66,7 +66,19 @@ def _raw_view(columns: dict[str, str]) -> str:
 
 def _field(column: Column, columns: dict[str, str]) -> str:
     kind = KINDS[column.kind]
-    found = [f"TRY_CAST({quoted(name)} AS {kind})" for name in names_of(column.name) if name in columns]
+    found = [_cast(name, columns[name], kind) for name in names_of(column.name) if name in columns]
     if column.name == "failed" and not found:
-        found = [f"contains(upper({quoted(name)}), 'ERROR')" for name in STATUS if name in columns]
+        found = [_is_error(name, columns[name]) for name in STATUS if name in columns]
     return f"coalesce({', '.join(found)})" if found else f"NULL::{kind}"
+
+
+def _cast(name: str, given: str, kind: str) -> str:
+    if given.startswith("TIMESTAMP") and kind == KINDS["int64"]:
+        return f"epoch_ns({quoted(name)})"
+    return f"TRY_CAST({quoted(name)} AS {kind})"
+
+
+def _is_error(name: str, given: str) -> str:
+    # OTLP has the code in an object beside a message.
+    code = f"CAST({quoted(name)}{'.code' if given.startswith('STRUCT') else ''} AS VARCHAR)"
+    return f"(contains(upper({code}), 'ERROR') OR {code} IN {ERROR_NUMBERS})"
