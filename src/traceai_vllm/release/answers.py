@@ -94,11 +94,12 @@ def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
         return arms
     carried = [*_FROM_BELOW, *_LATE, *_scores(source)]
     edges = arms.select("trace_id", arm_span="span_id", parent="span_id")
-    children = _children(edges, others, carried)
-    grandchildren = _children(children.select("trace_id", "arm_span", parent="span_id"), others, carried)
+    children = _children(edges, others, carried, "1")
+    grandchildren = _children(children.select("trace_id", "arm_span", parent="span_id"), others, carried, "0")
     below = children.union(grandchildren)
+    # Of several the nearest, and of these the last to begin: after a retry it is the one that answered.
     found = below.group_by("trace_id", "arm_span").aggregate(
-        **{"below:" + column: below[column].arbitrary() for column in carried}
+        **{"below:" + column: below[column].argmax(below.rank, where=below[column].notnull()) for column in carried}
     )
     found = kept(found, "below")
     joined = arms.left_join(found, [arms.trace_id == found.trace_id, arms.span_id == found.arm_span])
@@ -106,9 +107,10 @@ def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
     return joined.mutate(**merged).select(*arms.columns)
 
 
-def _children(edges: Any, others: Any, carried: list[str]) -> Any:
+def _children(edges: Any, others: Any, carried: list[str], level: str) -> Any:
     joined = edges.join(others, [edges.trace_id == others.trace_id, edges.parent == others.parent_span_id])
-    return joined.select("trace_id", "arm_span", "span_id", *carried)
+    begun = joined.start_ns.fill_null(0).cast("string").lpad(20, "0")
+    return joined.select("trace_id", "arm_span", "span_id", *carried, rank=level + begun + joined.span_id)
 
 
 def _measured(answers: Any, source: Source, policy: Policy) -> Any:

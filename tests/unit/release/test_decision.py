@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -368,6 +369,32 @@ def test_the_same_spans_give_the_same_bytes_in_any_order(tmp_path: Path) -> None
 
     assert len(texts) == 1
     assert Decision.model_validate_json(texts.pop()).evidence is not None
+
+
+def test_of_several_spans_below_an_arm_the_last_attempt_counts_in_any_order(tmp_path: Path) -> None:
+    """A server that was asked again scored both attempts: what the user got counts, wherever it stands in the file."""
+    store = write_store(tmp_path / "once", requests(300, document_case), below=True)
+    [segment] = store.glob("spans-*.jsonl")
+    attempts = []
+    for line in segment.read_text().splitlines():
+        span = json.loads(line)
+        attempts.append(span)
+        if span["kind"] == "INTERNAL":
+            failed = {"gen_ai.evaluation.Groundedness.score": 0.0, "gen_ai.evaluation.Groundedness.passed": False}
+            earlier = span["start_time_unix_nano"] - 1
+            attempts.append(
+                {**span, "span_id": span["span_id"][::-1], "start_time_unix_nano": earlier, "attributes": failed}
+            )
+    wanted = judged(tmp_path / "wanted", requests(300, document_case), below=True).comparison.cell((), "Groundedness")
+    assert wanted is not None
+    for name, spans in (("one", attempts), ("two", attempts[::-1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / segment.name).write_text("\n".join(map(json.dumps, spans)) + "\n")
+
+        found = compare(open_source(tmp_path / name), parse_policy(POLICY)).cell((), "Groundedness")
+
+        assert found is not None
+        assert (found.baseline, found.candidate) == (wanted.baseline, wanted.candidate)
 
 
 def test_the_bytes_do_not_depend_on_the_process() -> None:
