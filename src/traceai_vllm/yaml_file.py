@@ -87,7 +87,8 @@ def _fix(detail: Any, location: Location, cause: object, fields: Sequence[str]) 
     if detail["type"] == "missing":
         return f"is missing; add `{location[-1]}: …`"
     if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), fields, n=1)
+        key = str(location[-1])
+        near = difflib.get_close_matches(key, [field for field in fields if field != key], n=1)
         return "is not known here" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
     if detail["type"] in ("model_type", "dict_type"):
         return "a table is needed here, `key: value` pairs"

@@ -6,12 +6,15 @@ import difflib
 import hashlib
 import json
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from traceai_vllm.gateway.decision import Action
 from traceai_vllm.release.measures import OPERATIONS, QUANTILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Level = Annotated[float, Field(gt=0.0, lt=0.5)]
@@ -91,18 +94,38 @@ class Limits(_Strict):
     apart: Share = 1.0
 
 
-class Guard(_Strict):
+class PolicyConflict(ValueError):
+    """Two things that a policy says do not go together.
+
+    Attributes:
+        location: path to the place that is to change.
+    """
+
+    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+class Allowance(_Strict):
     """How much worse the candidate may be in one measure.
 
     Attributes:
         margin: in points for rates (0.02: two more fails in a hundred), in score points for ``NAME.score``, and as a
             share of the baseline's value for times, tokens and cost (0.10: ten per cent more).
+    """
+
+    margin: Margin
+
+
+class Guard(Allowance):
+    """How much worse it may be, and where that is asked.
+
+    Attributes:
         threshold: an evaluator's least score that passes; None: what the evaluator itself said.
         guard: in which divisions of the traffic; None: those of the policy. ``("all",)``: over all traffic alone, not
             in critical parts either, as a p99 needs a thousand pairs in each.
     """
 
-    margin: Margin
     threshold: Share | None = None
     guard: tuple[Dimension, ...] | None = None
 
@@ -136,6 +159,12 @@ class Scope(_Strict):
     traffic_cohort: str | None = None
     prompt_version: str | None = None
 
+    @model_validator(mode="after")
+    def _is_a_part(self) -> Scope:
+        if not self.items():
+            raise ValueError(f"name a part of the traffic, by one or more of {', '.join(Scope.model_fields)}")
+        return self
+
     def items(self) -> tuple[tuple[str, str], ...]:
         """Return what is given, as pairs of dimension and value."""
         return tuple((name, value) for name, value in self.model_dump().items() if value is not None)
@@ -145,7 +174,7 @@ class Override(_Strict):
     """Other margins for a part of the traffic; the first that fits counts."""
 
     where: Scope
-    measures: dict[str, Guard]
+    measures: dict[str, Allowance]
 
 
 class Price(_Strict):
@@ -268,6 +297,22 @@ class Policy(_Strict):
         return rules
 
     @model_validator(mode="after")
+    def _measures_make_sense(self) -> Policy:
+        for name, guard in self.measures.items():
+            if guard.threshold is not None and (name in OPERATIONS or name.endswith(".score")):
+                raise PolicyConflict(("measures", name, "threshold"), "goes with the name of an evaluator; remove it")
+        places: list[tuple[tuple[str | int, ...], Mapping[str, Allowance]]] = [(("measures",), self.measures)]
+        places += [(("overrides", place, "measures"), one.measures) for place, one in enumerate(self.overrides)]
+        for location, measures in places:
+            for name, allowance in measures.items():
+                if name not in QUANTILES and allowance.margin >= 1:
+                    message = (
+                        f"{allowance.margin:g} is everything: write a share below 1, e.g. 0.05 for five in a hundred"
+                    )
+                    raise PolicyConflict((*location, name, "margin"), message)
+        return self
+
+    @model_validator(mode="after")
     def _critical_is_judged(self) -> Policy:
         measures = {*self.measures, *(name for override in self.overrides for name in override.measures)}
         for part in self.critical:
@@ -284,7 +329,7 @@ class Policy(_Strict):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def guard_of(self, measure: str, scope: tuple[tuple[str, str], ...]) -> Guard | None:
+    def guard_of(self, measure: str, scope: tuple[tuple[str, str], ...]) -> Allowance | None:
         """Return what is allowed of a measure in a part of the traffic; None where it is only shown."""
         found = self.measures.get(measure)
         for override in self.overrides:

@@ -42,6 +42,20 @@ def test_the_examples_can_be_used(path: Path) -> None:
             "critical: nothing is judged in slice=regulated",
         ),
         ("- version: 1\n", 1, "a table is needed here"),
+        ("version: 1\nmeasures:\n  Groundedness: {margin: 5}\n", 3, "margin: 5 is everything: write a share below 1"),
+        (
+            LEAST + "overrides:\n  - where: {route: a}\n    measures: {errors: {margin: 2}}\n",
+            6,
+            "write a share below 1",
+        ),
+        (
+            LEAST + "overrides:\n  - where: {route: a}\n    measures: {errors: {margin: 0.1, threshold: 0.9}}\n",
+            6,
+            "threshold: is not known here; remove it",
+        ),
+        ("version: 1\nmeasures:\n  errors: {margin: 0.1, threshold: 0.9}\n", 3, "goes with the name of an evaluator"),
+        (LEAST + "critical: [{}]\n", 4, "name a part of the traffic, by one or more of route"),
+        (LEAST + "overrides:\n  - where: {}\n    measures: {errors: {margin: 0.1}}\n", 5, "name a part of the traffic"),
     ],
 )
 def test_an_error_names_the_line_and_the_fix(text: str, line: int, says: str) -> None:
