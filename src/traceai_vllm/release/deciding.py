@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     _Rows = tuple[Rows, Rows]  # of pairs, and of answers that users saw
 
 DAY_NS = 86_400 * 1_000_000_000
+_MINUTE_NS = 60 * 1_000_000_000
 ROUTE, INTENT, COHORT = "route", "intent", "traffic_cohort"
 
 
@@ -84,10 +85,8 @@ class Judgement:
         """What is over its limit in the books."""
         policy = self.comparison.policy
         problems = self.comparison.books.over_limit(policy.limits)
-        oldest = policy.evidence.max_age_days
-        newest, now = self.comparison.end_ns, self.as_of_ns
-        if oldest is not None and newest is not None and now is not None and now - newest > oldest * DAY_NS:
-            problems.append(f"the newest pair is {(now - newest) / DAY_NS:.1f} days old (limit {oldest:g})")
+        if policy.evidence.max_age_days is not None and self.as_of_ns is not None and len(self.comparison.frame):
+            problems += self._too_old(self.as_of_ns, policy.evidence.max_age_days)
         return problems
 
     @cached_property
@@ -130,6 +129,15 @@ class Judgement:
         return [
             cell for scope, cells in self._by_scope.items() if len(scope) <= 1 or scope in critical for cell in cells
         ]
+
+    def _too_old(self, now: int, oldest: float) -> list[str]:
+        arrived = self.comparison.frame.arrived_ns
+        # One clock that is years ahead does not make old evidence new; a minute is what clocks differ by.
+        past = arrived[arrived <= now + _MINUTE_NS]
+        if not len(past):
+            return ["every pair is later than the time at which its age is told: a clock, or --as-of, is wrong"]
+        days = (now - int(past.max())) / DAY_NS
+        return [f"the newest pair is {days:.1f} days old (limit {oldest:g})"] if days > oldest else []
 
     def _books_over_limit(self) -> bool:
         return bool(self.books_problems)

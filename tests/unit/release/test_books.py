@@ -332,3 +332,17 @@ def test_old_evidence_blocks(tmp_path: Path) -> None:
 
     assert Judgement(comparison, newest + day).books_problems == []
     assert "8.0 days old" in Judgement(comparison, newest + 8 * day).books_problems[0]
+
+
+def test_one_clock_that_is_ahead_does_not_make_old_evidence_new(tmp_path: Path) -> None:
+    """A pair of next year among those of last month: the others are as old as they are."""
+    given = [Request() for _ in range(20)]
+    given[7].seconds = (1.0, 400 * 86_400.0)
+    comparison = compared(tmp_path, given, evidence={"max_age_days": 7})
+    day = 86_400 * 10**9
+    oldest = comparison.start_ns
+    assert oldest is not None
+
+    assert Judgement(comparison, oldest + day).books_problems == []
+    assert "30.0 days old" in Judgement(comparison, oldest + 30 * day).books_problems[0]
+    assert "a clock, or --as-of, is wrong" in Judgement(comparison, oldest - day).books_problems[0]
