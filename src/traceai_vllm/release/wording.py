@@ -99,7 +99,7 @@ def verdict_sentence(judgement: Judgement) -> str:
         return f"Go: the candidate is healthy in all {len(cells)} guarded cells of {pairs} pairs{_gains(judgement)}."
     if action is Action.KEEP_MIRRORING:
         return f"No go yet: {_why_not_yet(judgement)}; keep mirroring."
-    where = _regressions(judgement)
+    where = _regressions(judgement) if judgement.regressed else _why_not_yet(judgement)
     if action is Action.FALLBACK:
         return f"No go: {where}; users stay with the baseline."
     allowed = "; ".join(describe(part) for part in judgement.allowed[:_SHOWN]) or "nothing"

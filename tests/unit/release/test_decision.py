@@ -13,7 +13,15 @@ import pytest
 
 from tests.support.paired_spans import Draw, Request, requests, write_store
 from traceai_vllm.gateway.decision import Decision
-from traceai_vllm.release import Judgement, compare, decision_of, decision_text, open_source, parse_policy
+from traceai_vllm.release import (
+    Judgement,
+    compare,
+    decision_of,
+    decision_text,
+    open_source,
+    parse_policy,
+    verdict_sentence,
+)
 
 POLICY = """
 version: 1
@@ -270,6 +278,21 @@ def test_no_pairs_is_not_a_pass(tmp_path: Path) -> None:
 
     assert judgement.action.value == "keep_mirroring"
     assert "no data is never a pass" in decision_of(judgement).routes["*"].reason
+
+
+def test_what_rules_of_ones_own_do_has_a_reason_also_where_nothing_regressed(tmp_path: Path) -> None:
+    """Healthy routes go while others wait, or nothing goes until it is known: the sentence says what is lacking."""
+    given = requests(600, lambda draw: Request(route="faq" if draw.fails(0.9, 0)[0] else "rare"))
+    rules = "version: 1\nmeasures: {errors: {margin: 0.05}}\nguard: [all, route]\nrules:\n"
+    lacking = "1 cell lacks evidence, first of all errors on route=rare"
+
+    part = judged(
+        tmp_path / "part", given, rules + "  - {when: some_healthy, then: restrict_route}\n  - {then: fallback}\n"
+    )
+    none = judged(tmp_path / "none", given, rules + "  - {then: fallback}\n")
+
+    assert verdict_sentence(part) == f"Go in part: {lacking}; the candidate may answer route=faq."
+    assert verdict_sentence(none) == f"No go: {lacking}; users stay with the baseline."
 
 
 def test_few_pairs_say_how_many_more_are_needed(tmp_path: Path) -> None:
