@@ -55,7 +55,7 @@ def as_junit(judgement: Judgement, decision: Decision) -> str:
     """Return the decision as JUnit XML: a test case for each guarded cell; without evidence it is skipped."""
     cells = [cell for cell in judgement.comparison.cells if cell.margin is not None]
     suite = ET.Element("testsuite", name="traceai-vllm gate")
-    verdict = ET.SubElement(suite, "testcase", classname="decision", name=judgement.comparison.policy.name)
+    verdict = ET.SubElement(suite, "testcase", classname="decision", name=_xml(judgement.comparison.policy.name))
     if decision.action is not Action.PROMOTE:
         ET.SubElement(verdict, "failure", message=_xml(verdict_sentence(judgement)), type=decision.action.value)
     for cell in cells:

@@ -19,7 +19,7 @@ from traceai_vllm.release.formats import FORMATS
 
 DOCS = (Path(__file__).resolve().parents[3] / "docs" / "release.md").read_text(encoding="utf-8")
 HOSTILE = "a]]>\x1b\u202e<b>\n::warning::x"
-POLICY = "version: 1\nname: p\nmeasures:\n  Groundedness: {margin: 0.1}\n  JSONValidation: {margin: 0.1}\n"
+POLICY = 'version: 1\nname: "p\\x1b"\nmeasures:\n  Groundedness: {margin: 0.1}\n  JSONValidation: {margin: 0.1}\n'
 
 
 def make(draw: Draw) -> Request:
