@@ -40,6 +40,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("guard", options.GuardLimits),
     ("feedback", options.FeedbackOptions),
     ("telemetry", options.Telemetry),
+    ("slices", options.SliceOptions),
     ("The decision file", decision.Decision),
     ("routes of a decision", decision.RouteDecision),
     ("evidence of a decision", decision.Evidence),

@@ -2,7 +2,8 @@
 
 The rules are those of :mod:`traceai_vllm.evals.slices`, by which the evaluated spans got theirs; the length of the
 prompt in tokens is the gateway's estimate. What cannot be told is not let through: a slice of one's own (the tag
-``slices`` is not known here), or languages and rare names without the extra ``evals``.
+``slices`` is not known here), ``regulated`` where nobody said what is, or languages and rare names without the extra
+``evals``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from traceai_vllm.content import messages
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
-    from traceai_vllm.evals.slices import SlicedRequest
+    from traceai_vllm.evals.slices import SlicedRequest, SliceSettings
     from traceai_vllm.gateway.call import Call
+    from traceai_vllm.gateway.options import SliceOptions
 
 _GUARD = Guard("the cohort slices of a request")
 # What these are told by; the others need nothing.
@@ -25,27 +27,38 @@ _WARM_UP = "Which language is this text written in, and does it name Ouagadougou
 
 
 @lru_cache(maxsize=64)
-def untold(names: frozenset[str]) -> frozenset[str]:
+def untold(names: frozenset[str], options: SliceOptions) -> frozenset[str]:
     """Return the slices, of those named, that cannot be told here."""
     if not names:
         return names
-    from traceai_vllm.evals.slices import SLICES
+    from traceai_vllm.evals.slices import REGULATED, SLICES
 
     missing = {name for name, library in _LIBRARIES.items() if importlib.util.find_spec(library) is None}
+    if not (options.regulated_words or options.regulated_routes):
+        missing.add(REGULATED)
     return frozenset(name for name in names if name in missing or name not in SLICES)
 
 
-def slices_of_call(call: Call, prompt_tokens: float) -> frozenset[str] | None:
+@lru_cache(maxsize=8)
+def settings_of(options: SliceOptions) -> SliceSettings:
+    """Return the thresholds that a configuration says."""
+    from traceai_vllm.evals.slices import SliceSettings
+
+    return SliceSettings(**options.model_dump())
+
+
+def slices_of_call(call: Call, prompt_tokens: float, options: SliceOptions) -> frozenset[str] | None:
     """Return the slices that a request is in; None when they could not be told.
 
     Args:
         call: the request.
         prompt_tokens: the estimated length of its prompt.
+        options: what puts it into a slice.
     """
     with _GUARD:
         from traceai_vllm.evals.slices import slices_of
 
-        return frozenset(slices_of(_sliced(call, prompt_tokens)))
+        return frozenset(slices_of(_sliced(call, prompt_tokens), settings_of(options)))
     return None
 
 

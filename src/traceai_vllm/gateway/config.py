@@ -21,6 +21,7 @@ from traceai_vllm.gateway.options import (
     Price,
     Seconds,
     Share,
+    SliceOptions,
     Strict,
     Telemetry,
 )
@@ -254,6 +255,7 @@ class GatewayConfig(Strict):
         guard: when a candidate that answers users is taken back.
         feedback: who may send feedback.
         telemetry: content, evaluators and the local store.
+        slices: what puts a request into a cohort slice, for restrictions that name some, and on scored spans.
         keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
             which are passed on to them.
         trust_callers: whether a caller's trace context and tags are used.
@@ -270,6 +272,7 @@ class GatewayConfig(Strict):
     guard: GuardLimits = GuardLimits()
     feedback: FeedbackOptions = FeedbackOptions()
     telemetry: Telemetry = Telemetry()
+    slices: SliceOptions = SliceOptions()
     keys_env: str | None = None
     trust_callers: bool = True
     books: str | None = None

@@ -140,6 +140,22 @@ class Telemetry(Strict):
     store: str | None = None
 
 
+class SliceOptions(Strict):
+    """What puts a request into a cohort slice; to be the same as where spans are scored.
+
+    Attributes:
+        long_context_tokens: a prompt of so many tokens is in ``long_context``.
+        languages: the languages that the application mostly gets, as ISO 639-1 codes; any other is ``multilingual``.
+        regulated_words: words and phrases that put a request into ``regulated``.
+        regulated_routes: routes on which every request is in it; without these and words it cannot be told.
+    """
+
+    long_context_tokens: Annotated[int, Field(ge=1)] = 4_000
+    languages: tuple[str, ...] = ("en",)
+    regulated_words: tuple[str, ...] = ()
+    regulated_routes: tuple[str, ...] = ()
+
+
 class Limits(Strict):
     """What a caller may ask of the gateway.
 

@@ -142,7 +142,9 @@ class _Request:
     async def serve(self) -> None:
         """Answer the user; whatever becomes of that, spans end and the mirror hears of it."""
         tokens = self._runtime.tokens(self._call.route.name)
-        candidate_serves = candidate_answers(self._serving, self._call, self._config.mirror.salt, tokens)
+        candidate_serves = candidate_answers(
+            self._serving, self._call, self._config.mirror.salt, tokens, self._config.slices
+        )
         with _MIRROR:
             self._copies.choose(self._serving, candidate_serves)
         self._span = self._runtime.spans.start_call(self._call, self._start_ns)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.body import Body
     from traceai_vllm.gateway.call import Call, Headers
     from traceai_vllm.gateway.config import Match, Restriction, Route, Serving, Slice
+    from traceai_vllm.gateway.options import SliceOptions
 
 
 def find_route(routes: Iterable[Route], path: str, headers: Headers, body: Body) -> Route | None:
@@ -47,7 +48,9 @@ def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
     return route.candidate is not None and _short_enough(route, call.body.prompt_bytes, tokens)
 
 
-def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[[int], float]) -> bool:
+def candidate_answers(
+    serving: Serving, call: Call, salt: str, tokens: Callable[[int], float], slices: SliceOptions
+) -> bool:
     """Return whether the candidate is to answer this user.
 
     Args:
@@ -55,13 +58,14 @@ def candidate_answers(serving: Serving, call: Call, salt: str, tokens: Callable[
         call: the request.
         salt: goes into the hash that chooses sessions.
         tokens: estimates the tokens of a prompt from its bytes.
+        slices: what puts it into a cohort slice.
     """
     if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call, tokens):
         return False
     if serving.mode is Mode.CANARY:
         return chosen(session_of(call), serving.share, salt + ":canary")
     if serving.mode is Mode.RESTRICTED:
-        return _allowed(serving.only, call, tokens)
+        return _allowed(serving.only, call, tokens, slices)
     return True
 
 
@@ -76,7 +80,7 @@ def session_of(call: Call) -> str:
     return call.id
 
 
-def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> bool:
+def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float], slices: SliceOptions) -> bool:
     length = call.body.prompt_bytes
     if not _short_enough(only, length, tokens):
         return False
@@ -88,9 +92,9 @@ def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float]) -> b
     ):
         if allowed is not None and value not in allowed:
             return False
-    found = cohorts.slices_of_call(call, estimate) if only.cohort_slices else frozenset()
+    found = cohorts.slices_of_call(call, estimate, slices) if only.cohort_slices else frozenset()
     forbidden = only.except_slices or frozenset()
-    if found is None or found & forbidden or cohorts.untold(forbidden):
+    if found is None or found & forbidden or cohorts.untold(forbidden, slices):
         return False
     return only.slices is None or any(_in_slice(part, call, estimate, found) for part in only.slices)
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("traceai_vllm.gateway")
 
 # Read when the process starts; a change of these needs a restart.
-_FIXED = ("listen", "admin", "books", "trust_callers", "decision_file", "telemetry")
+_FIXED = ("listen", "admin", "books", "trust_callers", "decision_file", "telemetry", "slices")
 # The candidate still gets copies, which show when it is well again.
 _ROLLED_BACK = Serving(mode=Mode.MIRROR)
 
@@ -248,10 +248,11 @@ class Runtime:
             return
         if self._loop is not None:
             self._loop.run_in_executor(None, cohorts.warm_up)
-        for name in sorted(cohorts.untold(named)):
+        for name in sorted(cohorts.untold(named, self.config.slices)):
             _log.warning(
                 "The slice %r cannot be told here, so the baseline answers where it is named. If it is one of the six "
-                "that docs/evaluators.md describes: pip install 'traceai-vllm[evals]'",
+                "that docs/evaluators.md describes: pip install 'traceai-vllm[evals]'; what is regulated, "
+                "`slices` in the configuration says",
                 name,
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
 
+from traceai_vllm.gateway import cohorts
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.processors import add_span_processor
@@ -108,7 +109,7 @@ def attach(runtime: Runtime, options: Telemetry, tracer_provider: TracerProvider
         tracer_provider,
         GuardFeed(runtime, store),
         selection=Selection(rate=options.evaluated_share, errors=False),
-        slices=None,
+        slices=cohorts.settings_of(runtime.config.slices),
         explain=runtime.content is not None and runtime.content.mode.on_span,
         meter_provider=None,
         logger_provider=None,

@@ -11,12 +11,14 @@ from traceai_vllm.gateway import cohorts
 from traceai_vllm.gateway.body import Body
 from traceai_vllm.gateway.call import Call
 from traceai_vllm.gateway.config import Mode, Restriction, Route, Serving
+from traceai_vllm.gateway.options import SliceOptions
 from traceai_vllm.gateway.routing import candidate_answers
 
 SPANISH = "¿Cuál es el período de espera para mi reclamación dental, por favor?"
 PLAIN = "what is the waiting period for dental claims, please?"
 CODE = "Write a Python function that sorts a list."
 TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
+USUAL = SliceOptions()
 ROUTE = Route(name="support", baseline="one", candidate="two", intent="billing")
 
 
@@ -29,9 +31,11 @@ def call(body: dict[str, Any]) -> Call:
     return Call("r1", "POST", "/v1/chat/completions", "/v1/chat/completions", [], Body(raw), ROUTE)
 
 
-def lets_through(only: dict[str, Any], body: dict[str, Any], tokens: float = 10.0) -> bool:
+def lets_through(
+    only: dict[str, Any], body: dict[str, Any], tokens: float = 10.0, slices: SliceOptions = USUAL
+) -> bool:
     serving = Serving(mode=Mode.RESTRICTED, only=Restriction.model_validate(only))
-    return candidate_answers(serving, call(body), "salt", lambda length: tokens)
+    return candidate_answers(serving, call(body), "salt", lambda length: tokens, slices)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +54,12 @@ def lets_through(only: dict[str, Any], body: dict[str, Any], tokens: float = 10.
 )
 def test_slices_are_told_from_what_the_user_wrote(body: dict[str, Any], expected: set[str]) -> None:
     """In every dialect; what the application wrote for the system says nothing."""
-    assert cohorts.slices_of_call(call(body), 10.0) == expected
+    assert cohorts.slices_of_call(call(body), 10.0, USUAL) == expected
 
 
 def test_a_long_prompt_is_long_by_the_estimate() -> None:
     """The gateway has no tokenizer."""
-    assert cohorts.slices_of_call(call(chat(PLAIN)), 5000.0) == {"long_context"}
+    assert cohorts.slices_of_call(call(chat(PLAIN)), 5000.0, USUAL) == {"long_context"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,29 @@ def test_a_long_prompt_is_long_by_the_estimate() -> None:
 def test_a_restriction_by_slices_is_obeyed(only: dict[str, Any], body: dict[str, Any], expected: bool) -> None:
     """The candidate gets what is in an allowed slice and in no forbidden one; what cannot be told is the baseline's."""
     assert lets_through(only, body) is expected
+
+
+@pytest.mark.parametrize(
+    ("slices", "text", "expected"),
+    [
+        ({}, PLAIN, False),
+        ({"regulated_words": ["legal advice"]}, PLAIN, True),
+        ({"regulated_words": ["legal advice"]}, "I need legal advice about my claim, please.", False),
+        ({"regulated_routes": ["claims"]}, PLAIN, True),
+        ({"regulated_routes": ["support"]}, PLAIN, False),
+    ],
+)
+def test_all_but_regulated_requests_is_obeyed(slices: dict[str, Any], text: str, expected: bool) -> None:
+    """What is regulated only the application knows: where nobody said it, nothing goes to the candidate."""
+    options = SliceOptions.model_validate(slices)
+    assert lets_through({"except_slices": ["regulated"]}, chat(text), slices=options) is expected
+
+
+def test_the_applications_languages_are_those_of_the_configuration() -> None:
+    """A Spanish application: its usual requests go to the candidate, English ones do not."""
+    options = SliceOptions(languages=("es",))
+    assert lets_through({"except_slices": ["multilingual"]}, chat(SPANISH), slices=options)
+    assert not lets_through({"except_slices": ["multilingual"]}, chat(PLAIN), slices=options)
 
 
 def test_what_cannot_be_told_for_want_of_a_library_is_not_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
