@@ -114,7 +114,6 @@ SCENARIOS = [
             "the prompt changed in one answer in ten": ("prompt+0.1",),
             "the prompt changed": ("prompt+1.0",),
             "worse, and the prompt changed": ("prompt+0.3", "Groundedness+0.2@route=faq"),
-            "worse on regulated answers of every route": ("Groundedness+0.15@slice=regulated",),
             "as fast, worse on regulated answers": ("Groundedness+0.15@slice=regulated", "latency*1.4"),
         },
     ),
@@ -129,6 +128,8 @@ SCENARIOS = [
             "thumbs down in support alone": ("thumbs_down+0.1@route=support",),
             "worse in two of three routes": ("Groundedness+0.15@route=support", "JSONValidation+0.15@route=tools"),
             "worse in one cohort": ("Groundedness+0.2@traffic_cohort=us",),
+            # What is left of each route is equal, and the gateway can tell what it withholds: see docs/policy.md.
+            "worse on regulated answers of every route": ("Groundedness+0.15@slice=regulated",),
         },
     ),
     *_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from benchmarks.release.actions import macro_f1
@@ -10,7 +12,9 @@ from benchmarks.release.rows import median, share
 from benchmarks.release.scenarios import POLICY, SCENARIOS
 from scipy import stats
 
-from traceai_vllm.release import parse_policy
+from traceai_vllm.gateway.decision import Action
+from traceai_vllm.release import Judgement, compare, decision_of, open_source, parse_policy
+from traceai_vllm.release.simulator.spans import write_parquet
 from traceai_vllm.release.simulator.streams import NEVER, paired_fails
 
 
@@ -57,3 +61,16 @@ def test_the_scenarios_can_all_be_simulated() -> None:
     assert len({scenario.action for scenario in SCENARIOS}) == 5
     assert all(scenario.traffic(1).planted is not None for scenario in SCENARIOS)
     assert parse_policy(POLICY).gains
+
+
+def test_a_slice_that_is_worse_on_every_route_is_withheld_on_every_route(tmp_path: Path) -> None:
+    """Why the scenario wants a restriction: no regulated request goes to the candidate, and the rest is equal."""
+    [scenario] = [one for one in SCENARIOS if one.name == "worse on regulated answers of every route"]
+    write_parquet(scenario.traffic(1), tmp_path, scenario.pairs)
+
+    decision = decision_of(Judgement(compare(open_source(tmp_path), parse_policy(POLICY))))
+
+    assert decision.action is scenario.action
+    assert decision.routes.pop("*").action is Action.KEEP_MIRRORING
+    assert decision.routes
+    assert all(route.only and route.only.except_slices == {"regulated"} for route in decision.routes.values())
