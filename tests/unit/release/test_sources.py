@@ -322,6 +322,21 @@ def test_what_is_half_written_in_a_store_is_reported_and_skipped(tmp_path: Path,
     assert "2 lines are no spans" in source.problems[1]
 
 
+def test_files_that_another_kind_of_source_hides_are_said(tmp_path: Path) -> None:
+    """Parquet beside a collector's lines, and a store that is not named itself: nothing is left out without a word."""
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    write_parquet(mixed / "a.parquet", COLUMNS)
+    (mixed / "traces.json").write_text(otlp_line(lines()) + "\n")
+    store = write_store(tmp_path / "stores" / "host", some_requests())
+
+    [hidden] = open_source(mixed).problems
+    [unread] = open_source(store.parent).problems
+
+    assert hidden == "traces.json: not read, like all 1 of JSON here; where there is Parquet, it alone is"
+    assert unread.endswith("lines are no OTLP traces, and were skipped; of a store, name its directory")
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,15 @@ def open_source(location: str | os.PathLike[str]) -> Source:
         return store_source(path)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     parquet = [file for file in files if file.suffix == ".parquet"]
+    lines = [file for file in files if file.suffix in (".json", ".jsonl", ".ndjson", ".gz", ".zst")]
     if parquet:
         from traceai_vllm.release.sources.parquet import parquet_source
 
-        return parquet_source(parquet)
-    lines = [file for file in files if file.suffix in (".json", ".jsonl", ".ndjson", ".gz", ".zst")]
+        source = parquet_source(parquet)
+        if not lines:
+            return source
+        left = f"{lines[0].name}: not read, like all {len(lines)} of JSON here; where there is Parquet, it alone is"
+        return replace(source, problems=(*source.problems, left))
     if lines:
         from traceai_vllm.release.sources.otlp import otlp_source
 

@@ -20,6 +20,7 @@ _SPAN = """STRUCT(traceId VARCHAR, spanId VARCHAR, parentSpanId VARCHAR, kind JS
     attributes STRUCT("key" VARCHAR, "value" JSON)[])"""
 _COLUMNS = f"{{resourceSpans: 'STRUCT(scopeSpans STRUCT(spans {_SPAN}[])[])[]'}}"
 _OPTIONS = "format = 'newline_delimited', ignore_errors = true, maximum_object_size = 134217728, filename = true"
+_OF_A_STORE = "; of a store, name its directory"
 _KINDS = "['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER']"
 # An attribute's value is an object with one field that names its type; in a list there are such objects again.
 _PLAIN = """CASE json_keys(a."value")[1]
@@ -77,4 +78,7 @@ def _unreadable_lines(connection: duckdb.DuckDBPyConnection) -> list[str]:
     counted = connection.execute(
         "SELECT parse_filename(filename), count(*) FROM lines WHERE resourceSpans IS NULL GROUP BY ALL ORDER BY ALL"
     )
-    return [f"{name}: {count} lines are no OTLP traces, and were skipped" for name, count in counted.fetchall()]
+    return [
+        f"{name}: {count} lines are no OTLP traces, and were skipped{_OF_A_STORE if name.startswith('spans-') else ''}"
+        for name, count in counted.fetchall()
+    ]
