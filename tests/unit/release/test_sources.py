@@ -102,6 +102,23 @@ def test_otlp_lines_of_a_collector_give_the_same(tmp_path: Path, expected: Any) 
     assert any(problem.startswith("c.jsonl.gz: cannot be read") for problem in source.problems)
 
 
+def test_what_a_collector_compresses_itself_gives_the_same(tmp_path: Path, expected: Any) -> None:
+    """`compression: zstd` of its file exporter: each message a frame, its length before it; one is half written."""
+    import pyarrow
+
+    spans = lines()
+    messages = [otlp_line(spans[place : place + 10]).encode() for place in range(0, len(spans), 10)]
+    frames = [pyarrow.compress(message, codec="zstd", asbytes=True) for message in messages]
+    written = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    file = tmp_path / "traces.json"
+    file.write_bytes(written + (999).to_bytes(4, "big") + frames[0][:50])
+
+    source = open_source(file)
+
+    assert seen(source) == expected
+    assert source.problems == ("traces.json.zst: 1 lines are no OTLP traces, and were skipped",)
+
+
 def write_parquet(path: Path, form: str) -> None:
     import pyarrow
     from pyarrow import parquet

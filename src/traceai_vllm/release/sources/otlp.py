@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from traceai_vllm.release.sources.duckdb_session import memory_connection
+from traceai_vllm.release.sources.frames import has_lengths, write_lines
 from traceai_vllm.release.sources.json_spans import RAW, json_source
 from traceai_vllm.release.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import duckdb
 
@@ -43,7 +45,7 @@ def otlp_source(files: Sequence[Path]) -> Source:
     """Open OTLP JSON lines; files and lines that cannot be read are left out and reported.
 
     Args:
-        files: the files, also compressed (``.gz``, ``.zst``).
+        files: the files, also compressed (``.gz``, ``.zst``, or by the exporter itself).
 
     Raises:
         SourceError: no file can be read.
@@ -63,6 +65,18 @@ def otlp_source(files: Sequence[Path]) -> Source:
 
 
 def _read(connection: duckdb.DuckDBPyConnection, file: Path, *, first: bool) -> str | None:
+    try:
+        if not has_lengths(file):
+            return _read_lines(connection, file, first=first)
+        with TemporaryDirectory() as scratch:
+            lines = Path(scratch, f"{file.name.removesuffix('.zst')}.zst")
+            write_lines(file, lines)
+            return _read_lines(connection, lines, first=first)
+    except OSError as error:
+        return f"{file.name}: cannot be read ({error.strerror})"
+
+
+def _read_lines(connection: duckdb.DuckDBPyConnection, file: Path, *, first: bool) -> str | None:
     import duckdb
 
     name = "'" + str(file).replace("'", "''") + "'"
