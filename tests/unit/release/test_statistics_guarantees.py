@@ -272,6 +272,22 @@ def test_sessions_of_two_arms_are_compared_by_their_shares() -> None:
     assert found.verdict == "regressed"
 
 
+def test_a_few_sessions_of_a_canary_are_not_healthy_by_chance() -> None:
+    """One answer in twenty gets a bad word, five points more than before; the first five sessions often say nothing."""
+    random = np.random.default_rng(3)
+    before = np.append(np.zeros(20), 0.25)
+    healthy = 0
+    for _ in range(400):
+        fails = random.random((5, 4)) < random.beta(0.3, 5.7, 5)[:, None]
+        found = unpaired_rates(before, fails.mean(axis=1), margin=0.05, mode="fixed")
+        healthy += found.verdict == "healthy"
+
+    assert healthy <= 400 * 0.05
+    assert (
+        unpaired_rates(np.append(before, np.zeros(80)), np.zeros(100), margin=0.05, mode="fixed").verdict == "healthy"
+    )
+
+
 def test_moods_of_sessions_are_no_false_alarm() -> None:
     """Users who dislike everything come to both arms: whoever looks after each session, equal arms are rarely worse."""
     random = np.random.default_rng(11)
