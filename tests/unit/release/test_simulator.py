@@ -139,7 +139,7 @@ def test_the_commands(tmp_path, capsys) -> None:
     assert main(["plan", "--margin", "0.03", "--disagreement", "0.1"]) == 0
     shown = capsys.readouterr().out
     assert "Groundedness: exactly one answer fails in" in shown
-    assert "1,050 pairs" in shown
+    assert "1,116 pairs" in shown
     assert "687 pairs" in shown
 
     assert main(["simulate", str(spans), "--plant", "Relevance+0.1"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, exp, inf, log, sqrt
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,26 @@ from scipy.special import log_ndtr, ndtr, ndtri
 from traceai_vllm.release.statistics.betting import FRACTIONS, SHARES
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from traceai_vllm.release.statistics.evidence import Mode
 
 MOST = 10**9  # more pairs than this are no plan
-_GAINS, _LOSSES = np.log1p(FRACTIONS), np.log1p(-FRACTIONS)
+_LEVELS = np.array([-1.0, 0.0, 1.0])  # of the difference in a pair
+_LARGEST = 1 - 1e-9
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """What pairs are like, and the claim that is bet against: that the mean difference is at most so much."""
+
+    shares: NDArray[np.float64]
+    claim: float
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """The log of what each bet makes of 1 in each kind of pair, shape (bets, 3)."""
+        return np.asarray(np.log1p(FRACTIONS[:, None] * ((1 + _LEVELS) / (1 + self.claim) - 1)))
 
 
 def pairs_needed(
@@ -22,8 +39,8 @@ def pairs_needed(
 ) -> int | None:
     """Return how many pairs show a difference with a given probability.
 
-    It is the same number for a candidate that is worse by ``difference`` to be named (regressed), and for one that is
-    as good as the baseline to be shown within a margin of ``difference`` (healthy).
+    Both a candidate that is worse by ``difference`` will be named (regressed) by then, and one that is as good as the
+    baseline shown within a margin of ``difference`` (healthy); where few pairs disagree the latter takes more.
 
     Fixed n: ``(z_alpha + z_power)^2 * disagreement / difference^2``, the usual formula for paired rates. Anytime: the
     evidence is followed as a Brownian motion with the drift and the spread that the bets have in such pairs; within
@@ -58,12 +75,19 @@ def pairs_needed(
 
 
 def _power(pairs: int, disagreement: float, difference: float, alpha: float) -> float:
-    up, down = (max(disagreement, abs(difference)) + difference) / 2, max(disagreement - difference, 0.0) / 2
-    drifts = up * _GAINS + down * _LOSSES
+    """The chance that a candidate worse by the difference is named, or that an equal one is shown: the lower one."""
+    most = max(disagreement, difference)
+    worse = _Outcomes(np.array([(most - difference) / 2, 1 - most, (most + difference) / 2]), 0.0)
+    equal = _Outcomes(np.array([disagreement / 2, 1 - disagreement, disagreement / 2]), -min(difference, _LARGEST))
+    return min(_found(pairs, outcomes, alpha) for outcomes in (worse, equal))
+
+
+def _found(pairs: int, outcomes: _Outcomes, alpha: float) -> float:
+    drifts = outcomes.factors @ outcomes.shares
     best = int(np.argmax(drifts))
     drift = float(np.logaddexp.reduce(np.log(SHARES) + pairs * drifts)) / pairs
-    variance = float(up * _GAINS[best] ** 2 + down * _LOSSES[best] ** 2 - drifts[best] ** 2)
-    return _reached(drift, variance, pairs, log(1 / alpha))
+    variance = float(outcomes.factors[best] ** 2 @ outcomes.shares - drifts[best] ** 2)
+    return _reached(drift, max(variance, 0.0), pairs, log(1 / alpha))
 
 
 def _reached(drift: float, variance: float, time: float, level: float) -> float:
