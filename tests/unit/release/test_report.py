@@ -101,6 +101,19 @@ def test_hostile_text_is_shown_and_not_run(made: Any) -> None:
     assert "default-src 'none'" in made[2]
 
 
+def test_a_name_does_not_turn_the_text_round_it(tmp_path: Path) -> None:
+    """A route called evil, written backwards, would be shown as live; Arabic stays as it is."""
+    given = [Request(route=route) for route in ("\u202eevil", "\u2067evil", "دعم") for _ in range(10)]
+    source = open_source(write_store(tmp_path / "spans", given))
+    judgement = Judgement(compare(source, POLICY))
+
+    text = report_html(judgement, decision_of(judgement), source, command="")
+
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+    assert "route=<wbr>\ufffdevil" in text
+    assert "route=<wbr>دعم" in text
+
+
 def test_nothing_is_fetched(made: Any) -> None:
     """One file that needs no network."""
     page = Page(made[2])

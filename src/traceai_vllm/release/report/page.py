@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from traceai_vllm.release.deciding import Judgement
     from traceai_vllm.release.sources import Source
 
+# What turns the text round it, so that a route's name may write another sentence than the verdict.
+_TURNED = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}")
 _LOOKS = 24
 _EVIDENCE_PLOTS = 3
 _WORDS = {HEALTHY: "healthy", REGRESSED: "worse", NOT_ENOUGH: "more data"}
@@ -94,7 +96,7 @@ def report_html(judgement: Judgement, decision: Decision, source: Source, *, com
         version=__version__,
     )
     # Half of an emoji, where an answer was cut, has no place in UTF-8.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return page.translate(_TURNED).encode("utf-8", "replace").decode("utf-8")
 
 
 def heat_map(guarded: list[Cell]) -> list[Row]:
