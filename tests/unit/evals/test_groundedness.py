@@ -1,5 +1,7 @@
 """Groundedness and HallucinationScore, embedded: what an answer says and its context does not."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,6 +208,29 @@ def test_a_denial_of_what_the_context_says_is_named(claim, named):
 def test_what_would_take_too_long_is_refused(response, context):
     with pytest.raises(EvaluationError, match="too large"):
         Groundedness().evaluate(response=response, context=context)
+
+
+@pytest.mark.parametrize("unit", ["`", "\u201ca ", "a\u00ab"])
+def test_a_looping_answer_takes_time_in_proportion_to_its_length(unit):
+    from traceai_vllm.evals.grounding.claims import sentences
+
+    def seconds(length):
+        text = (unit * length)[:length]
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            sentences(text)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    sentences("The segmenter is loaded now.")
+    assert seconds(160_000) < 40 * seconds(10_000)  # with the square of the length it is 256 times
+
+
+def test_a_long_line_is_read_in_pieces_that_end_at_a_space():
+    response = "Shipping takes 5 days. " * 1_000 + "Refunds are issued within 90 days."
+    result = Groundedness().evaluate(response=response, context=CONTEXT)
+    assert [response[start:end] for start, end in result.unsupported] == ["90 days"]
 
 
 def test_another_language_has_its_numbers_checked():

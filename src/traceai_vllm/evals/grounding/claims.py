@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from traceai_vllm.evals.errors import optional
 
-_LINE = re.compile(r"[^\n]+")
+# The segmenter's time grows with the square of what has no end, such as quotation marks that a looping model repeats:
+# a longer line is read in pieces, which end at a space where there is one.
+_LONGEST = 10_000
+_LINE = re.compile(rf"[^\n]{{1,{_LONGEST}}}(?=\s|\Z)|[^\n]{{1,{_LONGEST}}}")
 _MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
 _ITEM = re.compile(r"\d[.)]\s")  # which is found sooner
 _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
