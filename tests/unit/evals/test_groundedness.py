@@ -233,6 +233,14 @@ def test_a_long_line_is_read_in_pieces_that_end_at_a_space():
     assert [response[start:end] for start, end in result.unsupported] == ["90 days"]
 
 
+@pytest.mark.parametrize("fence", ["```", "~~~"])
+def test_the_marks_of_a_code_block_are_no_claim(fence):
+    response = f'{fence}json\n{{"refund_days": 14}}\n{fence}'
+    result = Groundedness().evaluate(response=response, context=CONTEXT)
+    assert result.passed
+    assert result.counts["claims"] == 1
+
+
 def test_another_language_has_its_numbers_checked():
     context = "Der Plan B deckt Zahnbehandlungen nach 180 Tagen."
     assert (

@@ -11,6 +11,7 @@ from traceai_vllm.evals.errors import optional
 # a longer line is read in pieces, which end at a space where there is one.
 _LONGEST = 10_000
 _LINE = re.compile(rf"[^\n]{{1,{_LONGEST}}}(?=\s|\Z)|[^\n]{{1,{_LONGEST}}}")
+_FENCE = re.compile(r"\s*(?:```|~~~)[\w+.-]*\s*")  # where code begins or ends
 _MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
 _ITEM = re.compile(r"\d[.)]\s")  # which is found sooner
 _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
@@ -35,6 +36,8 @@ def sentences(text: str, language: str = "en") -> list[Span]:
     segmenter = optional("sentencex", "Groundedness")
     found = []
     for line in _LINE.finditer(text):
+        if _FENCE.fullmatch(line[0]):
+            continue
         at = line.start()
         for part in _INLINE_ITEM.split(line[0]) if _ITEM.search(line[0]) else (line[0],):
             at = text.index(part, at)
