@@ -120,6 +120,8 @@ class HallucinationScore(_Grounded):
 def _text(response: Any, name: str) -> str:
     if not isinstance(response, str):
         raise MissingInput(f"{name} needs the text of an answer, not {type(response).__name__}")
+    if not response.strip():  # it claims nothing, and is no good answer: a variant that fell silent would look best
+        raise MissingInput(f"{name} needs the text of an answer, and there is none")
     return response
 
 

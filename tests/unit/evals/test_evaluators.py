@@ -55,7 +55,7 @@ def test_a_batch_is_in_order_and_stops_or_goes_on_at_a_failure():
     rows = [
         {"response": "Yes.", "context": "Yes."},
         {"response": "Yes.", "context": ""},
-        {"response": "", "context": "No."},
+        {"response": "\u2026", "context": "No."},
     ]
     first, failed, last = Groundedness().evaluate_batch(rows, errors="return")
     assert (first.passed, type(failed), last.score) == (True, MissingInput, 1.0)
