@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.content import messages
 from traceai_vllm.evals.slices import SlicedRequest
+from traceai_vllm.evals.tool_definitions import read_tools
+from traceai_vllm.evals.tool_text import calls_in_text
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ def evaluator_inputs(said: Said, attributes: Mapping[str, Any]) -> Inputs:
     if not said.output:
         return {}
     answer = said.output[0]  # of several answers (n > 1) the first is evaluated
-    text, calls = _text(answer), _tool_calls(answer)
+    text, calls = _without_thought(_text(answer)), _tool_calls(answer)
     inputs: Inputs = {
         # What calls a tool says nothing that could be grounded.
         "response": None if calls and not text else text,
@@ -149,6 +151,20 @@ def evaluator_inputs(said: Said, attributes: Mapping[str, Any]) -> Inputs:
     if wants_json and not calls:
         inputs["schema"] = _schema(said.schema)
     return inputs
+
+
+def without_written_calls(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return inputs as of parsed calls where an answer's text is calls of the tools that were offered.
+
+    So it is offline, and in a server without a tool parser. Those who read tool calls have the text in the message.
+    """
+    text, tools = inputs.get("response"), inputs.get("tools")
+    if not text or not tools:
+        return inputs
+    known = read_tools(tools)
+    if not any(call.name in known for call in calls_in_text(text)):
+        return inputs
+    return {name: value for name, value in inputs.items() if name not in {"response", "schema"}}
 
 
 def _finish_reasons(attributes: Mapping[str, Any]) -> Any:
@@ -169,6 +185,14 @@ def _schema(schema: Any) -> Any:
 def _text(message: Mapping[str, Any]) -> str:
     texts = [part.get("content", part.get("text")) for part in _parts(message) if part.get("type") == "text"]
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _without_thought(text: str) -> str:
+    """Return what follows a model's thoughts: vLLM parts them only with a reasoning parser, and offline never."""
+    _, end, answer = text.partition("</think>")  # what opens it may be in the prompt
+    if end:
+        return answer.lstrip()
+    return "" if text.lstrip().startswith("<think>") else text
 
 
 def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:

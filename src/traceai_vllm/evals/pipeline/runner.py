@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.calling import check_evaluator, run_evaluator
 from traceai_vllm.evals.errors import MissingInput, UnusableInput
+from traceai_vllm.evals.pipeline.inputs import without_written_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -124,6 +125,7 @@ class Runner:
             inputs: what the request has.
             only: the names of the evaluators that are asked; all when None.
         """
+        inputs = without_written_calls(inputs)
         outcomes = []
         for evaluator, breaker in self._evaluators:
             if only is not None and evaluator.name not in only:

@@ -11,9 +11,10 @@ from opentelemetry.context import Context
 from traceai_vllm.content import Content
 from traceai_vllm.content.content import ContentReader
 from traceai_vllm.content.options import ContentMode, ContentOptions
-from traceai_vllm.evals import JSONValidation, ToolSelectionAccuracy
+from traceai_vllm.evals import Groundedness, JSONValidation, ToolSelectionAccuracy
 from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes, inputs_of_record
+from traceai_vllm.evals.pipeline.runner import Runner
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.content import ContentExport
@@ -59,6 +60,55 @@ def test_an_answer_that_was_to_be_text_is_not_checked_as_json() -> None:
 
     assert inputs["response"] == "Hello"
     assert "schema" not in inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "judged"),
+    [
+        ("<think>\nNinety days? No.\n</think>\n\nIt is 14 days.", "It is 14 days."),
+        ("Ninety days? No.</think>It is 14 days.", "It is 14 days."),  # the template has opened it
+        ("<think>\nNinety days? Perh", ""),
+        ("Write <think> to begin.", "Write <think> to begin."),
+    ],
+)
+def test_what_a_model_thought_aloud_is_no_part_of_its_answer(text: str, judged: str) -> None:
+    """Offline, vLLM leaves thoughts in the text; they are full of guesses that no context supports."""
+    inputs = inputs_of_record(record(Content(output_messages=[answer(text)])), {})
+
+    assert inputs["response"] == judged
+    assert inputs["message"]["content"] == judged
+
+
+TOOLS = [{"type": "function", "name": "search", "parameters": {"type": "object", "properties": {"q": {}}}}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>\n{"name": "search", "arguments": {"q": "refunds"}}\n</tool_call>',
+        'I will look that up. <tool_call>\n{"name": "search", "arguments": {"q": "refunds"}}\n</tool_call>',
+        '[search(q="refunds")]',
+    ],
+)
+def test_calls_that_a_model_wrote_as_text_are_judged_as_calls_alone(text: str) -> None:
+    """Offline, vLLM leaves calls in the text: they claim nothing, and are no answer in JSON."""
+    evaluators = [Groundedness(), JSONValidation(), ToolSelectionAccuracy()]
+    captured = Content(output_messages=[answer(text)], tool_definitions=TOOLS, context=["Refunds take 14 days."])
+
+    outcomes = Runner(evaluators).run(inputs_of_record(record(captured), JSON_WANTED))
+
+    assert [(outcome.name, outcome.result and outcome.result.label) for outcome in outcomes] == [
+        ("ToolSelectionAccuracy", "correct")
+    ]
+
+
+def test_json_that_looks_like_a_call_of_no_offered_tool_is_an_answer() -> None:
+    """An answer with a name and parameters is what the schema asked for."""
+    captured = Content(output_messages=[answer('{"name": "Ann", "parameters": {}}')], tool_definitions=TOOLS)
+
+    outcomes = Runner([JSONValidation()]).run(inputs_of_record(record(captured), JSON_WANTED))
+
+    assert [outcome.name for outcome in outcomes] == ["JSONValidation"]
 
 
 def test_a_span_with_content_gives_what_the_record_gave() -> None:
