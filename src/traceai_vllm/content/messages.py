@@ -26,6 +26,8 @@ _TEXTS = {
     "refusal": ("text", "refusal"),
     "thinking": ("reasoning", "thinking"),
 }
+# Where retrieved documents have their text; LangChain's have page_content.
+_DOCUMENT_TEXTS = ("text", "content", "contents", "doc", "page_content")
 _MEDIA = {
     "image_url": "image",
     "input_image": "image",
@@ -74,7 +76,8 @@ def context_documents(documents: Any, source: str) -> list[dict[str, Any]]:
     """Return retrieved context as a list of ``{"source": …, "content": …}``, with ``id`` and ``title`` when given.
 
     Args:
-        documents: a text, or a list of texts or of dictionaries such as vLLM's ``documents`` field takes.
+        documents: a text, or a list of texts, of dictionaries such as vLLM's ``documents`` field takes, or of documents
+            of LangChain and LlamaIndex.
         source: where it was found: ``documents``, ``tags`` or ``message``.
     """
     if isinstance(documents, (str, Mapping)):
@@ -228,7 +231,7 @@ def _tool(tool: Any) -> dict[str, Any]:
 def _document(document: Any, source: str) -> dict[str, Any]:
     if isinstance(document, str):
         return {"source": source, "content": document}
-    text = next((_get(document, key) for key in ("text", "content", "contents", "doc") if _get(document, key)), None)
+    text = next((_get(document, key) for key in _DOCUMENT_TEXTS if _get(document, key)), None)
     if not isinstance(text, str):
         text = json.dumps(plain(document), ensure_ascii=False)
     named = {key: str(_get(document, key)) for key in ("id", "title") if _get(document, key) is not None}

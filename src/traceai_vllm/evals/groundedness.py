@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from traceai_vllm.content.messages import context_documents
 from traceai_vllm.evals.base import BaseEvaluator
 from traceai_vllm.evals.errors import MissingInput
 from traceai_vllm.evals.grounding.checker import FLAG, ClaimVerdict, embedded_checker, together
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 _SHOWN = 4
 
@@ -41,12 +43,19 @@ class _Grounded(BaseEvaluator):
         super().__init__(threshold=threshold)
         self._checker: Checker = checker or embedded_checker()
 
-    def evaluate(self, *, response: str, context: str | Sequence[str], question: str | None = None) -> EvaluationResult:
+    def evaluate(
+        self,
+        *,
+        response: str,
+        context: str | Mapping[str, Any] | Iterable[Any],
+        question: str | None = None,
+    ) -> EvaluationResult:
         """Check one answer against its context.
 
         Args:
             response: the text of the answer.
-            context: the retrieved documents, one string or several.
+            context: the retrieved documents, one or several: strings, dictionaries with ``text`` or ``content``, or
+                documents of LangChain or LlamaIndex.
             question: what was asked; words of it need no support.
 
         Raises:
@@ -125,8 +134,9 @@ def _text(response: Any, name: str) -> str:
     return response
 
 
-def _joined(context: str | Sequence[str] | None, name: str) -> str:
-    parts = [context] if isinstance(context, str) else list(context or ())
+def _joined(context: Any, name: str) -> str:
+    documents = context if isinstance(context, (str, Mapping)) else list(context or ())
+    parts = [document["content"] for document in context_documents(documents, "")]
     joined = "\n\n".join(part for part in parts if part)
     if not joined.strip():
         raise MissingInput(f"{name} needs context, and there is none")

@@ -107,6 +107,31 @@ def test_several_documents_count_as_one_context():
     assert Groundedness().evaluate(response="Refunds are issued within 14 days.", context=documents).passed
 
 
+class LangChainDocument:
+    """As in langchain_core.documents."""
+
+    def __init__(self, page_content):
+        self.page_content = page_content
+        self.metadata = {"page": 90}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"text": CONTEXT, "page": 90},
+        [{"content": CONTEXT, "page": 90}],
+        [{"page_content": CONTEXT, "metadata": {"page": 90}}],
+        [LangChainDocument(CONTEXT)],
+        (each for each in [CONTEXT]),
+    ],
+    ids=["one", "dictionaries", "dumped", "LangChain", "iterator"],
+)
+def test_documents_count_with_their_text_alone(context):
+    result = Groundedness().evaluate(response="Refunds are issued within 90 days.", context=context)
+    assert not result.passed
+    assert result.explanation.endswith('"90 days" is not in the context')
+
+
 @pytest.mark.parametrize("context", [[], "", ["  "], None])
 def test_without_context_there_is_no_score(context):
     with pytest.raises(MissingInput):
