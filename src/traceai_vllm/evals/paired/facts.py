@@ -38,22 +38,34 @@ _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)([a-z]{0,3})"
 # The number of a list's item is its form and no amount.
 _LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
 _RANGE = re.compile(r"([1-9]\d{0,3})-([1-9]\d{0,3})")
-_SPELLED = {
-    **{word: str(value) for value, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven"])},
-    **{word: str(value) for value, word in enumerate(["eight", "nine", "ten", "eleven", "twelve"], 8)},
-    **{word: f"{tens}0" for tens, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty"], 2)},
-    **{word: f"{tens}0" for tens, word in enumerate(["seventy", "eighty", "ninety"], 7)},
-    **{word: str(value) for value, word in enumerate(["first", "second", "third", "fourth", "fifth"], 1)},
+_ONES = {
+    word: value
+    for value, word in enumerate(
+        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+        seventeen eighteen nineteen""".split()  # noqa: SIM905
+    )
+} | {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5}
+_TENS = {
+    word: 10 * value
+    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)  # noqa: SIM905
 }
+_HUNDREDS = {"hundred": 100, "thousand": 1_000}
 _PER_UNIT = re.compile(
     r"(\d{1,6})-(?:day|week|month|year|hour|minute|second|mile|page|point|star|digit|step|person)s?(?:-old)?", re.I
 )
-_HYPHENS = {0x2010: "-", 0x2011: "-"}  # as word processors and models write them
+_HYPHENS = {0x2010: "-", 0x2011: "-", 0x2212: "-"}  # as word processors and models write them
 _SCALE = re.compile(r"[ ](thousand|million|billion|trillion)\b", re.I)
 _MONEY = frozenset("$£€¥")
 _ZEROS_OF_MONEY = {"m": 6, "b": 9}  # elsewhere `m` are metres
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "k": 3, "mn": 6, "bn": 9}
-_SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b", re.I)
+_SPELLED = re.compile(
+    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<one>{'|'.join(_ONES)}))?|(?P<only>{'|'.join(_ONES)})|(?P<a>an?))"
+    rf"(?: (?P<hundreds>{'|'.join(_HUNDREDS)}))?\b",
+    re.I,
+)
+# -5 and -$5, but no range and no dash: these have something before them, or a space behind.
+_MINUS = re.compile(r"(?:(?<![\w.,:;)\]%])(?<!\d )-[$£€¥]?|\b(?:minus|negative) )\Z", re.I)
+_LONGEST_SIGN = 12
 
 
 class Fact(NamedTuple):
@@ -67,9 +79,9 @@ class Fact(NamedTuple):
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
-    Separators, trailing zeros, `million`, short spelled numbers and the dash of a range make no difference. What the
-    candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where the baseline's
-    answer has nothing of the kind. Without the extra ``evals`` names are not compared.
+    Separators, trailing zeros, `million`, short spelled numbers and the dash of a range make no difference; a minus
+    does. What the candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where
+    the baseline's answer has nothing of the kind. Without the extra ``evals`` names are not compared.
 
     Labels: ``kept``; ``altered`` (something became something alike, as 1,299 and 1,229); ``lost``.
     """
@@ -118,7 +130,9 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
                 (scale[1] if scale else number[2]).lower(), of_money=plain[found.start() - 1 : found.start()] in _MONEY
             )
             end = scale.end() if scale else found.end()
-            yield Fact("amount", _plain_number(number[1], zeros), TextRange(found.start(), end))
+            minus = _MINUS.search(plain[max(0, found.start() - _LONGEST_SIGN) : found.start()])
+            start = found.start() - len(minus[0]) if minus else found.start()
+            yield Fact("amount", "-" * bool(minus) + _plain_number(number[1], zeros), TextRange(start, end))
         elif counted := _PER_UNIT.fullmatch(found[0]):
             yield Fact("amount", _plain_number(counted[1], 0), TextRange(*found.span()))
         elif found["address"] or _DIGIT.search(found[0]):
@@ -161,7 +175,14 @@ def _plain_number(number: str, zeros: int) -> str:
 
 
 def _spelled(text: str) -> set[str]:
-    return {_SPELLED[word.lower()] for word in _SPELLED_WORD.findall(text)}
+    return {str(_value_of(found)) for found in _SPELLED.finditer(text) if found["hundreds"] or not found["a"]}
+
+
+def _value_of(spelled: re.Match[str]) -> int:
+    if spelled["a"]:
+        return _HUNDREDS[spelled["hundreds"].lower()]
+    tens, one = (spelled["tens"] or "").lower(), (spelled["one"] or spelled["only"] or "").lower()
+    return (_TENS.get(tens, 0) + _ONES.get(one, 0)) * _HUNDREDS.get((spelled["hundreds"] or "").lower(), 1)
 
 
 def _altered(lost: list[Fact], added: list[Fact]) -> list[tuple[Fact, Fact]]:
