@@ -32,9 +32,10 @@ def read_tool_calls(answer: Any) -> list[ToolCall]:
     """Return the tool calls of an answer, in order; none where it makes none.
 
     Args:
-        answer: a list of calls, one call, a message or a whole completion, as mappings or as objects of the OpenAI SDK,
-            vLLM or pydantic; or the text that the model wrote, in one of the usual forms (Hermes, Llama, Mistral, Qwen,
-            DeepSeek, GLM, GPT-OSS, MiniMax, Kimi, Granite, Gemma, Cohere, InternLM, Phi, Pythonic, or plain JSON);
+        answer: a list of calls, one call, a message (the GenAI conventions' too) or a whole completion, as mappings or
+            as objects of the OpenAI SDK, vLLM or pydantic; or the text that the model wrote, in one of the usual forms
+            (Hermes, Llama, Mistral, Qwen, DeepSeek, GLM, GPT-OSS, MiniMax, Kimi, Granite, Gemma, Cohere, InternLM, Phi,
+            LFM2, Apertus, Pythonic, or plain JSON);
             what stands before ``</think>`` is no part of the answer.
     """
     answer = plain(answer)
@@ -84,7 +85,7 @@ def _of_mapping(answer: Mapping[str, Any]) -> list[ToolCall]:
     holder = _holder(answer)
     if holder is not None:
         return read_tool_calls(holder)
-    for key in ("output", "content"):  # Responses API, Anthropic messages, chat messages
+    for key in ("output", "content", "parts"):  # Responses API, Anthropic and chat messages, GenAI conventions
         if key in answer and not (set(_ARGUMENTS) & set(answer)):
             return _of_content(plain(answer[key]))
     return [] if "role" in answer else _of_item(answer)
@@ -120,6 +121,8 @@ def _of_item(item: Any) -> list[ToolCall]:
     if isinstance(item, Mapping):
         if not item:
             return []
+        if "role" in item:  # a message, in a list of them
+            return _of_mapping(item)
         found = call_from(item)
         return [found or ToolCall("", {}, "a call without a name")]
     return [ToolCall("", {}, f"{type(item).__name__} is no tool call")]

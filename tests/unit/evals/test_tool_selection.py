@@ -175,6 +175,8 @@ FORMS = {
             {"type": "tool_use", "name": "get_weather", "input": RIGHT["arguments"]},
         ],
     },
+    "genai": {"role": "assistant", "parts": [{"type": "text", "content": "Hm"}, {"type": "tool_call", **RIGHT}]},
+    "genai messages": [{"role": "assistant", "parts": [{"type": "tool_call", **RIGHT}], "finish_reason": "tool_call"}],
     "object": types.SimpleNamespace(tool_calls=[types.SimpleNamespace(function=types.SimpleNamespace(**RIGHT))]),
     "bfcl": [{"get_weather": RIGHT["arguments"]}],
     "json": json.dumps(RIGHT),
@@ -195,6 +197,7 @@ FORMS = {
     "pythonic": '[get_weather(city="Oslo", days=3)]',
     "llama 4": '<|python_start|>[get_weather(city="Oslo", days=3)]<|python_end|>',
     "lfm2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
+    "lfm2 and goes on": 'Sure. <|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>I look it up.',
     "olmo": '<function_calls>get_weather(city="Oslo", days=3)</function_calls>',
     "deepseek v3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
     '{"city": "Oslo", "days": 3}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
@@ -212,6 +215,8 @@ FORMS = {
     "harmony": "<|channel|>analysis<|message|>They ask for Oslo.<|end|><|start|>assistant<|channel|>commentary "
     'to=functions.get_weather <|constrain|>json<|message|>{"city": "Oslo", "days": 3}<|call|>',
     "gemma": "<start_function_call>call:get_weather{city:<escape>Oslo<escape>,days:3}<end_function_call>",
+    "gemma 4": 'I look. <|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>',
+    "apertus": 'I look. <|tools_prefix|>[{"get_weather": {"city": "Oslo", "days": 3}}]<|tools_suffix|>',
     "internlm": f"<|action_start|><|plugin|>\n{json.dumps(RIGHT)}<|action_end|>",
     "cohere": '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get_weather", "parameters": '
     '{"city": "Oslo", "days": 3}}]<|END_ACTION|>',
@@ -223,6 +228,12 @@ FORMS = {
 def test_every_usual_form_of_a_call_is_read(form):
     result = evaluate(response=FORMS[form], expected=[RIGHT])
     assert result.passed, result.explanation
+
+
+def test_gemmas_strings_may_have_what_parts_its_arguments():
+    text = '<|tool_call>call:f{where:{note:<|"|>to: a, {"b"}<|"|>,all:true},ids:[<|"|>p<|"|>,2.5]}<tool_call|>'
+    arguments = {"where": {"note": 'to: a, {"b"}', "all": True}, "ids": ["p", 2.5]}
+    assert evaluate(response=text, expected=[{"name": "f", "arguments": arguments}]).passed
 
 
 def test_several_calls_in_one_raw_text():
@@ -261,6 +272,7 @@ def test_an_ordinary_answer_makes_no_call(text):
         "<|python_tag|>{",
         '{"name": "get_weather", "arguments": {"city"',
         "<tool_call>" * 50,
+        '<|tool_call>call:get_weather{city:<|"|>Os',
     ],
 )
 def test_a_broken_call_is_a_call_that_cannot_be_read(text):
