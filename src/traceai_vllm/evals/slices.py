@@ -34,24 +34,62 @@ SLICES = (LONG_CONTEXT, CODE, MULTILINGUAL, TOOL_CALLING, REGULATED, RARE_ENTITY
 
 _MAX_OVERRIDES = 16
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-_FENCE = re.compile(r"^[ ]{0,3}(?:```|~~~)", re.M)
 _CODE_LINE = re.compile(
     r"^[ \t]{0,40}(?:"
     r"(?:def|class|fn|func|function|public|private|static|const|let|var|import|from|using|package|#include)\b"
     r"[^\n]{0,200}[({;:=\"'<]|(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE)\b|[\w.]{1,60}\([^\n]{0,120}\);?$|"
-    r"[^\n]{0,120}[;{]$|Traceback \(most recent call last\))",
+    r"[^\n]{0,80}(?:\w\(|[=\[\]]|\+\+|::|->|\breturn\b)[^\n]{0,80}[;{]$)",
     re.M,
 )
 _CODE_LINES = 2
-_LANGUAGE = re.compile(
-    r"\b(?:python|javascript|typescript|java|c\+\+|c#|rust|golang|kotlin|swift|php|ruby|sql|bash|powershell|regex|"
-    r"dockerfile|html|css|yaml)(?!\w)",
-    re.I,
+# One of these is enough: what stands in code and hardly in prose, by a mark without which it is not looked for.
+_CODE = {
+    mark: re.compile(pattern, re.M)
+    for mark, pattern in {
+        "`": r"^ {0,3}```|(?<!`)`[^`\n]{1,80}`(?!`)",
+        "~~~": r"^ {0,3}~~~",
+        "(": r"\b(?:def|func|fn|function) \w{1,60}\(|\b(?:print|printf|main|len)\(|"
+        r"[A-Za-z_]\.[A-Za-z_]\w{0,40}\([^()\n]{0,120}\)",
+        ";": r"\bfor ?\([^()\n]{0,80};[^()\n]{0,80};",
+        "=": r"\b(?:const|let|var) \w{1,60} ?=|\) ?=>",
+        "FROM": r"\bSELECT\b[^\n]{1,200}\bFROM\b",
+        "INTO": r"\bINSERT INTO\b",
+        "TABLE": r"\bCREATE TABLE\b",
+        "#include": r"^[ \t]*#include ?<",
+        "import": r"^[ \t]*(?:import [\w.]{1,60}(?: as \w{1,40})?|from [\w.]{1,60} import [^\n]{1,100})[ \t]*$",
+        ">": r"</?(?:div|span|body|table|tr|td|ul|li|img|script|style|input|button|br)\b[^<>\n]{0,200}>",
+        "Error": r"(?<=[A-Za-z])Error\b",
+        "Exception": r"(?<=[A-Za-z])Exception\b",
+        "Traceback": r"\bTraceback \(most recent call last\)",
+    }.items()
+}
+# These are looked for in the text in small letters, which is faster than without regard to case.
+# What is asked for by its name alone.
+_CODING_NAME = re.compile(
+    r"(?<![a-z0-9_])(?:javascript|typescript|js|c\+\+|c#|golang|kotlin|php|sql|mysql|postgres(?:ql)?|powershell|"
+    r"regex(?:es|p)?|regular expressions?|dockerfile|html|css|yaml|numpy|pandas|pytorch|tensorflow|fastapi|"
+    r"node\.js|react (?:component|hook|app)s?|async/await|stack ?trace|segfault|leetcode|quicksort|merge sort|"
+    r"binary search|linked list|time complexity|makefile|select \* from|"
+    r"refactor|debug|unit tests?|source code|(?:bash|shell|python|sql) (?:script|query|one-liner)s?|"
+    r"(?:git|npm|pip|yarn|docker|kubectl|cargo|conda) (?:install|run|commit|push|pull|clone|rebase|merge|checkout|"
+    r"build|get|logs|exec)|curl -\w+)(?![a-z0-9_])",
 )
+_CODING_REQUEST = re.compile(
+    r"\b(?:write|implement|create|give me|need) (?:me )?(?:an?|the|some|this) (?:[\w-]{1,20} ){0,2}"
+    r"(?:function|algorithm|one-liner)\b(?! about)|"
+    r"\b(?:explain|fix|review|optimi[sz]e|test|document|run) (?:this|my|the following) code\b",
+)
+# These have other meanings too, and need a word of programming near them, on either side.
+_LANGUAGE = re.compile(r"(?<![a-z0-9_])(?:python|java|rust|swift|ruby|bash|perl|scala|matlab|flask)(?![a-z0-9_])")
 _CODING = re.compile(
-    r"\b(?:code|function|script|query|program|class|method|snippet|bug|debug|exception|traceback|compile|implement|"
-    r"refactor|unit tests?|regular expression)\b",
-    re.I,
+    r"\b(?:code|functions?|script|query|programs?|class|method|snippet|bug|exception|compile|implement|strings?|arrays?|"
+    r"lists?|loop|file|parse|json|csv|api|library|package|errors?|struct|dictionar(?:y|ies)|requests?|app|funktion|skript|"
+    r"programma?|programme|funci[oó]n|função|funzione|c[oó]digo|fonction)\b|函数|代码|脚本|関数|コード|함수|코드|функци|код"
+)
+_NEAR = 60
+_END = re.compile(r"[.?!\n]")
+_IN_LANGUAGE = re.compile(
+    r"\b(?:in|with|using|en|con|avec|mit) (?:[Pp]ython|Rust|Perl|Scala|[Bb]ash|MATLAB|[Mm]atlab)\b"
 )
 
 
@@ -160,10 +198,22 @@ def _by_text(text: str, settings: SliceSettings) -> Iterator[str]:
 
 
 def _has_code(text: str) -> bool:
+    small = text.lower()
+    if any(mark in text and pattern.search(text) for mark, pattern in _CODE.items()):
+        return True
+    if _IN_LANGUAGE.search(text) or _CODING_NAME.search(small) or _CODING_REQUEST.search(small):
+        return True
+    if any(_is_near_coding(small, language) for language in _LANGUAGE.finditer(small)):
+        return True
     lines = islice(_CODE_LINE.finditer(text), _CODE_LINES)
-    return bool(
-        _FENCE.search(text) or sum(1 for _ in lines) == _CODE_LINES or (_LANGUAGE.search(text) and _CODING.search(text))
-    )
+    return sum(1 for _ in lines) == _CODE_LINES
+
+
+def _is_near_coding(text: str, language: re.Match[str]) -> bool:
+    """Whether a word of programming stands near a language's name, in the same sentence."""
+    before = _END.split(text[max(0, language.start() - _NEAR) : language.start()])[-1]
+    after = _END.split(text[language.end() : language.end() + _NEAR])[0]
+    return _CODING.search(before) is not None or _CODING.search(after) is not None
 
 
 def _has_rare_names(text: str, language: Language | None, settings: SliceSettings) -> bool:

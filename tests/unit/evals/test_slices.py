@@ -35,6 +35,48 @@ def test_slices_of_a_text(text, expected):
     assert slices_of(SlicedRequest(text=text), SETTINGS) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How can I sort a list in Python?",
+        "why is my for loop infinite in java",
+        "What does `git rebase -i` do?",
+        "Fix this: for (int i=0;i<n;i++) { sum += a[i]; }",
+        "SELECT name FROM users WHERE id = 1; why is it slow?",
+        "write a regex for emails",
+        "How do I center a div in CSS?",
+        "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+        "import numpy as np\nnp.zeros(3)",
+        "Write a function that returns the nth Fibonacci number",
+        "console.log('hi') prints nothing",
+        '<div class="a">hi</div> why is it not red?',
+        "How do I undo the last git commit?",
+        "Schreibe eine Python-Funktion, die eine Liste sortiert.",
+        "Escribe una función en Python que sume dos números.",
+        "写一个Python函数来反转字符串。",
+    ],
+)
+def test_code_is_told_by_how_people_ask_for_it(text):
+    assert "code" in slices_of(SlicedRequest(text=text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write a story about a function at the palace.",
+        "Is there a dress code?\nWhat is the promo code for new users?",
+        "Dear Sir or Madam,\nI want to cancel my subscription;\nplease confirm;\nBest regards",
+        "Compare the plans:\n- Basic (free);\n- Pro ($10);",
+        "Import goods from China: what taxes apply? Let me know; thanks;",
+        "Do pythons eat people?",
+        "Tell me about the island of Java. Which package tours are there?",
+        "Select the best option from the list.\nUpdate me soon.",
+    ],
+)
+def test_prose_with_such_words_is_no_code(text):
+    assert "code" not in slices_of(SlicedRequest(text=text))
+
+
 def test_slices_without_content_are_those_that_numbers_and_tags_tell():
     assert slices_of(SlicedRequest()) == ()
     assert slices_of(SlicedRequest(input_tokens=4_000)) == ("long_context",)
