@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -13,9 +14,12 @@ from traceai_vllm.evals.json_schema import SchemaChecker, Violation
 from traceai_vllm.evals.json_text import MAX_CHARACTERS, MAX_DEPTH, read_json
 from traceai_vllm.evals.result import EvaluationResult
 
-_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(?P<body>.*?)\n?```\s*", re.S | re.I)
+_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(?P<body>.*?)(?:\r?\n?```\s*|\Z)", re.S | re.I)
 _SHOWN = 5
 _ENOUGH = 100
+_JSON = frozenset({"json", "guided_json"})  # of vLLM's structured outputs
+_HOLDERS = frozenset({"structured_outputs", "text", "format"})  # of a request to vLLM, and of one to the Responses API
+_OF_KIND = frozenset({"type", "anyOf", "oneOf"})  # an optional integer is any of two
 
 
 class JSONValidation(BaseEvaluator):
@@ -27,8 +31,8 @@ class JSONValidation(BaseEvaluator):
 
     Args:
         schema: the schema to use where a call gives none: a mapping, a boolean, its text, or a pydantic model. Draft 4,
-            6, 7, 2019-09 or 2020-12, as ``$schema`` says; 2020-12 where it does not. OpenAI's ``response_format`` is
-            understood too.
+            6, 7, 2019-09 or 2020-12, as ``$schema`` says; 2020-12 where it does not. OpenAI's ``response_format`` and
+            vLLM's ``structured_outputs`` are understood too.
         resources: schemas that ``$ref`` may name, by URI. Nothing is ever fetched.
         formats: whether ``format`` is checked; by default as the schema's draft has it.
         strict_integers: call ``12.0`` wrong where an integer is asked for. JSON Schema allows it, typed clients do not.
@@ -122,14 +126,21 @@ class JSONValidation(BaseEvaluator):
         return self._result(0.0, "schema_invalid", named + more, {"errors": len(found)}, violations=details)
 
     def _rounded(self, value: Any, schema: Any, known: list[Violation]) -> list[Violation]:
-        """What breaks the schema once 12.0 is no integer: shown to the checker as 12.5, which never is one."""
+        """What breaks the schema once 12.0 is no integer: shown to the checker as a little more, and a little less.
+
+        Both, so that a bound which 12.0 just keeps does not count.
+        """
+        more, less = (self._broken_by_kind(_moved(value, towards), schema) for towards in (math.inf, -math.inf))
         paths = {violation.path for violation in known}
-        marked = self._checker.violations(_half_off(value), schema)
         return [
-            Violation(v.path, v.keyword, "an integer is asked for, and this is written with a fraction")
-            for v in islice(marked, _ENOUGH)
-            if v.keyword == "type" and v.path not in paths
+            Violation(path, keyword, "an integer is asked for, and this is written with a fraction")
+            for path, keyword in more.items()
+            if path in less and path not in paths
         ]
+
+    def _broken_by_kind(self, value: Any, schema: Any) -> dict[str, str]:
+        violations = islice(self._checker.violations(value, schema), _ENOUGH)
+        return {violation.path: violation.keyword for violation in violations if violation.keyword in _OF_KIND}
 
     def _result(
         self, score: float, label: str, explanation: str, counts: dict[str, int], **details: Any
@@ -144,6 +155,10 @@ def schema_of(given: Any) -> Any:
     """
     if not isinstance(given, Mapping):
         return given.model_json_schema() if hasattr(given, "model_json_schema") else given
+    if len(given) == 1:
+        ((holder, inner),) = given.items()
+        if holder in _JSON or (holder in _HOLDERS and isinstance(inner, Mapping)):
+            return schema_of(inner)
     if given.get("type") == "json_object":
         return {"type": "object"}
     inner = given.get("json_schema")
@@ -157,11 +172,11 @@ def _dumped(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _half_off(value: Any) -> Any:
+def _moved(value: Any, towards: float) -> Any:
     if isinstance(value, float):
-        return value + 0.5 if value.is_integer() else value
+        return math.nextafter(value, towards) if value.is_integer() else value
     if isinstance(value, list):
-        return [_half_off(item) for item in value]
+        return [_moved(item, towards) for item in value]
     if isinstance(value, dict):
-        return {key: _half_off(item) for key, item in value.items()}
+        return {key: _moved(item, towards) for key, item in value.items()}
     return value

@@ -79,6 +79,28 @@ def test_a_number_rounded_into_the_wrong_type_is_caught():
     assert strict.evaluate(response='{"cents": 1999, "rate": 2.0}').passed
 
 
+@pytest.mark.parametrize(
+    ("response", "passed"),
+    [
+        ('{"days": 90.0}', False),
+        ('{"days": 90}', True),
+        ('{"days": null}', True),
+        ('{"part": {"number": 7.0}}', False),
+        ('{"rate": 12.0}', True),  # just within its bound
+    ],
+)
+def test_an_optional_integer_is_one_too(response, passed):
+    """As pydantic writes the schema of ``int | None``."""
+    part = {"type": "object", "properties": {"number": {"type": "integer"}}}
+    properties = {
+        "days": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "part": {"anyOf": [part, {"type": "null"}]},
+        "rate": {"anyOf": [{"type": "number", "maximum": 12}, {"type": "null"}]},
+    }
+    strict = JSONValidation({"properties": properties}, strict_integers=True)
+    assert strict.evaluate(response=response).passed is passed
+
+
 def test_a_ref_never_reaches_the_network(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a connection was tried")
@@ -181,6 +203,23 @@ def test_the_response_format_of_a_request_is_a_schema():
     assert not JSONValidation().evaluate(response="[]", schema={"type": "json_object"}).passed
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"structured_outputs": {"json": ORDER}},
+        {"json": json.dumps(ORDER)},
+        {"guided_json": ORDER},
+        {"text": {"format": {"type": "json_schema", "name": "order", "schema": ORDER}}},
+    ],
+)
+def test_what_a_request_calls_its_schema_is_one(schema):
+    assert JSONValidation().evaluate(response="{}", schema=schema).label == "schema_invalid"
+
+
+def test_a_schema_of_one_keyword_is_a_schema():
+    assert not JSONValidation(formats=True).evaluate(response='"May"', schema={"format": "date"}).passed
+
+
 def test_without_a_schema_only_the_form_is_checked():
     assert JSONValidation().evaluate(response="[1, 2]").passed
     assert not JSONValidation().evaluate(response="[1, 2").passed
@@ -190,6 +229,12 @@ def test_a_fence_can_be_allowed():
     fenced = 'Sure!\n```json\n{"total": 4}\n```'
     assert JSONValidation(unwrap_fences=True).evaluate(response=fenced[6:]).passed
     assert not JSONValidation(unwrap_fences=True).evaluate(response=fenced).passed
+    assert JSONValidation(unwrap_fences=True).evaluate(response=fenced[6:].replace("\n", "\r\n")).passed
+
+
+def test_json_in_a_fence_that_the_token_limit_cuts_is_truncated():
+    result = JSONValidation(unwrap_fences=True).evaluate(response='```json\n{"total": 4', finish_reason="length")
+    assert result.label == "truncated"
 
 
 def test_a_pydantic_model_is_a_schema_and_its_object_a_value():
