@@ -121,7 +121,7 @@ def test_a_failure_that_passes_is_tried_again(stub):
     ("fault", "content", "said"),
     [
         ("500", None, "status 500"),
-        ("400", None, "status 400"),
+        ("400", None, "status 400 .*'m' its model.*response_format"),
         (HANG, None, "within 0.3 s"),
         ("garbage", None, "does not answer with JSON"),
         (None, "I think it is fine.", "response_format"),
@@ -135,6 +135,12 @@ def test_a_failure_is_an_error_and_no_score(stub, fault, content, said):
     with pytest.raises(EvaluationError, match=said) as raised:
         judge(stub, timeout_s=0.3).check(ANSWER, CONTEXT[0])
     assert ANSWER not in str(raised.value)
+
+
+def test_a_web_page_is_no_verdict(stub, monkeypatch):
+    monkeypatch.setattr(Completions, "create", lambda *args, **kwargs: "<html>Welcome</html>")  # as the client gives it
+    with pytest.raises(EvaluationError, match="/v1"):
+        judge(stub).check(ANSWER, CONTEXT[0])
 
 
 def test_an_endpoint_that_is_not_there():

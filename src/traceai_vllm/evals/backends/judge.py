@@ -30,6 +30,7 @@ _SUPPORTED, _UNSUPPORTED = "supported", "unsupported"
 _PROBABILITY = {_SUPPORTED: 0.05, _UNSUPPORTED: 0.95}
 _MOST_CLAIMS = 24
 _LONGEST_TEXT = 160
+_REFUSED = frozenset({400, 404, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,17 @@ class LLMJudge:
         except openai.APITimeoutError as error:
             raise EvaluationError(f"the judge did not answer within {self._options['timeout']} s") from error
         except openai.APIStatusError as error:
-            raise EvaluationError(f"the judge's endpoint answered with status {error.status_code}") from None
+            refused = error.status_code in _REFUSED
+            why = f" (is {self._model!r} its model, does it support response_format json_schema?)" if refused else ""
+            raise EvaluationError(f"the judge's endpoint answered with status {error.status_code}{why}") from None
         except openai.APIError as error:
             raise EvaluationError(f"the judge's endpoint cannot be used: {type(error).__name__}") from error
         except ValueError as error:
             raise EvaluationError("the judge's endpoint does not answer with JSON") from error
+        if isinstance(reply, str):  # as the client gives a web page
+            raise EvaluationError(
+                "the judge's endpoint does not answer with JSON: is its address that of an API, …/v1?"
+            )
         usage = self._used(reply)
         return _read(reply, len(claims)), usage
 
