@@ -51,8 +51,8 @@ class _Budget:
         size = len(text)
         if size <= self.left:
             self.left -= size
-            return _encodable(text)
-        kept, self.left = _encodable(text[: max(0, self.left)]), 0
+            return encodable(text)
+        kept, self.left = encodable(text[: max(0, self.left)]), 0
         self.left_out += size - len(kept)
         return f"{kept}…[{size - len(kept)} characters left out]"
 
@@ -65,7 +65,7 @@ class _Budget:
             self.left -= _OVERHEAD
             # The members that we write are few. A caller's own, in a tool's arguments or schema, may be many.
             if self.left > -16 * _OVERHEAD:
-                kept[_encodable(key)] = self.value(item)
+                kept[encodable(key)] = self.value(item)
             else:
                 self.left_out += size_of(item)
         return kept
@@ -83,8 +83,8 @@ class _Budget:
         return kept
 
 
-def _encodable(text: str) -> str:
-    # Half a surrogate pair, which JSON may bring as `\ud83d`, cannot be encoded: exporters would drop the whole field.
+def encodable(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which JSON may bring as `\\ud83d`: no exporter encodes them."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

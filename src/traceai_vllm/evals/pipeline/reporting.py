@@ -10,6 +10,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import ReadableSpan
 
+from traceai_vllm.content.limits import encodable
 from traceai_vllm.evals.pipeline.runner import CIRCUIT_OPEN, ERROR, OK, TIMEOUT
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.metrics import CappedDimension
@@ -49,13 +50,13 @@ def span_attributes(outcomes: Sequence[Outcome], *, explain: bool) -> dict[str, 
         if outcome.result is not None:
             prefix = semconv.EVALUATION_PREFIX + outcome.name
             attributes[prefix + ".score"] = float(outcome.result.score)
-            attributes[prefix + ".label"] = outcome.result.label
+            attributes[prefix + ".label"] = encodable(outcome.result.label)
             attributes[prefix + ".passed"] = outcome.result.passed
             cost = outcome.result.details.get("cost_usd")
             if isinstance(cost, (int, float)):
                 attributes[prefix + ".cost_usd"] = float(cost)
             if explain and outcome.result.explanation:
-                attributes[prefix + ".explanation"] = outcome.result.explanation[:_MAX_EXPLANATION]
+                attributes[prefix + ".explanation"] = encodable(outcome.result.explanation[:_MAX_EXPLANATION])
     failures = tuple(f"{outcome.name}:{outcome.status}" for outcome in outcomes if outcome.result is None)
     if failures:
         attributes[semconv.EVALUATION_FAILURES] = failures
@@ -132,10 +133,10 @@ class Reporter:
         attributes: dict[str, Any] = {
             semconv.EVALUATION_NAME: result.name,
             semconv.EVALUATION_SCORE_VALUE: float(result.score),
-            semconv.EVALUATION_SCORE_LABEL: result.label,
+            semconv.EVALUATION_SCORE_LABEL: encodable(result.label),
         }
         if self._explain and result.explanation:
-            attributes[semconv.EVALUATION_EXPLANATION] = result.explanation[:_MAX_EXPLANATION]
+            attributes[semconv.EVALUATION_EXPLANATION] = encodable(result.explanation[:_MAX_EXPLANATION])
         response_id = (span.attributes or {}).get(semconv.RESPONSE_ID)
         if response_id is not None:
             attributes[semconv.RESPONSE_ID] = response_id

@@ -307,6 +307,27 @@ def test_explanations_quote_the_answer_and_are_exported_only_where_that_is_wante
     assert (ANSWER in str(log.log_record.attributes)) is explain
 
 
+class Quoting:
+    """Quotes half a surrogate pair, as an argument of a tool call in JSON may have it."""
+
+    name = "Quoting"
+
+    def evaluate(self, *, response: str) -> dict[str, Any]:
+        return {"score": 0.0, "label": "\ud83d", "explanation": "the argument a is \ud83d"}
+
+
+def test_what_no_exporter_can_encode_does_not_cost_the_explanation() -> None:
+    """OTLP's would drop the attribute, with a stack trace for each span."""
+    setting = Setting(Quoting(), explain=True)
+    setting.request()
+
+    (attributes,) = setting.exported()
+    (log,) = setting.logs.get_finished_logs()
+    said = [attributes["gen_ai.evaluation.Quoting.explanation"], attributes["gen_ai.evaluation.Quoting.label"]]
+    assert [text.encode() for text in said] == [b"the argument a is ?", b"?"]
+    assert all(str(value).encode() for value in (log.log_record.attributes or {}).values())
+
+
 def test_a_failing_and_a_lying_evaluator_have_a_status_and_no_score() -> None:
     """An evaluator's failure is never a score, and keeps no other evaluator's from the span."""
     setting = Setting(Crashing(), Lying(), Length())
