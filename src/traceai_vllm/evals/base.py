@@ -51,6 +51,7 @@ class BaseEvaluator(ABC):
     Attributes:
         needs: names of inputs without which the span pipeline does not ask this evaluator, though ``evaluate`` could
             do without.
+        timeout_s: how long the span pipeline waits for an evaluation, in seconds, where that is longer than its own.
         reads_tool_calls: whether the span pipeline gives it an answer with tool calls as a message, and not as text.
 
     Raises:
@@ -60,6 +61,7 @@ class BaseEvaluator(ABC):
     name: ClassVar[str]
     default_threshold: ClassVar[float] = 0.5
     reads_tool_calls: ClassVar[bool] = False
+    timeout_s: float | None = None
     needs: tuple[str, ...] = ()
 
     def __init__(self, *, threshold: float | None = None) -> None:

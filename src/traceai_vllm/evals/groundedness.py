@@ -42,6 +42,7 @@ class _Grounded(BaseEvaluator):
     def __init__(self, *, checker: Checker | None = None, threshold: float | None = None) -> None:
         super().__init__(threshold=threshold)
         self._checker: Checker = checker or embedded_checker()
+        self.timeout_s = getattr(checker, "timeout_s", None)
 
     def evaluate(
         self,

@@ -137,6 +137,11 @@ def test_a_failure_is_an_error_and_no_score(stub, fault, content, said):
     assert ANSWER not in str(raised.value)
 
 
+def test_the_pipeline_waits_for_all_its_tries():
+    checker = LLMJudge("http://127.0.0.1:9/v1", model="m", timeout_s=7.0, retries=2)
+    assert [evaluator(checker=checker).timeout_s for evaluator in (Groundedness, HallucinationScore)] == [21.0, 21.0]
+
+
 def test_a_web_page_is_no_verdict(stub, monkeypatch):
     monkeypatch.setattr(Completions, "create", lambda *args, **kwargs: "<html>Welcome</html>")  # as the client gives it
     with pytest.raises(EvaluationError, match="/v1"):

@@ -34,6 +34,8 @@ class Adapter(BaseEvaluator):
         lower_is_better: whether the other's score is 0 for the best answer; it is then turned round.
     """
 
+    timeout_s = 60.0  # most ask a language model, some more than once
+
     def __init__(self, name: str, *, threshold: float | None, lower_is_better: bool = False) -> None:
         super().__init__(threshold=threshold)
         self.name = name  # type: ignore[misc]  # one class for all evaluators of a package

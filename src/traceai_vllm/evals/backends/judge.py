@@ -77,6 +77,7 @@ class LLMJudge:
 
     Attributes:
         usage: what has been used in this process so far, over all threads.
+        timeout_s: how long a call and its repetitions may take, in seconds.
 
     Raises:
         ValueError: a number is out of its range.
@@ -102,6 +103,7 @@ class LLMJudge:
             "timeout": timeout_s,
             "max_retries": retries,
         }
+        self.timeout_s = timeout_s * (retries + 1)
         self._model = model
         self._max_tokens = max_tokens
         self._prices = price_per_million

@@ -27,6 +27,8 @@ class NLIChecker:
         batch_size: how many windows are read at a time.
     """
 
+    timeout_s = 60.0  # the first evaluation loads the model
+
     def __init__(
         self,
         model: str,

@@ -44,6 +44,8 @@ class TokenDetector:
         max_length: the longest input in tokens; at most what the model takes.
     """
 
+    timeout_s = 60.0  # the first evaluation loads the model
+
     def __init__(self, model: str, *, device: str | None = None, max_length: int | None = 4096) -> None:
         purpose = "the token-level detector"
         self._model = LazyModel(model, "AutoModelForTokenClassification", purpose, device=device, max_length=max_length)

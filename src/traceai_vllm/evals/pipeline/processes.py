@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.errors import optional
-from traceai_vllm.evals.pipeline.runner import ERROR, TIMEOUT, Outcome, Runner, inputs_for
+from traceai_vllm.evals.pipeline.runner import ERROR, TIMEOUT, Outcome, Runner, inputs_for, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ class ProcessRunner:
 
     def run(self, inputs: Mapping[str, Any]) -> list[Outcome]:
         """Return an outcome for each evaluator that this request has the inputs for."""
-        limit_s = self._timeout_s * len(self._evaluators) + _GRACE_S
+        limit_s = sum(time_limit(evaluator, self._timeout_s) for evaluator in self._evaluators) + _GRACE_S
         pool, submitted = self._submit(_run, dict(inputs))
         try:
             outcomes: list[Outcome] = submitted.result(timeout=limit_s)

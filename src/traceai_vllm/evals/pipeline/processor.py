@@ -96,7 +96,7 @@ class EvaluatorSpanProcessor(SpanProcessor):
         processes: evaluate in this many processes of their own (extra ``evals``), so that scoring takes neither the GIL
             nor the priority of a server; 0: in threads of this process.
         queue_size: how many spans may wait.
-        timeout_s: how long one evaluation may take, in seconds.
+        timeout_s: how long one evaluation may take, in seconds; longer for an evaluator with a longer ``timeout_s``.
         shutdown_timeout_s: how long :meth:`shutdown` waits for evaluations, in seconds.
         explain: put explanations on spans and events. They quote the answer: leave it off where content is not to be
             exported.

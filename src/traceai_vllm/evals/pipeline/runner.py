@@ -91,7 +91,7 @@ class Runner:
 
     Args:
         evaluators: anything with a name and ``evaluate``.
-        timeout_s: how long one evaluation may take, in seconds.
+        timeout_s: how long one evaluation may take, in seconds; an evaluator's own ``timeout_s`` may be longer.
         failures: failures in a row after which an evaluator gets a rest.
         rest_s: how long that is, in seconds.
 
@@ -146,7 +146,7 @@ class Runner:
         if not breaker.allows():
             return Outcome(evaluator.name, CIRCUIT_OPEN)
         try:
-            result = within(self._timeout_s, partial(run_evaluator, evaluator, given))
+            result = within(time_limit(evaluator, self._timeout_s), partial(run_evaluator, evaluator, given))
         except MissingInput:
             breaker.succeeded()
             return None
@@ -176,6 +176,12 @@ def inputs_for(evaluator: Evaluator, inputs: Mapping[str, Any]) -> Mapping[str, 
     if message is not None and getattr(evaluator, "reads_tool_calls", False):
         return {**inputs, "response": message}
     return None if inputs.get("response") is None else inputs
+
+
+def time_limit(evaluator: Evaluator, usual_s: float) -> float:
+    """Return how long an evaluation may take, in seconds: more than usual for one that says so by ``timeout_s``."""
+    own = getattr(evaluator, "timeout_s", None)
+    return max(own, usual_s) if isinstance(own, (int, float)) else usual_s
 
 
 class _TooLate(Exception):

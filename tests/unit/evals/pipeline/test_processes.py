@@ -45,6 +45,17 @@ class Deadly:
         return 1.0
 
 
+class Slow:
+    """Takes longer than the runner's own limit."""
+
+    name = "Slow"
+    timeout_s = 30.0
+
+    def evaluate(self, *, response: str) -> float:
+        threading.Event().wait(0.3)
+        return 1.0
+
+
 class Stuck:
     """Keeps its process from ever coming back when it is told to."""
 
@@ -117,6 +128,13 @@ def test_an_evaluation_that_hangs_there_is_given_up(runners: Any) -> None:
     (outcome,) = runners(Stuck(), timeout_s=0.2).run({"response": "hang"})
 
     assert (outcome.status, outcome.result) == ("timeout", None)
+
+
+def test_an_evaluator_that_takes_longer_may_say_so(runners: Any) -> None:
+    """A judge writes for more than the usual five seconds; its scores would never come."""
+    (outcome,) = runners(Slow(), timeout_s=0.05).run({"response": "take your time"})
+
+    assert (outcome.status, outcome.result and outcome.result.score) == ("ok", 1.0)
 
 
 def test_a_process_that_never_answers_is_killed(runners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
