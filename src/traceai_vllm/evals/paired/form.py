@@ -27,17 +27,18 @@ _SHOWN = 5
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
     """Score the share of the baseline's forms that the candidate's answer has too.
 
-    JSON: the whole answer, or the whole answer in one Markdown fence; of an object, its keys too. Else: code fences, of
-    which the last must be closed; lists; tables; headings. None where the baseline's answer has no such form.
+    JSON: the whole answer, or the whole answer in one Markdown fence, which must not come where the baseline had none;
+    of an object, its keys too. Else: code fences, of which the last must be closed; lists; tables; headings. None where
+    the baseline's answer has no such form.
 
-    Labels: ``kept``; ``json_broken``, ``json_keys_lost``; ``fence_unclosed``; ``lost`` (of Markdown).
+    Labels: ``kept``; ``json_broken``, ``json_fenced``, ``json_keys_lost``; ``fence_unclosed``; ``lost`` (of Markdown).
     """
     del settings, route
     if candidate.bare or baseline.bare:
         return None
     wanted = _json(baseline.text)
     if wanted is not None:
-        return _compare_json(wanted[0], candidate.text)
+        return _compare_json(wanted[0], candidate.text, fenced=_is_fenced(baseline.text))
     forms = _forms(baseline.text)
     if not forms:
         return None
@@ -54,7 +55,7 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     return EvaluationResult(NAME, 1.0, "kept", 1.0, f"both answers have {' and '.join(forms)}", counts)
 
 
-def _compare_json(wanted: Any, text: str) -> EvaluationResult:
+def _compare_json(wanted: Any, text: str, *, fenced: bool) -> EvaluationResult:
     found = _json(text)
     if found is None:
         problem = read_json(_unfenced(text))
@@ -62,6 +63,9 @@ def _compare_json(wanted: Any, text: str) -> EvaluationResult:
         said = f"the baseline's answer is JSON, the candidate's is not: {problem.message or 'it is a plain word'}"
         ranges = (TextRange(where, len(text)),) if where < len(text) else ()
         return EvaluationResult(NAME, 0.0, "json_broken", 1.0, said, unsupported=ranges)
+    if _is_fenced(text) and not fenced:
+        said = "the candidate puts its JSON into a Markdown fence, the baseline does not"
+        return EvaluationResult(NAME, 0.0, "json_fenced", 1.0, said)
     value = found[0]
     if type(value) is not type(wanted):
         said = f"the baseline's answer is a JSON {_kind(wanted)}, the candidate's a JSON {_kind(value)}"
@@ -83,6 +87,10 @@ def _json(text: str) -> tuple[Any] | None:
         return None
     read = read_json(body)
     return None if read.problem else (read.value,)
+
+
+def _is_fenced(text: str) -> bool:
+    return _WHOLE_FENCE.fullmatch(text) is not None
 
 
 def _unfenced(text: str) -> str:

@@ -54,6 +54,8 @@ _PHRASES = (
     r"(?![^.!?\n]{0,80},\s*(?:so|therefore|hence|but)\b)",
     r"\b(?:no|not\s+enough|insufficient)\s+(?:\w+\s+)?information\b[^.!?\n]{0,60}\b(?:available|provided|given|context|"
     r"passages?|documents?|text|sources?)\b",
+    r"\A\s*(?:there\s+is\s+)?(?:no|not\s+enough|insufficient)\s+(?:\w+\s+)?(?:information|context|data)\.?\s*\Z",
+    r"\A\s*(?:unanswerable|n/a|not\s+(?:available|specified|mentioned|provided))\.?\s*\Z",
     r"\b(?:ich\s+kann|kann\s+ich)\s+(?:\w+\s+){0,4}?(?:nicht|keine?)\b[^.!?\n]{0,60}(?:helfen|beantworten|geben|unterstützen)",
     r"\bje\s+ne\s+(?:peux|suis)\s+pas\b[^.!?\n]{0,40}(?:aider|répondre|fournir|mesure)",
     r"\bno\s+puedo\s+(?:\w+\s+){0,2}?(?:ayudar|responder|proporcionar)",

@@ -50,6 +50,9 @@ def test_refusals(baseline, candidate, label):
         "Sorry, we can't help with that.",
         "Cannot comply.",
         "  Unable to answer based on the context.",
+        "Not enough information.",
+        "There is no information",
+        "N/A",
         "I won't be able to help with that.",
         "I'm just an AI and can't do that.",
         "I'd rather not answer that.",
@@ -80,6 +83,7 @@ def test_ways_to_decline(candidate):
         "I don't know about you, but the plan covers it.",
         "If I can't find the form, I go to the desk.",
         "Unfortunately, the plan does not cover it.",
+        "No information is lost.",
         "Members cannot claim before 90 days; we cannot refund them.",
         "I couldn't find any errors in the code. It works as written.",
         "I can't wait to share our new shop with you!",
@@ -191,7 +195,9 @@ CODE = "Run:\n```sh\n# not a heading\nls\n```"
     ("baseline", "candidate", "label"),
     [
         ('{"a": 1}', '{"a": 2}', "kept"),
-        ('{"a": 1}', '```json\n{"a": 1}\n```', "kept"),
+        ('{"a": 1}', '```json\n{"a": 1}\n```', "json_fenced"),  # who reads JSON cannot read that
+        ('```json\n{"a": 1}\n```', '```\n{"a": 2}\n```', "kept"),
+        ('```json\n{"a": 1}\n```', '{"a": 1}', "kept"),
         ('{"a": 1}', '{"a": 1', "json_broken"),
         ('{"a": 1}', "a is 1", "json_broken"),
         ('{"a": 1}', "[1]", "json_broken"),
