@@ -8,7 +8,7 @@ from typing import Any
 
 from traceai_vllm.evals.json_text import read_json
 
-_ARGUMENTS = ("arguments", "parameters", "args", "input")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "input_parameters")
 
 
 @dataclass(frozen=True, slots=True)

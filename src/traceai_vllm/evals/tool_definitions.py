@@ -64,9 +64,14 @@ class Tool:
         return found.get("type") if isinstance(found, Mapping) else None
 
     def is_default(self, argument: str, value: Any) -> bool:
-        """Whether the value is the one that the tool takes anyway when the argument is left out."""
+        """Whether the value says no more than leaving the argument out: its default; null where the schema takes null.
+
+        With OpenAI's ``strict``, all arguments are required, and null is how one is left out.
+        """
         found = self.properties.get(argument)
-        return isinstance(found, Mapping) and "default" in found and bool(found["default"] == value)
+        if not isinstance(found, Mapping):
+            return False
+        return bool(found["default"] == value) if "default" in found else value is None and _takes_null(found)
 
 
 def read_tools(tools: Any) -> dict[str, Tool]:
@@ -87,6 +92,14 @@ def read_tools(tools: Any) -> dict[str, Tool]:
             schema = plain(definition.get("parameters") or definition.get("input_schema")) or {}
             found[definition["name"]] = Tool(definition["name"], json_schema(schema) if schema else {})
     return found
+
+
+def _takes_null(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    kind = schema.get("type")
+    several = [each for key in ("anyOf", "oneOf") if isinstance(found := schema.get(key), list) for each in found]
+    return kind == "null" or (isinstance(kind, list) and "null" in kind) or any(map(_takes_null, several))
 
 
 def _definitions(tools: Any) -> Iterator[Mapping[str, Any]]:

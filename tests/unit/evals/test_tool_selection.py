@@ -97,6 +97,24 @@ def test_accepted_values_and_arguments_that_may_be_left_out():
     assert not evaluate(response=[call(city="Oslo", days=2)], expected=wanted).passed
 
 
+def test_null_is_how_a_strict_tool_leaves_an_argument_out():
+    """OpenAI's strict tools require every argument, and so the model writes null."""
+    optional = {"type": ["integer", "null"]}, {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    properties = {"city": {"type": "string"}, "days": optional[0], "unit": optional[1]}
+    tool = {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": properties, "required": [*properties]},
+    }
+
+    def label(**arguments):
+        made, expected = [call(city="Oslo", **arguments)], [call(city="Oslo")]
+        return ToolSelectionAccuracy().evaluate(response=made, expected=expected, tools=[tool]).label
+
+    assert label(days=None, unit=None) == "correct"
+    assert label(days=3, unit=None) == "unexpected_argument"
+    assert label(days=None) == "missing_argument"
+
+
 def test_harmless_spellings_stop_where_a_number_changes():
     wanted = [call(city="2024-01-05", zoom=2.0)]
     assert evaluate(response=[call(city="2024/01/05", zoom=2)], expected=wanted).passed
@@ -177,6 +195,7 @@ FORMS = {
     },
     "genai": {"role": "assistant", "parts": [{"type": "text", "content": "Hm"}, {"type": "tool_call", **RIGHT}]},
     "genai messages": [{"role": "assistant", "parts": [{"type": "tool_call", **RIGHT}], "finish_reason": "tool_call"}],
+    "deepeval": [{"name": "get_weather", "input_parameters": RIGHT["arguments"], "output": None}],
     "object": types.SimpleNamespace(tool_calls=[types.SimpleNamespace(function=types.SimpleNamespace(**RIGHT))]),
     "bfcl": [{"get_weather": RIGHT["arguments"]}],
     "json": json.dumps(RIGHT),
