@@ -27,6 +27,8 @@ _REPETITIVE = 0.5
 _CLEARLY_MORE = 0.2
 _MOST_WORDS = 5_000
 _WORD = re.compile(r"[^\W_]+")
+# A model that loops in a numbered list counts on.
+_NUMBERING = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,4}[.)](?=\s)", re.M)
 _BLANKS = 200
 
 
@@ -104,8 +106,11 @@ def _is_loop(backwards: str, length: int, period: int) -> bool:
 
 
 def repetition(text: str) -> float:
-    """Return the share of a text's word 4-grams that have stood before; 0 for a text of under sixty words."""
-    words = _WORD.findall(text.lower())[:_MOST_WORDS]
+    """Return the share of a text's word 4-grams that have stood before; 0 for a text of under sixty words.
+
+    The numbers of a list's items are no words.
+    """
+    words = _WORD.findall(_NUMBERING.sub("", text.lower()))[:_MOST_WORDS]
     if len(words) < _LEAST_WORDS:
         return 0.0
     grams = [tuple(words[i : i + _N]) for i in range(len(words) - _N + 1)]

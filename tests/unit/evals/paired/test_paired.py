@@ -228,6 +228,8 @@ def test_formats(baseline, candidate, label):
         ("}\n}\n}\n}\n}", "none"),
         ("-" * 60, "none"),
         ("It is very, very, very nice.", "none"),
+        ("\n".join(f"{number}. The plan covers it." for number in range(1, 31)), "repetitive"),
+        ("\n".join(f"{day}. Run {day + 4} km, then rest {day + 9} minutes." for day in range(1, 15)), "none"),
         (
             "one, two and three. " + "We do what we can and more. Fine by me. " * 10 + "And so it ends well.",
             "repetitive",
