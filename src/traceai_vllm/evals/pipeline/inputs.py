@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Inputs = dict[str, Any]
 
 _SLICES_TAG = semconv.TAG_PREFIX + "slices"
+# In the conventions' words, OpenAI's and Anthropic's.
+_TEXTS = frozenset({"text", "output_text", "input_text"})
+_CALLS = frozenset({"tool_call", "function_call", "tool_use"})
 # What `traceai_vllm.content.limits` writes where it cuts.
 _CUT = re.compile(r"…\[\d+ (?:more left out, \d+ characters|characters left out)\]")
 
@@ -183,7 +186,7 @@ def _schema(schema: Any) -> Any:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    texts = [part.get("content", part.get("text")) for part in _parts(message) if part.get("type") == "text"]
+    texts = [part.get("content", part.get("text")) for part in _parts(message) if part.get("type") in _TEXTS]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
@@ -200,16 +203,16 @@ def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "id": part.get("id"),
             "type": "function",
-            "function": {"name": part.get("name"), "arguments": part.get("arguments")},
+            "function": {"name": part.get("name"), "arguments": part.get("arguments", part.get("input"))},
         }
         for part in _parts(message)
-        if part.get("type") == "tool_call"
+        if part.get("type") in _CALLS
     ]
     return calls or [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
 
 
 def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    # Some instrumentations write messages as OpenAI's API has them: a `content`, which is a text or a list.
+    # Some instrumentations write messages as the APIs have them: a `content`, which is a text or a list.
     parts = message.get("parts", message.get("content"))
     if isinstance(parts, str):
         return [{"type": "text", "content": parts}]

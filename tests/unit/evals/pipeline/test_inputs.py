@@ -15,6 +15,7 @@ from traceai_vllm.evals import Groundedness, JSONValidation, ToolSelectionAccura
 from traceai_vllm.evals.calling import run_evaluator
 from traceai_vllm.evals.pipeline.inputs import inputs_of_attributes, inputs_of_record
 from traceai_vllm.evals.pipeline.runner import Runner
+from traceai_vllm.evals.tool_calls import read_tool_calls
 from traceai_vllm.record import UNKNOWN_VARIANT, RequestRecord
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.content import ContentExport
@@ -196,16 +197,33 @@ OPENAI = {
 }
 
 
+RESPONSES = {"role": "assistant", "content": [{"type": "output_text", "text": "After 90 days."}]}
+ANTHROPIC = {
+    "role": "assistant",
+    "content": [
+        {"type": "text", "text": "After 90 days."},
+        {"type": "tool_use", "id": "1", "name": "wait", "input": {}},
+    ],
+}
+
+
 @pytest.mark.parametrize(
-    "message", [OPENAI, {**OPENAI, "content": [{"type": "text", "text": "After 90 days."}]}], ids=["text", "parts"]
+    "message",
+    [
+        OPENAI,
+        {**OPENAI, "content": [{"type": "text", "text": "After 90 days."}]},
+        {**RESPONSES, "tool_calls": OPENAI["tool_calls"]},
+        ANTHROPIC,
+    ],
+    ids=["text", "parts", "responses", "anthropic"],
 )
 def test_other_instrumentations_messages_are_read(message: dict[str, Any]) -> None:
-    """Some write them as OpenAI's API has them; read as empty, such an answer would have a score that it has not."""
+    """Some write them as the APIs have them; read as empty, such an answer would have a score that it has not."""
     inputs = inputs_of_attributes(
         {semconv.OUTPUT_MESSAGES: json.dumps([message]), semconv.RESPONSE_FINISH_REASONS: ("length",)}
     )
     assert (inputs["response"], inputs["finish_reason"]) == ("After 90 days.", "length")
-    assert inputs["message"]["tool_calls"] == OPENAI["tool_calls"]
+    assert [(call.name, call.arguments) for call in read_tool_calls(inputs["message"])] == [("wait", {})]
 
 
 @pytest.mark.parametrize("parts", [None, "text", ["text", None], {"type": "text"}, [{"type": "text", "content": 5}]])
