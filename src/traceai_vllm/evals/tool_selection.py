@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.json_schema import SchemaChecker, Violation
 
 _SHOWN = 5
+# Definitions alone do not say whether a call is due.
+_NO_CALL = ("no tool was called, and none is due", "no tool was called; nothing says whether one is due")
 _LABELS = {"required": "missing_argument", "additionalProperties": "unexpected_argument", "type": "wrong_type"}
 
 
@@ -27,9 +29,9 @@ class ToolSelectionAccuracy(BaseEvaluator):
     Compared with the expected calls if they are given, else with the baseline's calls (agreement), else each call with
     the definition of its tool (validity).
 
-    Labels: ``correct``; ``no_call`` (none made, none due); ``wrong_tool``, ``unknown_tool``, ``missing_argument``,
-    ``unexpected_argument``, ``wrong_type``, ``wrong_value``, ``missing_call``, ``extra_call``, ``needless_call`` (none
-    was due), ``unreadable_call``. With several faults, that of the first call.
+    Labels: ``correct``; ``no_call`` (none made, none known to be due); ``wrong_tool``, ``unknown_tool``,
+    ``missing_argument``, ``unexpected_argument``, ``wrong_type``, ``wrong_value``, ``missing_call``, ``extra_call``,
+    ``needless_call`` (none was due), ``unreadable_call``. With several faults, that of the first call.
 
     Args:
         threshold: the least score that passes; by default 1, every call right.
@@ -112,7 +114,7 @@ class ToolSelectionAccuracy(BaseEvaluator):
             said = "; ".join(fault.why for fault in faults[:_SHOWN])
             label = faults[0].label
         else:
-            said = f"{total} of {total} tool calls are right" if total else "no tool was called, and none is due"
+            said = f"{total} of {total} tool calls are right" if total else _NO_CALL[against == "tools"]
             label = "correct" if total else "no_call"
         details = {"against": against, "faults": [{"label": fault.label, "why": fault.why} for fault in faults]}
         return EvaluationResult(self.name, score, label, self.threshold, said, counts, details=details)

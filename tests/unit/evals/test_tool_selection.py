@@ -75,6 +75,12 @@ def test_no_call_when_none_is_due():
     assert (missing.label, missing.score) == ("missing_call", 0.0)
 
 
+def test_definitions_alone_do_not_say_that_no_call_is_due():
+    result = evaluate(response="It rains in Oslo.")
+    assert result.label == "no_call"
+    assert "none is due" not in result.explanation
+
+
 def test_parallel_calls_in_any_order():
     wanted = [call(city="Oslo", days=1), call(city="Rome", days=1), call("get_news", topic="rain")]
     for order in itertools.permutations(wanted):
