@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.base import Evaluator
 
 _DEFAULT_THRESHOLD = 0.5
+_BOOLEANS = frozenset({"bool", "bool_"})  # NumPy's, of 2 and of 1: what comparing its numbers gives
 
 
 def run_evaluator(evaluator: Evaluator, inputs: Mapping[str, Any]) -> EvaluationResult:
@@ -60,8 +61,8 @@ def as_result(evaluator: Evaluator, returned: object) -> EvaluationResult:
         return returned
     fields: dict[str, Any] = dict(returned) if isinstance(returned, Mapping) else {"score": returned}
     score = fields.get("score")
-    if isinstance(score, bool):
-        score = float(score)
+    if isinstance(score, bool) or type(score).__name__ in _BOOLEANS:
+        score = float(bool(score))
     if not isinstance(score, Real):  # NumPy's numbers too
         raise EvaluationError(f"{evaluator.name} returned {type(returned).__name__} and not a result with a score")
     score = float(score)

@@ -80,6 +80,7 @@ def test_what_users_return_becomes_a_result(returned, score, label):
 def test_numpys_numbers_are_numbers():
     assert run_evaluator(Users(np.float32(0.5)), GIVEN).score == 0.5
     assert run_evaluator(Users({"score": np.int64(1)}), GIVEN).score == 1.0
+    assert run_evaluator(Users(np.float32(0.5) > 0.2), GIVEN).passed
 
 
 def test_a_coroutine_is_awaited_where_a_loop_runs_already():
