@@ -17,6 +17,8 @@ from traceai_vllm.evals.result import EvaluationResult
 _FENCE = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(?P<body>.*?)(?:\r?\n?```\s*|\Z)", re.S | re.I)
 _SHOWN = 5
 _ENOUGH = 100
+# In the words of chat completions, Anthropic's messages and the Responses API.
+_AT_LIMIT = frozenset({"length", "max_tokens", "max_output_tokens"})
 _JSON = frozenset({"json", "guided_json"})  # of vLLM's structured outputs
 _HOLDERS = frozenset({"structured_outputs", "text", "format"})  # of a request to vLLM, and of one to the Responses API
 _OF_KIND = frozenset({"type", "anyOf", "oneOf"})  # an optional integer is any of two
@@ -75,7 +77,8 @@ class JSONValidation(BaseEvaluator):
         Args:
             response: the text of the answer; or a JSON value or pydantic object that has been parsed already.
             schema: the schema to meet; the constructor's where this is None; only well-formedness where both are.
-            finish_reason: why generation ended; ``length`` or None lets a text that stops short count as truncated.
+            finish_reason: why generation ended; ``length`` (``max_tokens``, ``max_output_tokens``) or None lets a text
+                that stops short count as truncated.
 
         Raises:
             MissingInput: there is no answer.
@@ -101,10 +104,11 @@ class JSONValidation(BaseEvaluator):
     def _named(self, problem: str, text: str, finish_reason: str | None) -> tuple[str, str]:
         if problem == "refused":
             return problem, "the answer was not looked at"
-        if finish_reason == "length" and not text.strip():
+        at_limit = finish_reason is not None and finish_reason.lower() in _AT_LIMIT
+        if at_limit and not text.strip():
             return "truncated", "generation ended at the token limit before the JSON began"
-        if problem == "truncated" and finish_reason in {None, "length"}:
-            end = " at the token limit" if finish_reason else ""
+        if problem == "truncated" and (at_limit or finish_reason is None):
+            end = " at the token limit" if at_limit else ""
             return "truncated", f"the JSON stops short{end}"
         if problem == "truncated":
             return "malformed", f"the JSON stops short, although generation ended with {finish_reason!r}"

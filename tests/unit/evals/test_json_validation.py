@@ -37,6 +37,8 @@ json_values = st.recursive(
         ("{}", "stop", "schema_invalid"),
         ('{"total": 4', "length", "truncated"),
         ('{"total": 4', None, "truncated"),
+        ('{"total": 4', "max_tokens", "truncated"),  # Anthropic's messages
+        ("", "max_output_tokens", "truncated"),  # the Responses API
         ('{"total": 4, "items": [{"sku": "A-1\\', "length", "truncated"),
         ('{"total": tru', "length", "truncated"),
         ("", "length", "truncated"),
