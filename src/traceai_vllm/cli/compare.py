@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge, refuse
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
         judgement = judge(arguments)
         from traceai_vllm.release.tables import print_tables
     except (ImportError, OSError, ValueError) as error:
-        return refuse("compare", error)
+        return refuse("compare", error, EXTRA)
     print_tables(judgement, everything=arguments.all)
     return 0

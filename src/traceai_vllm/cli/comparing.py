@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.main import CANNOT
-
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
     from traceai_vllm.release import Judgement, Source
+
+# What the commands that compare need beside the package itself.
+EXTRA = "release"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -73,12 +74,6 @@ def read(arguments: argparse.Namespace, tell: Callable[[str], None]) -> tuple[Ju
     if as_of is None and policy.evidence.max_age_days is not None:
         as_of = int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000
     return Judgement(comparison, as_of), source
-
-
-def refuse(command: str, error: Exception) -> int:
-    """Say why a command cannot do its work, and return its exit code."""
-    print(f"traceai-vllm {command}: {error}", file=sys.stderr)
-    return CANNOT
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.cli.refusal import refuse
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -62,14 +64,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print what came of it, and return the exit code."""
     try:
+        from tqdm import tqdm
+
         from traceai_vllm.evals import registry
-        from traceai_vllm.evals.errors import optional
         from traceai_vllm.evals.paired import PairedSettings
         from traceai_vllm.evals.pipeline.stored import evaluate_store
         from traceai_vllm.evals.pipeline.stored_pairs import evaluate_pairs
         from traceai_vllm.evals.slices import SliceSettings
 
-        tqdm = optional("tqdm", "the progress bar").tqdm
         slices = _settings(SliceSettings, arguments.slices, "thresholds of slices")
         paired = _settings(PairedSettings, arguments.paired, "settings of paired checks")
         explain = not arguments.no_explanations
@@ -87,8 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             with tqdm(unit=" pairs", disable=None) as bar:
                 pairs = evaluate_pairs(arguments.store, paired, explain=explain, progress=_progress(bar))
     except (ImportError, OSError, ValueError) as error:
-        print(f"traceai-vllm evaluate: {error}", file=sys.stderr)
-        return 2
+        return refuse("evaluate", error, "evals,store")
     except KeyboardInterrupt:
         print("\ninterrupted; the scores so far are kept, and the next run goes on from here", file=sys.stderr)
         return 130

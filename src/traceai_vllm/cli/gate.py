@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge, refuse
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             _write(arguments.decision, decision_text(decision))
         text = FORMATS[arguments.format](judgement, decision)
     except (ImportError, OSError, ValueError) as error:
-        return refuse("gate", error)
+        return refuse("gate", error, EXTRA)
     print(text)
     return EXIT_CODES[decision.action.value]
 

@@ -10,6 +10,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.cli.main import CANNOT
+from traceai_vllm.cli.refusal import reason
+
 if TYPE_CHECKING:
     import argparse
 
@@ -75,8 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refuse(error: Exception) -> int:
-    print(error, file=sys.stderr)
-    return 2
+    # Errors of the file begin with its name and line, which editors and people look for.
+    print(reason(error, "gateway"), file=sys.stderr)
+    return CANNOT
 
 
 def _serve(app: Any, config: Any) -> None:

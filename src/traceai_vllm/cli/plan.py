@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from traceai_vllm.cli.numbers import check_above, check_from
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -52,8 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         needs = _needs(arguments)
     except (ImportError, OSError, ValueError) as error:
-        print(f"traceai-vllm plan: {error}", file=sys.stderr)
-        return 2
+        return refuse("plan", error, "release")
     print(f"margin {arguments.margin:g}, power {arguments.power:g}, alpha {arguments.alpha:g} on either side")
     for found in needs:
         seen = f" in {found.seen:,} pairs" if found.seen else ""

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from traceai_vllm.cli.refusal import refuse
+
 if TYPE_CHECKING:
     import argparse
 
@@ -53,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay, print what came of it, and return the exit code."""
     try:
         from pydantic import ValidationError
+        from tqdm import tqdm
 
-        from traceai_vllm.evals.errors import optional
         from traceai_vllm.gateway.config import Server
         from traceai_vllm.gateway.replay import Options, replay
 
@@ -80,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             concurrency=arguments.concurrency,
             limit=arguments.limit,
         )
-        with optional("tqdm", "the progress bar").tqdm(unit=" requests", disable=None) as bar:
+        with tqdm(unit=" requests", disable=None) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
@@ -88,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
             summary = asyncio.run(replay(options, progress))
     except (ImportError, OSError, ValueError) as error:
-        print(f"traceai-vllm replay: {error}", file=sys.stderr)
-        return 2
+        return refuse("replay", error, "gateway,store")
     except KeyboardInterrupt:
         print("\ninterrupted; the answers so far are kept, and the next run goes on from here", file=sys.stderr)
         return 130

@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge_source, refuse
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge_source
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         _write(arguments.output, page)
     except (ImportError, OSError, ValueError) as error:
-        return refuse("report", error)
+        return refuse("report", error, EXTRA)
     print(verdict_sentence(judgement))
     print(f"report: {arguments.output.absolute()}")
     return 0

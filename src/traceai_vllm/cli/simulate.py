@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from traceai_vllm.cli.numbers import check_above, check_from
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -69,8 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         planted = tuple(parse(text) for text in arguments.plant)
         count = _resampled(arguments, planted) if arguments.source else _synthetic(arguments, planted)
     except (ImportError, OSError, ValueError) as error:
-        print(f"traceai-vllm simulate: {error}", file=sys.stderr)
-        return 2
+        return refuse("simulate", error, "release")
     print(f"{count:,} spans in {arguments.directory}")
     return 0
 
@@ -122,7 +121,7 @@ def _even(count: int) -> Mapping[str, float]:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    from traceai_vllm.evals.errors import optional
+    from tqdm import tqdm
 
-    with optional("tqdm", "the progress bar").tqdm(total=total, unit=" spans", unit_scale=True, disable=None) as bar:
+    with tqdm(total=total, unit=" spans", unit_scale=True, disable=None) as bar:
         yield lambda done: bar.update(done - bar.n)

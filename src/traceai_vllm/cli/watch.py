@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.cli.comparing import SOURCES, add_arguments, judge, read, refuse
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge, read
 from traceai_vllm.cli.numbers import check_above
+from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             first = judge(arguments)  # what cannot be used at the beginning is an error, as everywhere
             from traceai_vllm.release.live import Screen, snapshot
         except (ImportError, OSError, ValueError) as error:
-            return refuse("watch", error)
+            return refuse("watch", error, EXTRA)
         watching = _Watching(arguments, first, ended)
         if arguments.once or not sys.stdout.isatty():
             _log(watching, snapshot, once=arguments.once)
