@@ -26,7 +26,7 @@ from processes import DemoError, Variant, gateway, refusal, vllm_serve
 from receiver import Receiver, ReceiverError
 from refusals import Refusals
 from rich.console import Console
-from settings import Place, write_config
+from settings import ANSWER_SECONDS, Place, write_config
 from summary import Findings
 from traffic import give_feedback, send_all
 
@@ -43,7 +43,6 @@ CANDIDATES = (
     Variant("candidate", "int4", "int4 weights (w4a16)", MODELS / f"{NAME}-w4a16"),
     Variant("candidate", "int8", "int8 weights and activations (w8a8)", MODELS / f"{NAME}-w8a8"),
 )
-PATIENCE_SECONDS = 240
 
 
 def main() -> int:
@@ -144,11 +143,12 @@ def wait_for_books(admin: str, requests: int, console: Console) -> list[dict[str
     """Wait until the mirror is done; return the gateway's books, which say what became of every sampled request."""
 
     def settled() -> bool:
-        books = [book for book in httpx.get(f"{admin}/books").json() if book["target"] == "candidate"]
-        return sum(book["sampled"] for book in books) >= requests and not sum(book["in_flight"] for book in books)
+        books = httpx.get(f"{admin}/books").json()  # of the repeats for the noise floor too
+        sampled = sum(book["sampled"] for book in books if book["target"] == "candidate")
+        return sampled >= requests and not any(book["in_flight"] for book in books)
 
     if not wait(settled):
-        raise DemoError(f"the mirror was not done after {PATIENCE_SECONDS} s; the logs are in .demo/logs")
+        raise DemoError(f"the mirror was not done after {ANSWER_SECONDS} s; the logs are in .demo/logs")
     books: list[dict[str, int]] = httpx.get(f"{admin}/books").json()
     mirrored = [book for book in books if book["target"] == "candidate"]
     sampled, paired = (sum(book[column] for book in mirrored) for column in ("sampled", "paired"))
@@ -199,7 +199,7 @@ def wait_until_obeyed(admin: str, console: Console) -> bool:
     return True
 
 
-def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+def wait(condition: Callable[[], bool], seconds: float = ANSWER_SECONDS) -> bool:
     """Wait until a condition holds; return whether it did in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -211,13 +211,17 @@ def wait(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bo
 
 def where_next(folder: Path, console: Console) -> None:
     """Where to look, and how to go on."""
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    shown, tool, policy = (
+        path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        for path in (folder, Path(sys.executable).with_name("traceai-vllm"), POLICY)
+    )
     for line in (
         "",
         "Where to look next",
         f"  {shown}/report.html    go or no-go, where, and why: open it in a browser",
         f"  {shown}/gateway.yaml   what the gateway was told; decision.json beside it is what it obeys",
-        f"  {shown}/store          spans of both arms with their scores: traceai-vllm compare {shown}/store --policy …",
+        f"  {shown}/store          spans of both arms with their scores, as tables:",
+        f"                       {tool} compare {shown}/store --policy {policy}",
         f"  {shown}/engines        the engines' spans: traceai_vllm.store.connect('{shown}/engines') opens them",
         f"  {shown}/receiver.log   the same spans as the receiver got them; vLLM's own logs are in {shown}/logs",
         "  docs/quickstart.md   the same in your own service, in two lines",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RISKS = {"support": "high", "tool_calling": "high"}
 NOISE_FLOOR = 0.1
+# Users and copies wait as long: two busy cores take minutes for ten prompts with tools.
+ANSWER_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def write_config(
             }
             for route in routes
         ],
+        "mirror": {"timeout_s": ANSWER_SECONDS},
         "telemetry": {"content": "SPAN_ONLY", "evaluators": registry.names(), "store": str(place.store)},
         "feedback": {"without_keys": True},
     }

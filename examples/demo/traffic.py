@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import prompt_files
 from openai import OpenAI
+from settings import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +43,7 @@ class Answer:
 
 def send_all(url: str, routes: dict[str, list[dict[str, Any]]], console: Console) -> list[Answer]:
     """Send every prompt, a route after the other, and return the answers."""
-    client = OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, max_retries=0)
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", timeout=ANSWER_SECONDS, max_retries=0)
     answers: list[Answer] = []
     with ThreadPoolExecutor(USERS) as users:
         for route, prompts in routes.items():
