@@ -26,7 +26,7 @@ def findings() -> Iterator[Finding]:
             "VLLM_USE_RUST_FRONTEND is on: vLLM's Rust server passes no Python code, so no request is seen.",
             "unset VLLM_USE_RUST_FRONTEND",
         )
-    if _is_true("OTEL_SDK_DISABLED"):
+    if sdk_is_disabled():
         yield Finding("sdk", PROBLEM, "OTEL_SDK_DISABLED is true: nothing is exported.", "unset OTEL_SDK_DISABLED")
     if os.environ.get("OTEL_TRACES_SAMPLER", "").strip() in ("always_off", "parentbased_always_off"):
         yield Finding(
@@ -35,6 +35,11 @@ def findings() -> Iterator[Finding]:
             f"OTEL_TRACES_SAMPLER={os.environ['OTEL_TRACES_SAMPLER']}: no trace begins here.",
             "unset OTEL_TRACES_SAMPLER, or set it to parentbased_traceidratio",
         )
+
+
+def sdk_is_disabled() -> bool:
+    """Return whether OpenTelemetry's SDK makes no spans; it takes no other word for that than true."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def _ways_in() -> Iterator[Finding]:

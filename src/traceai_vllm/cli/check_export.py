@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ def findings(timeout_s: float) -> Iterator[Finding]:
     Args:
         timeout_s: how long to wait for each.
     """
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
     with _quiet_sdk(), _warnings() as warnings:
         chosen = exporters.exporters_for(TRACES)
         for warning in warnings:
@@ -43,6 +46,8 @@ def findings(timeout_s: float) -> Iterator[Finding]:
                 f"unset {TRACES.variable} to send them to localhost:4318",
             )
         for exporter in chosen:
+            if isinstance(exporter.instance, ConsoleSpanExporter):
+                exporter.instance.out = sys.stderr  # standard output is for what was found, and may have to be JSON
             yield from _judged(exporter, send(exporter.instance, timeout_s), timeout_s)
 
 

@@ -70,7 +70,7 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     if not arguments.skip_hooks and check_packages.vllm_is_there():
         _progress("importing vLLM to look at its hook points; this takes some seconds")
         yield from check_hooks.findings()
-    if not arguments.skip_export:
+    if not arguments.skip_export and not check_environment.sdk_is_disabled():
         _progress("sending a span")
         yield from check_export.findings(arguments.timeout)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -154,3 +158,25 @@ def test_a_wrong_variable_is_a_problem_that_says_what_is_allowed(monkeypatch: py
 
     assert found.status == "problem"
     assert "http/protobuf, grpc" in found.message
+
+
+def test_the_console_does_not_mix_with_what_was_found() -> None:
+    """`doctor --json` is one JSON document, wherever spans go."""
+    environment = {**os.environ, "OTEL_TRACES_EXPORTER": "console"}
+    command = [sys.executable, "-m", "traceai_vllm.cli", "doctor", "--skip-hooks", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    (found,) = [finding for finding in json.loads(done.stdout)["findings"] if finding["check"] == "export"]
+    assert found["message"] == "a span reached console."
+    assert '"name": "traceai-vllm doctor"' in done.stderr
+
+
+@pytest.mark.parametrize(("value", "checks"), [("true", ["sdk"]), ("1", ["export"])])
+def test_a_disabled_sdk_is_one_problem(value: str, checks: list[str]) -> None:
+    """Nothing can be sent then, which says nothing of the backend; OpenTelemetry takes no word for it but true."""
+    environment = {**os.environ, "OTEL_SDK_DISABLED": value, "OTEL_TRACES_EXPORTER": "none"}
+    command = [sys.executable, "-m", "traceai_vllm.cli", "doctor", "--skip-hooks", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    found = [finding["check"] for finding in json.loads(done.stdout)["findings"] if finding["status"] == "problem"]
+    assert found == checks
