@@ -71,14 +71,17 @@ def run(arguments: argparse.Namespace) -> int:
         from traceai_vllm.evals.pipeline.stored import evaluate_store
         from traceai_vllm.evals.pipeline.stored_pairs import evaluate_pairs
         from traceai_vllm.evals.slices import SliceSettings
+        from traceai_vllm.store.reader import check_has_spans
 
         slices = _settings(SliceSettings, arguments.slices, "thresholds of slices")
         paired = _settings(PairedSettings, arguments.paired, "settings of paired checks")
         explain = not arguments.no_explanations
+        evaluators = registry.evaluators(arguments.evaluators or registry.names())
+        check_has_spans(arguments.store)
         with tqdm(unit=" answers", disable=None) as bar:
             summary = evaluate_store(
                 arguments.store,
-                registry.evaluators(arguments.evaluators or registry.names()),
+                evaluators,
                 slices=slices,
                 timeout_s=arguments.timeout,
                 explain=explain,

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         from traceai_vllm.gateway.config import Server
         from traceai_vllm.gateway.replay import Options, replay
+        from traceai_vllm.store.reader import check_has_spans
 
         if arguments.rate <= 0 or arguments.concurrency < 1:
             raise ValueError("--rate has to be more than 0, and --concurrency at least 1")
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             concurrency=arguments.concurrency,
             limit=arguments.limit,
         )
+        check_has_spans(arguments.store)
         with tqdm(unit=" requests", disable=None) as bar:
 
             def progress(done: int, total: int) -> None:

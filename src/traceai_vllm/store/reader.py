@@ -97,16 +97,35 @@ def connect(directory: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
         raise ImportError(
             "reading a span store needs DuckDB: pip install 'traceai-vllm[store]'", name="duckdb"
         ) from error
+    path = _directory(directory)
+    connection = duckdb.connect()
+    connection.execute(_view(_files(path, PATTERN, _FIELDS) if segments_in(path) else _no_files(_FIELDS)))
+    connection.execute(_evaluations_view(path))
+    return connection
+
+
+def check_has_spans(directory: str | os.PathLike[str]) -> None:
+    """Check that a directory holds spans of a store: a mistyped one would pass for a store with nothing to do.
+
+    Raises:
+        FileNotFoundError: it does not, or there is none.
+    """
+    path = _directory(directory)
+    if not segments_in(path):
+        raise FileNotFoundError(
+            f"{path} holds no spans of a store (spans-*.jsonl), as instrument(store=...) or the gateway's "
+            "telemetry.store writes them; Parquet and OTLP files are for compare, gate and report"
+        )
+
+
+def _directory(directory: str | os.PathLike[str]) -> Path:
     path = Path(directory).absolute()
     if not path.is_dir():
         raise FileNotFoundError(
             f"there is no span store at {path}: instrument(store=...) or SpanStoreExporter makes it "
             "when the first span is written"
         )
-    connection = duckdb.connect()
-    connection.execute(_view(_files(path, PATTERN, _FIELDS) if segments_in(path) else _no_files(_FIELDS)))
-    connection.execute(_evaluations_view(path))
-    return connection
+    return path
 
 
 def _view(source: str) -> str:

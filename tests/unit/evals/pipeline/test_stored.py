@@ -191,6 +191,19 @@ def test_what_cannot_be_used_is_said(arguments: list[str], message: str, capsys:
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["replay", "--to", "http://127.0.0.1:9"]])
+def test_a_folder_without_a_store_is_no_store_with_nothing_to_do(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped folder, or one with Parquet files, must not pass for an evaluation that is done."""
+    (tmp_path / "spans-0000.parquet").touch()
+
+    assert main([*command, str(tmp_path)]) == 2
+
+    assert f"{tmp_path} holds no spans of a store (spans-*.jsonl)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("evaluations*"))
+
+
 def test_a_span_that_cannot_be_read_leaves_the_others_scored(tmp_path: Path) -> None:
     """Another library's schema, nested deeper than anybody reads, is an error of its own."""
     deep = json.dumps("[" * 100_000)  # a JSON text that holds the text of a schema, as vLLM takes it
