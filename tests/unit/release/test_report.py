@@ -130,6 +130,14 @@ def test_flips_mark_the_words_that_differ(made: Any) -> None:
     assert "<mark>90</mark>" in made[2]
 
 
+def test_flips_stand_below_their_heading(made: Any) -> None:
+    """How much differs is another matter, and comes after the last of them."""
+    text = " ".join(Page(made[2]).text.split())
+
+    last = text.rindex("Claims are paid after 90 days.")
+    assert text.index("Flips: what passed") < last < text.index("How much differs")
+
+
 def test_content_can_be_left_out(made: Any) -> None:
     """One switch."""
     assert "my secret claims" in made[2]
