@@ -60,6 +60,22 @@ def test_a_canary_is_sticky_by_session_and_near_its_share(baseline: StubUpstream
     assert 15 < first.count("candidate") < 45
 
 
+def test_a_canary_goes_on_where_the_earlier_response_is_kept(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """Whatever the session and the share: the other server does not know the response."""
+
+    def ask(session: str, **more: str) -> str:
+        body = {"model": "m", "input": "hi", **more}
+        answer = httpx.post(gateway.url + "/v1/responses", json=body, headers={"x-session-id": session})
+        return "baseline" if "b-" in answer.text else "candidate"
+
+    with GatewayUnderTest(config(baseline, candidate, mode="canary", share=0.5)) as gateway:
+        sessions = {ask(f"s{i}"): f"s{i}" for i in range(20)}
+        for arm, session in sessions.items():
+            assert ask(session) == arm
+            assert {ask(f"s{i}", previous_response_id="resp_1") for i in range(20)} == {arm}
+    assert set(sessions) == {"baseline", "candidate"}
+
+
 @pytest.mark.parametrize(
     ("only", "expected"),
     [

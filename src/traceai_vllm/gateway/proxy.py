@@ -142,9 +142,8 @@ class _Request:
     async def serve(self) -> None:
         """Answer the user; whatever becomes of that, spans end and the mirror hears of it."""
         tokens = self._runtime.tokens(self._call.route.name)
-        candidate_serves = candidate_answers(
-            self._serving, self._call, self._config.mirror.salt, tokens, self._config.slices
-        )
+        salt, slices = self._config.mirror.salt, self._config.slices
+        candidate_serves = candidate_answers(self._serving, self._call, salt, tokens, slices, holder=self._holder())
         with _MIRROR:
             self._copies.choose(self._serving, candidate_serves)
         self._span = self._runtime.spans.start_call(self._call, self._start_ns)
@@ -158,6 +157,17 @@ class _Request:
             self._user.unwatch()
             self._copies.offer_now()
             self._ended()
+
+    def _holder(self) -> str | None:
+        """Return which arm keeps the response that the request goes on from; None when that is not known."""
+        earlier = self._runtime.recent.by_response(self._call.body.text("previous_response_id") or "")
+        if earlier is None:
+            return None
+        route, servers = self._call.route, self._config.servers
+        if earlier.server == servers[route.baseline]:
+            return BASELINE
+        held = route.candidate is not None and earlier.server == servers[route.candidate]
+        return books.CANDIDATE if held else None
 
     async def _ask(self, candidate_serves: bool) -> Exchange:
         if candidate_serves:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from traceai_vllm.gateway import cohorts
+from traceai_vllm.gateway.call import BASELINE
 from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.headers import header
 from traceai_vllm.gateway.sampling import chosen
@@ -49,7 +50,13 @@ def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
 
 
 def candidate_answers(
-    serving: Serving, call: Call, salt: str, tokens: Callable[[int], float], slices: SliceOptions
+    serving: Serving,
+    call: Call,
+    salt: str,
+    tokens: Callable[[int], float],
+    slices: SliceOptions,
+    *,
+    holder: str | None = None,
 ) -> bool:
     """Return whether the candidate is to answer this user.
 
@@ -59,11 +66,12 @@ def candidate_answers(
         salt: goes into the hash that chooses sessions.
         tokens: estimates the tokens of a prompt from its bytes.
         slices: what puts it into a cohort slice.
+        holder: the arm that gave the response that the request goes on from; None when that is not known.
     """
-    if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call, tokens):
+    if serving.mode in (Mode.BASELINE, Mode.MIRROR) or not fits_candidate(call, tokens) or holder == BASELINE:
         return False
     if serving.mode is Mode.CANARY:
-        return chosen(session_of(call), serving.share, salt + ":canary")
+        return holder is not None or chosen(session_of(call), serving.share, salt + ":canary")
     if serving.mode is Mode.RESTRICTED:
         return _allowed(serving.only, call, tokens, slices)
     return True
