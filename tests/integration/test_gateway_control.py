@@ -76,6 +76,21 @@ def test_a_canary_goes_on_where_the_earlier_response_is_kept(baseline: StubUpstr
     assert set(sessions) == {"baseline", "candidate"}
 
 
+@pytest.mark.parametrize("earlier", [{"previous_response_id": "resp_0"}, {"conversation": "conv_0"}])
+def test_a_candidate_that_does_not_know_a_conversation_is_not_rolled_back(
+    baseline: StubUpstream, candidate: StubUpstream, earlier: dict[str, str]
+) -> None:
+    """It was begun at the baseline, which answers; the same refusals of self-contained requests do roll back."""
+    candidate.behaviour.fault = "400"
+    settings = {**config(baseline, candidate, mode="candidate"), "guard": {"min_answers": 10}}
+    with GatewayUnderTest(settings) as gateway:
+        for more, rolled_back in ((earlier, False), ({}, True)):
+            for _ in range(12):
+                body = {"model": "m", "input": "hi", **more}
+                assert httpx.post(gateway.url + "/v1/responses", json=body).status_code == 200
+            assert bool(gateway.runtime.rollout.rollbacks) is rolled_back
+
+
 @pytest.mark.parametrize(
     ("only", "expected"),
     [
