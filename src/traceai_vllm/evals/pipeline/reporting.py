@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from traceai_vllm.content.limits import encodable
 from traceai_vllm.evals.pipeline.runner import CIRCUIT_OPEN, ERROR, OK, TIMEOUT
 from traceai_vllm.telemetry import semconv
-from traceai_vllm.telemetry.metrics import CappedDimension
+from traceai_vllm.telemetry.metrics import CappedDimension, histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,12 +95,7 @@ class Reporter:
     def __init__(self, logger: Logger, meter: Meter, *, explain: bool) -> None:
         self._logger = logger
         self._explain = explain
-        self._scores = meter.create_histogram(
-            semconv.EVALUATION_SCORE.name,
-            unit=semconv.EVALUATION_SCORE.unit,
-            description=semconv.EVALUATION_SCORE.meaning,
-            explicit_bucket_boundaries_advisory=list(semconv.EVALUATION_SCORE.boundaries),
-        )
+        self._scores = histogram(meter, semconv.EVALUATION_SCORE)
         self._evaluations = _counter(meter, semconv.EVALUATIONS)
         self._requests = _counter(meter, semconv.EVALUATED_REQUESTS)
         self._dimensions = {name: CappedDimension() for name in (semconv.ROUTE, semconv.TRAFFIC_COHORT)}
