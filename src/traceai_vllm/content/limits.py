@@ -49,7 +49,7 @@ class _Budget:
 
     def _text(self, text: str) -> str:
         size = len(text)
-        if size <= self.left:
+        if size <= max(0, self.left):  # nothing is missing of an empty text, also where there is no room
             self.left -= size
             return encodable(text)
         kept, self.left = encodable(text[: max(0, self.left)]), 0

@@ -30,6 +30,12 @@ def test_a_long_text_is_cut_with_a_mark() -> None:
     assert 4000 <= left_out < 4100
 
 
+def test_an_empty_text_is_not_marked_where_the_room_is_used_up() -> None:
+    """Nothing is missing of it: a mark would say that the user had sent something."""
+    field = [text("user", "")] * 3
+    assert limited(field, 161, newest_first=True) == (field, 0)
+
+
 def test_half_a_surrogate_pair_does_not_cost_the_field() -> None:
     """Models cut `\\ud83d\\ude00` in two, in the arguments of tool calls; no exporter can encode one half."""
     half = json.loads('"caf\u00e9 \\ud83d"')
