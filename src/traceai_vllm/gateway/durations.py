@@ -10,7 +10,7 @@ from opentelemetry.metrics import NoOpMeter
 
 from traceai_vllm.gateway import names
 from traceai_vllm.telemetry import semconv
-from traceai_vllm.telemetry.metrics import CappedDimension, histogram
+from traceai_vllm.telemetry.metrics import CappedDimension, exemplar, histogram
 from traceai_vllm.telemetry.semconv import Metric
 from traceai_vllm.version import __version__
 
@@ -85,10 +85,10 @@ class Durations:
         )
         failure = record.failure()
         if record.first_byte is not None and failure is None and arm.body.stream:
-            self._first_chunk.record(record.first_byte - record.started, attributes, context)
+            self._first_chunk.record(record.first_byte - record.started, attributes, *exemplar(context))
         if failure is not None:
             attributes = {**attributes, semconv.ERROR_TYPE: self._capped[semconv.ERROR_TYPE](failure)}
-        self._duration.record(record.ended - record.started, attributes, context)
+        self._duration.record(record.ended - record.started, attributes, *exemplar(context))
 
     def _made(self, *values: str | None) -> dict[str, Any]:
         given = {key: value for key, value in zip(_DIMENSIONS, values, strict=True) if value is not None}

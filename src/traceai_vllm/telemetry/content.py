@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from opentelemetry import trace
 from traceai_vllm.content.content import FIELDS, report_unquoted
 from traceai_vllm.content.limits import limited, size_of
 from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.log_events import has_named_events
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from traceai_vllm.record import RequestRecord
 
     Attributes = dict[str, Any]
-
-_log = logging.getLogger("traceai_vllm")
 
 _ATTRIBUTES = {
     "input_messages": semconv.INPUT_MESSAGES,
@@ -48,7 +45,7 @@ class ContentExport:
 
     def __init__(self, options: ContentOptions, logger: Logger) -> None:
         self.on_span = options.mode.on_span
-        self.on_event = options.mode.on_event and _has_named_events()
+        self.on_event = options.mode.on_event and has_named_events("Content is")
         self._max_length = options.max_length
         self._logger = logger
 
@@ -104,15 +101,6 @@ def _judged_by(content: Content) -> Attributes:
         semconv.EXPECTED_CALLS: content.expected_calls,
     }
     return {key: value for key, value in given.items() if value is not None}
-
-
-def _has_named_events() -> bool:
-    from opentelemetry._logs import LogRecord
-
-    if "event_name" in inspect.signature(LogRecord.__init__).parameters:  # opentelemetry-api 1.35
-        return True
-    _log.warning("Content is not sent as events: that needs opentelemetry-api 1.35. Everything else is sent.")
-    return False
 
 
 def _span_value(key: str, entries: Any) -> Any:

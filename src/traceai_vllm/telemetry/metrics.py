@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.metrics import CallbackOptions, Meter, NoOpMeter, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, NoOpMeter, Observation
 
 from traceai_vllm import guard
 from traceai_vllm.telemetry import semconv
@@ -20,13 +20,15 @@ from traceai_vllm.telemetry.tags import tags_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opentelemetry.metrics import Histogram
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from traceai_vllm.record import RequestRecord
 
 # opentelemetry-api 1.30 and later; before, a histogram has the SDK's own buckets.
 _TAKES_BOUNDARIES = "explicit_bucket_boundaries_advisory" in inspect.signature(Meter.create_histogram).parameters
+# 1.28 and later; before, a measurement cannot be told which span it belongs to.
+_TAKES_CONTEXT = "context" in inspect.signature(Histogram.record).parameters
 MAX_VALUES_PER_DIMENSION = 100
 OTHER = "other"
 
@@ -81,20 +83,21 @@ class RequestMetrics:
             span: its span, for exemplars.
         """
         ctx = record.context if span is None else trace.set_span_in_context(span, record.context)
+        where = exemplar(ctx)
         attributes = self._attributes(record)
         if record.time_to_first_token is not None:
-            self._time_to_first_token.record(record.time_to_first_token, attributes, ctx)
+            self._time_to_first_token.record(record.time_to_first_token, attributes, *where)
             per_token = _time_per_output_token(record)
             if per_token is not None:
-                self._time_per_output_token.record(per_token, attributes, ctx)
+                self._time_per_output_token.record(per_token, attributes, *where)
         if record.input_tokens is not None:
-            self._token_usage.record(record.input_tokens, {**attributes, semconv.TOKEN_TYPE: "input"}, ctx)
+            self._token_usage.record(record.input_tokens, {**attributes, semconv.TOKEN_TYPE: "input"}, *where)
         if record.output_tokens is not None:
-            self._token_usage.record(record.output_tokens, {**attributes, semconv.TOKEN_TYPE: "output"}, ctx)
+            self._token_usage.record(record.output_tokens, {**attributes, semconv.TOKEN_TYPE: "output"}, *where)
         if record.e2e is not None:
             if record.error_type is not None:
                 attributes = {**attributes, semconv.ERROR_TYPE: record.error_type}
-            self._duration.record(record.e2e, attributes, ctx)
+            self._duration.record(record.e2e, attributes, *where)
 
     def _attributes(self, record: RequestRecord) -> dict[str, Any]:
         variant = record.variant
@@ -137,6 +140,11 @@ def _time_per_output_token(record: RequestRecord) -> float | None:
 def _internal_errors(options: CallbackOptions) -> Iterable[Observation]:
     for (where, kind), count in guard.internal_errors().items():
         yield Observation(count, {"where": where, semconv.ERROR_TYPE: kind})
+
+
+def exemplar(ctx: Context) -> tuple[()] | tuple[Context]:
+    """Return what a histogram's ``record`` takes after the attributes, for an exemplar of the span in a context."""
+    return (ctx,) if _TAKES_CONTEXT else ()
 
 
 def histogram(meter: Meter, metric: semconv.Metric) -> Histogram:

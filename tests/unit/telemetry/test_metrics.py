@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 
 from tests.support.records import finished_record, in_memory_metrics, in_memory_tracing, points
 from traceai_vllm import tags
-from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry import metrics, semconv
 from traceai_vllm.telemetry.metrics import CappedDimension, RequestMetrics
 from traceai_vllm.telemetry.spans import SpanBuilder
 
@@ -130,3 +130,20 @@ def test_points_carry_the_requests_span_as_exemplar() -> None:
 
     (point,) = points(reader)["gen_ai.server.request.duration"]
     assert [e.trace_id for e in point.exemplars] == [span.get_span_context().trace_id]
+
+
+def test_where_histograms_take_no_context_requests_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before opentelemetry-api 1.28 they do not: vLLM 0.8.5 holds it below 1.27, and had no metrics of ours at all."""
+
+    made: list[float] = []
+
+    class OldHistogram:
+        def record(self, amount: float, attributes: Any = None) -> None:
+            made.append(amount)
+
+    monkeypatch.setattr(metrics, "_TAKES_CONTEXT", False)
+    monkeypatch.setattr(metrics, "histogram", lambda *_: OldHistogram())
+
+    recorded(finished_record())
+
+    assert made == [0.5, pytest.approx(1.5 / 4), 7, 5, 2.0]

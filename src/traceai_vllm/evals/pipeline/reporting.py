@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from traceai_vllm.content.limits import encodable
 from traceai_vllm.evals.pipeline.runner import CIRCUIT_OPEN, ERROR, OK, TIMEOUT
 from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.log_events import has_named_events
 from traceai_vllm.telemetry.metrics import CappedDimension, histogram
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Reporter:
     """
 
     def __init__(self, logger: Logger, meter: Meter, *, explain: bool) -> None:
-        self._logger = logger
+        self._logger = logger if has_named_events("Scores are") else None
         self._explain = explain
         self._scores = histogram(meter, semconv.EVALUATION_SCORE)
         self._evaluations = _counter(meter, semconv.EVALUATIONS)
@@ -110,7 +111,8 @@ class Reporter:
             if outcome.result is not None:
                 counted["passed"] = outcome.result.passed
                 self._scores.record(outcome.result.score, labels)
-                self._emit(span, outcome.result)
+                if self._logger is not None:
+                    self._emit(self._logger, span, outcome.result)
             self._evaluations.add(1, counted)
 
     def _of(self, span: ReadableSpan) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class Reporter:
                 found[name] = capped(str(attributes[name]))
         return found
 
-    def _emit(self, span: ReadableSpan, result: EvaluationResult) -> None:
+    def _emit(self, logger: Logger, span: ReadableSpan, result: EvaluationResult) -> None:
         attributes: dict[str, Any] = {
             semconv.EVALUATION_NAME: result.name,
             semconv.EVALUATION_SCORE_VALUE: float(result.score),
@@ -137,7 +139,7 @@ class Reporter:
             attributes[semconv.RESPONSE_ID] = response_id
         now = time.time_ns()
         context = span.get_span_context() or trace.INVALID_SPAN_CONTEXT
-        self._logger.emit(
+        logger.emit(
             LogRecord(
                 timestamp=now,
                 observed_timestamp=now,

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from opentelemetry import _logs
 from opentelemetry._logs import NoOpLogger
 from opentelemetry.metrics import NoOpMeter
 
+from tests.support.records import in_memory_metrics, in_memory_tracing, points
+from traceai_vllm.evals import JSONValidation
 from traceai_vllm.evals.pipeline.reporting import Reporter
+from traceai_vllm.evals.pipeline.runner import OK, Outcome
 from traceai_vllm.telemetry import metrics, semconv
 
 
@@ -26,3 +30,29 @@ def test_where_histograms_take_no_boundaries_evaluators_run_all_the_same(monkeyp
     Reporter(NoOpLogger("test"), OldMeter("test"), explain=False)
 
     assert made == [semconv.EVALUATION_SCORE.name]
+
+
+def test_where_events_have_no_names_scores_are_measured_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before opentelemetry-api 1.35 there are none: a warning says so, and every evaluator of a request is counted."""
+
+    class OldLogRecord:
+        def __init__(self, timestamp: int | None = None, observed_timestamp: int | None = None) -> None:
+            raise AssertionError("it takes neither a name nor a context")
+
+    monkeypatch.setattr(_logs, "LogRecord", OldLogRecord)
+    provider, exporter = in_memory_tracing()
+    provider.get_tracer("test").start_span("chat").end()
+    metering, reader = in_memory_metrics()
+    result = JSONValidation({"type": "object"}).evaluate(response="{}")
+    outcomes = [Outcome(name, OK, result) for name in ("one", "two")]
+
+    Reporter(NoOpLogger("test"), metering.get_meter("test"), explain=False).report(
+        exporter.get_finished_spans()[0], outcomes, OK
+    )
+
+    [message] = caplog.messages
+    assert message.startswith("Scores are not sent as events: that needs opentelemetry-api 1.35")
+    measured = {point.attributes[semconv.EVALUATION_NAME] for point in points(reader)[semconv.EVALUATION_SCORE.name]}
+    assert measured == {"one", "two"}
