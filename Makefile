@@ -33,7 +33,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env setup demo ladder test bench bench-evals bench-gateway bench-release cluster-test soak safety compat compat-evals lint typecheck docs clean distclean
+.PHONY: help env setup demo ladder test bench bench-evals bench-gateway bench-release cluster-test soak safety compat compat-evals compat-otel lint typecheck docs clean distclean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -86,6 +86,9 @@ compat: env ## Run on other versions of vLLM: LEVEL=source (default), engine or 
 
 compat-evals: env ## Run the adapters on the evaluation packages that they adapt, each in an environment of its own
 	@$(RUN) -m compat.adapters
+
+compat-otel: env ## Run on OpenTelemetry from 1.26 on, each in an environment of its own; minutes
+	@$(RUN) -m compat.opentelemetries
 
 lint: env ## Check style and the directions of imports
 	@$(RUN) -m ruff check .
