@@ -111,6 +111,10 @@ make compat                                    # source level, all versions: abo
 make compat LEVEL=engine                       # real engines: 4 to 7 GB and some minutes each, one after the other
 make compat LEVEL=engine VERSIONS=0.22,0.32    # some of them
 ```
+
+OpenTelemetry itself is run from 1.26 (the oldest that is allowed, which vLLM 0.8.5 pins) to 1.43: `make compat-otel`.
+All tests run on the newest. Before 1.35 scores and content are not sent as events, before 1.30 histograms have the
+SDK's own buckets, and before 1.28 they have no exemplars; all else is the same.
 """
 
 _WITHOUT = """\
