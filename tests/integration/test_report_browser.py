@@ -11,6 +11,7 @@ from tests.support.browser import CHROMIUM, Seen, View, look
 from tests.support.paired_spans import Draw, Request, requests, write_store
 from traceai_vllm.release import Judgement, compare, decision_of, open_source, parse_policy, verdict_sentence
 from traceai_vllm.release.report import report_html
+from traceai_vllm.release.wording import printable
 
 HOSTILE = "<script>alert(1);document.title='run'</script><img src=http://127.0.0.1:9/x onerror=\"alert(2)\">"
 HOSTILE += "\u202eelbisivni\u202c" + "x" * 300
@@ -87,10 +88,10 @@ def test_the_verdict_is_the_heading_and_nothing_ran(reports: dict[str, Any]) -> 
     """Routes, answers and command lines are anybody's text: shown, and neither run nor fetched."""
     seen: Seen = reports["seen"]
 
-    assert seen.found["heading"] == reports["verdict"]
+    assert seen.found["heading"] == printable(reports["verdict"])  # what turns the text round it is replaced
     assert seen.found["title"].startswith("restrict_route: ")
     assert not {"script", "img", "iframe"} & set(seen.found["elements"])
-    assert HOSTILE in seen.found["text"]
+    assert printable(HOSTILE) in seen.found["text"]
     assert seen.addresses == [reports["with"].as_uri()]
     assert seen.dialogs == []
     assert seen.found["plots"] >= 3
