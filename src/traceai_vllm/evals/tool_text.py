@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REFUSED = "the text is too long or too deeply nested to be read"
-_THOUGHT = re.compile(r"\A.*</think>", re.S)
 _TAGGED = re.compile(
     r"<(tool_calls?|function_calls?|toolcall|TOOLCALL|longcat_tool_call)>(.*?)(?:</\1>|(?=<\1>)|\Z)", re.S
 )
@@ -72,11 +71,17 @@ _PYTHONIC = re.compile(r"\[?\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]?", re.S)
 _DECODER = json.JSONDecoder()
 
 
+def after_thought(text: str) -> str:
+    """Return what follows a model's thoughts: vLLM parts them only with a reasoning parser, and offline never."""
+    _, end, answer = text.rpartition("</think>")  # what opens it may be in the prompt
+    return answer.lstrip() if end else text
+
+
 def calls_in_text(text: str) -> list[ToolCall]:
     """Return the tool calls that a model wrote as text; none for an ordinary answer."""
     if len(text) > MAX_CHARACTERS or too_deep(text, MAX_DEPTH) is not None:
         return [ToolCall("", {}, _REFUSED)]
-    text = _THOUGHT.sub("", text).strip()
+    text = after_thought(text).strip()
     for read in (_kimi, _deepseek, _harmony, _functions, _invoked, _gemma, _python, _listed, _mistral, _tagged):
         found = list(read(text))
         if found:

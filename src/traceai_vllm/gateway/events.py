@@ -10,6 +10,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 from traceai_vllm.gateway import names
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
+from traceai_vllm.telemetry.log_events import has_named_events
 from traceai_vllm.version import __version__
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ class RollbackEvents:
     """
 
     def __init__(self, logger_provider: LoggerProvider | None) -> None:
-        self._logger = get_logger("traceai_vllm.gateway", __version__, logger_provider)
+        logger = get_logger("traceai_vllm.gateway", __version__, logger_provider)
+        self._logger = logger if has_named_events("Rollbacks are") else None
 
     def __call__(self, rollback: Rollback) -> None:
         """Emit the event of a rollback."""
+        if self._logger is None:
+            return
         with _EVENT:
             now = time.time_ns()
             self._logger.emit(

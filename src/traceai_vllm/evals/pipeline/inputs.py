@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from traceai_vllm.content import messages
 from traceai_vllm.evals.slices import SlicedRequest
 from traceai_vllm.evals.tool_definitions import read_tools
-from traceai_vllm.evals.tool_text import calls_in_text
+from traceai_vllm.evals.tool_text import after_thought, calls_in_text
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -191,11 +191,8 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _without_thought(text: str) -> str:
-    """Return what follows a model's thoughts: vLLM parts them only with a reasoning parser, and offline never."""
-    _, end, answer = text.partition("</think>")  # what opens it may be in the prompt
-    if end:
-        return answer.lstrip()
-    return "" if text.lstrip().startswith("<think>") else text
+    answer = after_thought(text)
+    return "" if answer.lstrip().startswith("<think>") else answer  # one that the token limit cut off
 
 
 def _tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
