@@ -113,7 +113,7 @@ make compat LEVEL=engine VERSIONS=0.22,0.32    # some of them
 ```
 
 OpenTelemetry itself is run from 1.26 (the oldest that is allowed, which vLLM 0.8.5 pins) to 1.43: `make compat-otel`.
-All tests run on the newest. Before 1.35 scores and content are not sent as events, before 1.30 histograms have the
+All tests run on the newest. Before 1.35 scores, content and rollbacks are no events, before 1.30 histograms have the
 SDK's own buckets, and before 1.28 they have no exemplars; all else is the same.
 """
 
