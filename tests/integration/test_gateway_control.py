@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -300,6 +301,31 @@ def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
         write(path, yaml.safe_dump(settings))
         wait_until(lambda: served_by(gateway.url) == "candidate", "the new file is in force")
         assert gateway.runtime.config_error is None
+
+
+def test_a_request_whose_body_arrives_while_the_configuration_changes_keeps_the_old_one(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """Its servers may have other names by then; and what it is served by says nothing of the requests after it."""
+    path = tmp_path / "gateway.yaml"
+    settings = config(baseline, candidate, mode="mirror")
+    write(path, yaml.safe_dump(settings))
+    body = json.dumps(CHAT).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    with GatewayUnderTest(str(path)) as gateway:
+        assert served_by(gateway.url) == "baseline"
+        with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+            connection.sendall(head + body[:5])
+            wait_until(lambda: gateway.under_way == 1, "the request has begun")
+            settings["servers"] = {"one": {"url": baseline.url}, "two": {"url": candidate.url}}
+            settings["routes"][0].update(baseline="one", candidate="two", mode="candidate")
+            write(path, yaml.safe_dump(settings))
+            wait_until(lambda: "one" in gateway.runtime.config.servers, "the new file is in force")
+            connection.sendall(body[5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        gateway.settled()
+        assert gateway.runtime.shift(gateway.runtime.config.routes[0]) is not None
+        assert served_by(gateway.url) == "candidate"
 
 
 def test_a_pipe_in_place_of_the_configuration_holds_nobody_up(

@@ -64,6 +64,11 @@ class GatewayUnderTest:
         self._thread.join(DEADLINE_S)
         self._socket.close()
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are under way."""
+        return len(self._server.server_state.tasks)
+
     def spans(self, at_least: int = 0) -> list[ReadableSpan]:
         """Return the spans that have ended, after waiting for so many."""
         wait_until(lambda: len(self._exporter.get_finished_spans()) >= at_least, f"{at_least} spans")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, SpanContext
 
-    from traceai_vllm.gateway.config import Serving
+    from traceai_vllm.gateway.config import GatewayConfig, Serving
     from traceai_vllm.gateway.exchange import Exchange
     from traceai_vllm.gateway.runtime import Runtime
     from traceai_vllm.gateway.user import Receive, Send
@@ -58,13 +58,14 @@ class Proxy:
         self._runtime.start()
         start_ns = time.time_ns()
         user = User(receive, send)
+        config = self._runtime.config  # one for all of the request: its body may arrive while the file changes
         try:
-            call = await self._read(scope, receive)
+            call = await self._read(scope, receive, config)
             user.watch()
             if call.path in DIALECTS:
-                await _Request(self._runtime, call, user, start_ns).serve()
+                await _Request(self._runtime, config, call, user, start_ns).serve()
             else:
-                await self._pass(call, user)
+                await self._pass(call, user, config)
         except Rejected as rejected:
             user.trace_id = self._refused(scope, rejected, start_ns)
             await user.answer(rejected.status, rejected.kind, rejected.message)
@@ -76,8 +77,7 @@ class Proxy:
         finally:
             user.unwatch()
 
-    async def _read(self, scope: Scope, receive: Receive) -> Call:
-        config = self._runtime.config
+    async def _read(self, scope: Scope, receive: Receive, config: GatewayConfig) -> Call:
         headers = list(scope["headers"])
         if not admitted(headers, config):
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
@@ -108,10 +108,10 @@ class Proxy:
                 return spans.refused(headers, scope["method"], path, rejected, start_ns)
         return spans.callers_trace_id(headers)
 
-    async def _pass(self, call: Call, user: User) -> None:
+    async def _pass(self, call: Call, user: User, config: GatewayConfig) -> None:
         """Ask the first route's baseline for what is no model's answer: the list of models, health."""
         runtime = self._runtime
-        server = runtime.config.servers[call.route.baseline]
+        server = config.servers[call.route.baseline]
         arm = Arm(call, BASELINE, server, body=call.body, budget=runtime.budget)
         user.trace_id = runtime.spans.callers_trace_id(call.headers)
         record = await arm.run(runtime.session, runtime.silent, user)
@@ -121,16 +121,16 @@ class Proxy:
 class _Request:
     """One request that a model answers, from its arrival to its spans."""
 
-    def __init__(self, runtime: Runtime, call: Call, user: User, start_ns: int) -> None:
+    def __init__(self, runtime: Runtime, config: GatewayConfig, call: Call, user: User, start_ns: int) -> None:
         self._runtime = runtime
-        self._config = runtime.config
+        self._config = config
         self._serving: Serving = runtime.serving(call.route)
         self._decision_id = None if runtime.decision is None else runtime.decision.id
         self._call = call
         self._user = user
         self._start_ns = start_ns
         self._arm: Arm | None = None
-        self._copies = Copies(runtime, runtime.config, call)
+        self._copies = Copies(runtime, config, call)
         self._end_ns = 0
         self._span: Span | None = None
         self._served_by = call.route.baseline

@@ -101,7 +101,7 @@ class Runtime:
         self._mirror: Mirror | None = None
         self.recent = Recent()
         self.rollout = RolloutGuard(lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider))
-        self._shifts: dict[str, Shift | None] = {}
+        self._shifts: dict[str, tuple[Route, Shift | None]] = {}
         self.closing: list[Callable[[], object]] = []
         observe(self, meter_provider)
 
@@ -159,9 +159,11 @@ class Runtime:
 
     def shift(self, route: Route) -> Shift | None:
         """Return what moves users of a route to the candidate; None when nothing does."""
-        if route.name not in self._shifts:
-            self._shifts[route.name] = self._new_shift(route)
-        return self._shifts[route.name]
+        known = self._shifts.get(route.name)
+        # A request that began before the file changed still has the route as it was.
+        if known is None or known[0] is not route:
+            known = self._shifts[route.name] = (route, self._new_shift(route))
+        return known[1]
 
     def _asked_for(self, route: Route) -> Serving:
         decided = None if self.decision is None else self.decision.serving(route.name)
