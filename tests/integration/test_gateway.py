@@ -356,6 +356,38 @@ def test_models_and_health_are_the_baselines(gateway: GatewayUnderTest, baseline
     assert gateway.spans() == []
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 999 Odd\r\ncontent-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nx-a: b\x01c\r\ncontent-length: 2\r\n\r\n{}",
+    ],
+)
+def test_what_cannot_be_passed_on_is_a_bad_gateway(
+    gateway: GatewayUnderTest, baseline: StubUpstream, head: bytes
+) -> None:
+    """An answer that HTTP has no place for is an error that says so, and is no pair."""
+    baseline.behaviour.raw = head
+    answer = httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+    assert (answer.status_code, answer.json()["error"]["type"]) == (502, "upstream_error")
+    gateway.settled()
+    assert gateway.balance().primary_error == 1
+
+
+@pytest.mark.parametrize("status", [b"304 Not Modified", b"204 No Content"])
+def test_an_answer_without_a_body_keeps_the_connection(
+    gateway: GatewayUnderTest, baseline: StubUpstream, status: bytes
+) -> None:
+    """Also where the server tells the length of the body that it did not send."""
+    baseline.behaviour.raw = b"HTTP/1.1 " + status + b'\r\netag: "1"\r\ncontent-length: 55\r\n\r\n'
+    with httpx.Client() as client:
+        answers = [client.get(gateway.url + "/v1/models") for _ in range(2)]
+        ports = {answer.extensions["network_stream"].get_extra_info("client_addr") for answer in answers}
+    assert [(answer.headers["etag"], answer.content) for answer in answers] == [('"1"', b"")] * 2
+    assert len(ports) == 1
+
+
 def test_a_server_with_a_key_of_its_own_never_gets_the_users(
     baseline: StubUpstream, candidate: StubUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,27 @@ def test_a_failing_candidate_falls_back_before_its_first_byte(
     assert all(span.status.status_code.name != "ERROR" for span in servers)
 
 
+@pytest.mark.parametrize(
+    ("head", "error"),
+    [
+        (b"HTTP/1.1 200 OK\r\nx-a: b\x01c\r\ncontent-length: 2\r\n\r\n{}", "connection_broken"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "connection_broken"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "connection_broken"),
+        (b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n", "302"),
+        (b"HTTP/1.1 600 Odd\r\ncontent-length: 2\r\n\r\n{}", "600"),
+    ],
+)
+def test_a_candidate_whose_answer_is_none_falls_back(
+    baseline: StubUpstream, candidate: StubUpstream, head: bytes, error: str
+) -> None:
+    """One that cannot be passed on, has no first byte, or sends the user elsewhere."""
+    candidate.behaviour.raw = head
+    with GatewayUnderTest(config(baseline, candidate, mode="candidate")) as gateway:
+        assert served_by(gateway.url) == "baseline"
+        [server] = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
+    assert server.attributes["traceai.gateway.fallback"] == error
+
+
 def test_a_candidate_that_breaks_after_its_first_byte_is_seen_to_break(
     baseline: StubUpstream, candidate: StubUpstream
 ) -> None:

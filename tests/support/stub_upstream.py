@@ -54,6 +54,7 @@ class Behaviour:
     slow_s: float = 30.0
     variant: str = ""
     content: str | None = None  # the text of a chat answer, in place of its words
+    raw: bytes | None = None  # what every answer is, to the byte, head and all
     keep: bool = True
     paused: bool = False
     seen: list[Seen] = field(default_factory=list)
@@ -158,6 +159,9 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, seen: Seen) -> None:
         behaviour = self._behaviour
+        if behaviour.raw is not None:
+            self.transport.write(behaviour.raw)
+            return
         if behaviour.fault == "slow":
             await asyncio.sleep(behaviour.slow_s)
         elif behaviour.fault == HANG:

@@ -241,6 +241,8 @@ async def _take_in(
     response: aiohttp.ClientResponse, record: Exchange, hold: Hold, sink: Sink | None, first: bytes = b""
 ) -> None:
     headers = response_headers(response.raw_headers)
+    if not 200 <= response.status < 600:
+        raise ValueError("no status of an answer")  # a switch of protocols, which nobody asked for, or no HTTP at all
     record.begin(response.status, headers)
     if sink is not None:
         await sink.start(response.status, headers)
@@ -254,6 +256,9 @@ async def _take_in(
 
 
 async def _good_start(response: aiohttp.ClientResponse) -> bytes:
-    if response.status >= 400:
+    if not 200 <= response.status < 300:
         raise _Refused(response.status)
-    return await response.content.readany()
+    first = await response.content.readany()
+    if not first:
+        raise ValueError("an answer without a body")
+    return first

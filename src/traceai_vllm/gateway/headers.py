@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ CARRIED = (b"traceparent", b"tracestate", b"baggage")
 # The encodings that answers are read in for pairs and spans.
 READABLE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
 _NOT_SENT_ON = _HOP_BY_HOP | _REWRITTEN
+# The HTTP client takes these in, and no server sends them on.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -54,8 +57,14 @@ def request_headers(raw: RawHeaders, replaced: Mapping[str, str]) -> list[tuple[
 
 
 def response_headers(raw: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a server's answer that go on to the user; ``content-length`` does, as the body does."""
+    """Return the headers of a server's answer that go on to the user; ``content-length`` does, as the body does.
+
+    Raises:
+        ValueError: a value has control characters in it, and cannot be sent on.
+    """
     pairs = [(name.lower(), value) for name, value in raw]
+    if _CONTROL.search(b"".join(value for _, value in pairs)):
+        raise ValueError("a header has control characters in it")
     dropped = _and_named_by_connection(_HOP_BY_HOP, pairs)
     return [(name, value) for name, value in pairs if name not in dropped]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 _TRACE_ID = b"x-trace-id"
+_WITHOUT_BODY = (204, 304)
 # An answer that is there sooner needs nobody who watches for the user to hang up.
 _WATCH_AFTER_S = 0.005
 
@@ -126,7 +127,9 @@ class User:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
-        kept = [pair for pair in headers if pair[0] != _TRACE_ID]
+        # A server may tell the length of what these do not carry; uvicorn would wait for it.
+        left_out = (_TRACE_ID, b"content-length") if status in _WITHOUT_BODY else (_TRACE_ID,)
+        kept = [pair for pair in headers if pair[0] not in left_out]
         kept.append(trace_header(self.trace_id))
         self.status = status
         await self._deliver({"type": "http.response.start", "status": status, "headers": kept})
