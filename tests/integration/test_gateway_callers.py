@@ -241,6 +241,35 @@ def test_headers_are_bounded(gateway: GatewayUnderTest, baseline: StubUpstream, 
     assert baseline.seen == []
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_wish_for_another_protocol_is_ignored(
+    gateway: GatewayUnderTest, baseline: StubUpstream, protocol: str
+) -> None:
+    """Java's own client says it with each request: the body is sent on all the same, and nothing of the wish."""
+    wish = ("connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "http2-settings: AAMAAABk", LENGTH)
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+        for _ in range(2):
+            connection.sendall(head(*wish) + BODY)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert [seen.body for seen in baseline.seen] == [BODY] * 2
+    assert not {"upgrade", "http2-settings", "te"} & dict(baseline.seen[0].headers).keys()
+
+
+def test_such_a_wish_in_a_head_that_comes_in_parts_loses_no_body(
+    gateway: GatewayUnderTest, baseline: StubUpstream
+) -> None:
+    """It may be refused."""
+    whole = head("connection: upgrade", "upgrade: h2c", LENGTH) + BODY
+    middle = whole.index(b"rade: h2c")
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(whole[:middle])
+        wait_until(lambda: gateway.connections == 1, "it is connected")
+        connection.sendall(whole[middle:])
+        assert connection.recv(65536).startswith((b"HTTP/1.1 400", b"HTTP/1.1 200"))
+    assert all(seen.body == BODY for seen in baseline.seen)
+
+
 def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
     """One that does not finish its headers, its body, or does not read its answer."""
     settings["limits"] = {"header_timeout_s": 0.2, "body_timeout_s": 0.2, "write_timeout_s": 0.2}

@@ -69,6 +69,11 @@ class GatewayUnderTest:
         """How many requests are under way."""
         return len(self._server.server_state.tasks)
 
+    @property
+    def connections(self) -> int:
+        """How many users are connected."""
+        return len(self._server.server_state.connections)
+
     def spans(self, at_least: int = 0) -> list[ReadableSpan]:
         """Return the spans that have ended, after waiting for so many."""
         wait_until(lambda: len(self._exporter.get_finished_spans()) >= at_least, f"{at_least} spans")

@@ -6,6 +6,7 @@ opens connections and sends a header a minute, or never reads its answer, holds 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MALFORMED = b"400 Bad Request"
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
+_UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=:)", re.IGNORECASE)
 
 
 def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
@@ -84,6 +86,15 @@ async def _too_many_connections(scope: Any, receive: Any, send: Any) -> None:
     await User(receive, send).answer(503, "too_many_connections", message)
 
 
+def _without_upgrade(data: bytes) -> bytes:
+    """Return what begins with the head of a request, without its wish for another protocol, which may be ignored.
+
+    Java's own client asks for HTTP/2 so; httptools would take the body for the other protocol's, and leave it out.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"te", head) + end + body  # another one that ends here
+
+
 def protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol with bounds."""
 
@@ -107,6 +118,8 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             if not self._head_complete:
                 self._head += len(data)
+            if not self._head_complete or self._body_complete:
+                data = _without_upgrade(data)
             super().data_received(data)
             if not self._head_complete and self._head > limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
@@ -125,6 +138,9 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self._head_timer = None
             if len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
+                return
+            if self.parser.should_upgrade():  # its head came in parts; the parser would leave its body out
+                self._refuse(_MALFORMED)
                 return
             busy = len(self.connections) > limits.max_connections
             self.app = _too_many_connections if busy else self.config.loaded_app
