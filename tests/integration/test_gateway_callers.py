@@ -270,6 +270,12 @@ def test_such_a_wish_in_a_head_that_comes_in_parts_loses_no_body(
     assert all(seen.body == BODY for seen in baseline.seen)
 
 
+def test_a_wrong_method_is_told_the_right_one(gateway: GatewayUnderTest) -> None:
+    """RFC 9110 has it so for 405."""
+    answer = httpx.get(gateway.url + "/v1/chat/completions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
 def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
     """One that does not finish its headers, its body, or does not read its answer."""
     settings["limits"] = {"header_timeout_s": 0.2, "body_timeout_s": 0.2, "write_timeout_s": 0.2}

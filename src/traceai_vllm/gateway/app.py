@@ -98,10 +98,11 @@ def create_app(
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     """Answer what no endpoint has answered: an unknown path or method, or an error of the gateway's own."""
-    status, kind, message = 500, "internal_error", "it failed; its log says why"
+    status, kind, message, headers = 500, "internal_error", "it failed; its log says why", None
     if isinstance(error, HTTPException):
-        status, kind, message = error.status_code, "not_found", "it serves nothing at this path for this method"
-    answer = JSONResponse(error_document(status, kind, message), status)
+        status, headers = error.status_code, error.headers
+        kind, message = "not_found", "it serves nothing at this path for this method"
+    answer = JSONResponse(error_document(status, kind, message), status, headers)
     answer.raw_headers.append(trace_header(request.app.state.runtime.spans.callers_trace_id(request.headers.raw)))
     return answer
 
