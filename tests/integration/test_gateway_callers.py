@@ -270,6 +270,20 @@ def test_such_a_wish_in_a_head_that_comes_in_parts_loses_no_body(
     assert all(seen.body == BODY for seen in baseline.seen)
 
 
+def test_who_is_connected_stays_so_when_others_fill_the_gateway(settings: dict[str, Any]) -> None:
+    """More connections than there may be: those are told so, not the others."""
+    settings["limits"] = {"max_connections": 1}
+    with GatewayUnderTest(settings) as gateway, httpx.Client() as client:
+        url = gateway.url + "/v1/chat/completions"
+        assert client.post(url, json=CHAT).status_code == 200
+        refused = httpx.post(url, json=CHAT)
+        with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+            wait_until(lambda: gateway.connections == 2, "a stranger is connected too")
+            assert client.post(url, json=CHAT).status_code == 200
+            connection.close()
+    assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+
+
 def test_a_wrong_method_is_told_the_right_one(gateway: GatewayUnderTest) -> None:
     """RFC 9110 has it so for 405."""
     answer = httpx.get(gateway.url + "/v1/chat/completions")

@@ -105,9 +105,11 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
         _body_complete = False
         _body_timer: asyncio.TimerHandle | None = None
         _write_timer: asyncio.TimerHandle | None = None
+        _is_one_too_many = False
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self._is_one_too_many = len(self.connections) > limits.max_connections
             self.transport = cast("asyncio.Transport", _HeadsWithBodies(transport, self.loop))
             self._expect_head()
 
@@ -142,10 +144,9 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
             if self.parser.should_upgrade():  # its head came in parts; the parser would leave its body out
                 self._refuse(_MALFORMED)
                 return
-            busy = len(self.connections) > limits.max_connections
-            self.app = _too_many_connections if busy else self.config.loaded_app
+            self.app = _too_many_connections if self._is_one_too_many else self.config.loaded_app
             super().on_headers_complete()
-            if busy:
+            if self._is_one_too_many:
                 self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
