@@ -268,6 +268,22 @@ def test_copies_that_wait_too_long_are_dropped(baseline: StubUpstream, candidate
     assert balance.candidate_error + balance.dropped["queue_timeout"] == 4
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_copy_that_was_cut_off_before_the_user_had_his_answer_is_no_error(
+    baseline: StubUpstream, candidate: StubUpstream, stream: bool
+) -> None:
+    """The baseline itself would not have held the mirror's limit: neither arm's copy is to be blamed for it."""
+    baseline.behaviour.gap_s = candidate.behaviour.gap_s = 0.05
+    settings = {**config(baseline, candidate, noise_floor=1.0), "mirror": {"timeout_s": 0.1}}
+    with GatewayUnderTest(settings) as gateway:
+        httpx.post(gateway.url + "/v1/chat/completions", json=chat(stream))
+        gateway.settled()
+        balances = [gateway.balance(target) for target in ("candidate", "baseline_repeat")]
+        outcomes = [span.attributes.get("traceai.pair.outcome") for span in gateway.spans(at_least=4)]
+    assert [balance.dropped for balance in balances] == [{"time_limit": 1}] * 2
+    assert sorted(map(str, outcomes)) == ["None", "None", "dropped", "dropped"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "reason"),
     [

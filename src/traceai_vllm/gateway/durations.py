@@ -88,7 +88,7 @@ class Durations:
             self._first_chunk.record(record.first_byte - record.started, attributes, *exemplar(context))
         if failure is not None:
             attributes = {**attributes, semconv.ERROR_TYPE: self._capped[semconv.ERROR_TYPE](failure)}
-        self._duration.record(record.ended - record.started, attributes, *exemplar(context))
+        self._duration.record(record.duration, attributes, *exemplar(context))
 
     def _made(self, *values: str | None) -> dict[str, Any]:
         given = {key: value for key, value in zip(_DIMENSIONS, values, strict=True) if value is not None}

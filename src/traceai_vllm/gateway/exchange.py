@@ -95,7 +95,12 @@ class Exchange:
     @property
     def end_ns(self) -> int:
         """When it ended, nanoseconds since the epoch."""
-        return self.start_ns + int((self.ended - self.started) * 1e9)
+        return self.start_ns + int(self.duration * 1e9)
+
+    @property
+    def duration(self) -> float:
+        """How long it took, in seconds; once it has ended."""
+        return self.ended - self.started
 
     def begin(self, status: int, headers: Headers) -> None:
         """Take the status and the headers."""

@@ -35,6 +35,7 @@ DISCONNECTED = "client_disconnected"
 QUEUE_FULL = "queue_full"
 QUEUE_TIMEOUT = "queue_timeout"
 NO_ROOM = "no_room"
+TIME_LIMIT = "time_limit"
 SHUTDOWN = "shutdown"
 INTERNAL = "internal_error"
 
@@ -48,9 +49,12 @@ class Copy:
     Args:
         arm: what is sent.
         ticket: its place in the books.
+
+    Attributes:
+        cut_off: whether the mirror's own limit ended it.
     """
 
-    __slots__ = ("arm", "done", "queued_at", "task", "ticket")
+    __slots__ = ("arm", "cut_off", "done", "queued_at", "task", "ticket")
 
     def __init__(self, arm: Arm, ticket: Ticket) -> None:
         self.arm = arm
@@ -58,6 +62,7 @@ class Copy:
         self.queued_at = time.monotonic()
         self.task: asyncio.Task[None] | None = None
         self.done = False
+        self.cut_off = False
 
 
 class Pair:
@@ -194,6 +199,7 @@ class Mirror:
             async with timeout(self._limits().timeout_s):
                 await copy.arm.run(self._session, self._spans, None)
         except asyncio.TimeoutError:
+            copy.cut_off = True
             if copy.arm.record is not None:
                 copy.arm.record.error = TIMEOUT
 
@@ -242,6 +248,8 @@ def _outcome(pair: Pair, copy: Copy) -> tuple[str, str]:
     primary, record = pair.primary, copy.arm.record
     if primary is None or primary.failure() is not None:
         return books.PRIMARY_ERROR, ""
+    if copy.cut_off and record is not None and primary.duration >= record.duration:
+        return books.DROPPED, TIME_LIMIT  # the user's own answer would have been cut off too
     if record is None or record.failure() is not None:
         return books.CANDIDATE_ERROR, ""
     if not (primary.captured and record.captured):

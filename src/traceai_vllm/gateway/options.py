@@ -41,7 +41,8 @@ class MirrorLimits(Strict):
         concurrency: copies that are under way at once.
         queue: copies that wait for that.
         queue_timeout_s: how long one may wait; then it is dropped.
-        timeout_s: how long the answer to a copy may take, from first to last byte.
+        timeout_s: how long the answer to a copy may take, to its last byte; then it is an error of the candidate's, or
+            dropped where the user's own answer took as long.
         max_bytes: requests and answers that are kept for pairs, all together.
         salt: goes into the hash that chooses requests; keep it to choose the same ones again.
         strip_fields: fields of the body that are left out of copies because they do something beside answering.

@@ -230,7 +230,7 @@ def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
         attributes["http.response.status_code"] = record.status
     attributes[names.CHUNKS] = record.pieces
     attributes[names.BYTES] = record.length
-    attributes[semconv.LATENCY_E2E] = record.ended - record.started
+    attributes[semconv.LATENCY_E2E] = record.duration
     if record.first_byte is not None:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = record.first_byte - record.started
     if record.captured and record.status and record.status < 400:
