@@ -86,6 +86,21 @@ def test_answers_that_fail_their_evaluation_take_the_candidate_back(stub: StubUp
     gateway.provider.shutdown()
 
 
+def test_users_who_hang_up_do_not_take_the_candidate_back(stub: StubUpstream) -> None:
+    """The half of an answer that they got fails its evaluation, and says nothing of the whole."""
+    stub.behaviour.tokens, stub.behaviour.gap_s = 10_000, 0.01
+    with GatewayUnderTest(config(stub, "candidate", evaluators=["JSONValidation"])) as gateway:
+        for _ in range(4):
+            with httpx.stream("POST", gateway.url + "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
+                next(response.iter_raw())
+        gateway.spans(at_least=8)
+        gateway.provider.force_flush()
+        stub.behaviour.tokens, stub.behaviour.gap_s = 8, 0.0
+        httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        assert gateway.runtime.rollout.rollbacks == {}
+    gateway.provider.shutdown()
+
+
 def test_what_the_baseline_does_is_known_to_the_guard(stub: StubUpstream) -> None:
     """Its errors, and how its answers are scored: what a candidate will be compared with."""
     with GatewayUnderTest(config(stub, "mirror", evaluators=["JSONValidation"])) as gateway:

@@ -47,13 +47,14 @@ class GuardFeed(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take in a span with its scores."""
         with _GUARD:
-            context = span.get_span_context()
+            context, attributes = span.get_span_context(), span.attributes or {}
             verdicts = [
                 bool(value)
-                for key, value in (span.attributes or {}).items()
+                for key, value in attributes.items()
                 if key.startswith(semconv.EVALUATION_PREFIX) and key.endswith(_PASSED)
             ]
-            if verdicts and context is not None:
+            # Half an answer says nothing of a whole one: its user hung up, or it is an error already.
+            if verdicts and context is not None and semconv.ERROR_TYPE not in attributes:
                 self._runtime.evaluated(context.span_id, all(verdicts))
         if self._store is not None:
             self._store.on_end(span)
