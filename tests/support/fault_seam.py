@@ -66,6 +66,7 @@ GUARDS = frozenset(
         "guard.Guard.caught",
         "server.unquoted._record_class",
         "server.unquoted._set_status",
+        "server.unquoted._start_span",
         "store.processor.StoreProcessor.on_end",
     }
 )

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.middleware import HIDDEN, CallerMiddleware
+from traceai_vllm.server.unquoted import spans_without_messages
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -87,6 +88,7 @@ def middleware_init(wrapped: Any, middleware: Any, args: Any, kwargs: Any) -> An
     """Hook on ``OpenTelemetryMiddleware.__init__``: no span per chunk, none for health checks, unless asked for.
 
     ``opentelemetry-instrument`` has no variable for the first. Releases before 0.49b0 do not have the setting at all.
+    And no exception's message on the spans of its tracer, which makes those of background tasks too.
     """
     with _DEFAULTS:
         from opentelemetry.util.http import parse_excluded_urls
@@ -98,6 +100,8 @@ def middleware_init(wrapped: Any, middleware: Any, args: Any, kwargs: Any) -> An
                 kwargs = {**kwargs, "exclude_spans": ["receive", "send"]}
             if _names_none(kwargs.get("excluded_urls")) and len(args) < 2:
                 kwargs = {**kwargs, "excluded_urls": parse_excluded_urls(reader.options.excluded_urls)}
+            if kwargs.get("tracer") is not None:
+                spans_without_messages(kwargs["tracer"])
     return wrapped(*args, **kwargs)
 
 

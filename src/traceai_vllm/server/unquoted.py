@@ -1,7 +1,8 @@
 """Keeps the words of exceptions off SERVER spans while spans carry no content: they may quote the request.
 
 OpenTelemetry's FastAPI instrumentation records every exception that leaves an application with its message and stack
-trace, and puts the message into the span's status as well. What stays is the exception's class.
+trace, and puts the message into the span's status as well; so it does on the spans of background tasks. What stays is
+the exception's class.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.trace import Status, StatusCode
 
 from traceai_vllm.guard import Guard
+from traceai_vllm.server import callers
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, Tracer
 
+_START = Guard("the start of a SERVER span")
 _RECORD = Guard("an exception on a SERVER span")
 _STATUS = Guard("the status of a SERVER span")
 
@@ -27,6 +30,26 @@ def without_messages(span: Span) -> None:
     if span.is_recording() and type(span).record_exception is not _record_class:
         # Not functions on the instance: each would hold on to the span that holds it, until the garbage collector runs.
         span.__class__ = _unquoted(type(span))
+
+
+def spans_without_messages(tracer: Tracer) -> None:
+    """Let all spans that a tracer starts be such spans, whenever spans carry no content."""
+    if type(tracer).start_span is not _start_span:
+        tracer.__class__ = _unquoting(type(tracer))  # whoever holds it already: their hook on background tasks
+
+
+@functools.cache
+def _unquoting(kind: type[Tracer]) -> type[Tracer]:
+    return type(kind.__name__, (kind,), {"start_span": _start_span})
+
+
+def _start_span(tracer: Tracer, *args: Any, **kwargs: Any) -> Span:
+    span: Span = super(type(tracer), tracer).start_span(*args, **kwargs)  # type: ignore[misc]
+    with _START:
+        reader = callers.current()
+        if reader is not None and not reader.shows_content:
+            without_messages(span)
+    return span
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from opentelemetry import context
 from opentelemetry.trace import SpanKind, StatusCode
@@ -249,14 +249,38 @@ def test_what_an_exception_says_is_content(path, error, theirs, capture_content)
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
     app = failing_application()
-    with capture(capture_content=capture_content) as captured, TestClient(app, raise_server_exceptions=False) as client:
+    with capture(capture_content=capture_content) as captured:
         if theirs:  # as under `opentelemetry-instrument`
             FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
-        client.post(path, content="canary")
+        TestClient(app, raise_server_exceptions=False).post(path, content="canary")
     (span,) = captured.spans
     assert ("canary" in span.to_json()) == (capture_content is True)
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, error)
     assert {event.attributes["exception.type"] for event in span.events} == {error}
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize("capture_content", [None, True])
+def test_a_background_task_that_fails_has_the_class_alone_on_its_span(capture_content, theirs) -> None:
+    """OpenTelemetry's instrumentation gives each task of a response a span of its own, beside the SERVER span."""
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+    app = FastAPI()
+
+    @app.post("/ask")
+    async def ask(tasks: BackgroundTasks) -> None:
+        tasks.add_task(int, "canary")
+
+    FastAPIInstrumentor.uninstrument_app(FastAPI())  # their hook on tasks is one for all applications: the first one's
+    with capture(capture_content=capture_content) as captured:
+        if theirs:
+            FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
+        TestClient(app, raise_server_exceptions=False).post("/ask")
+    FastAPIInstrumentor.uninstrument_app(app)
+    _, span = captured.spans
+    assert (span.name, span.status.status_code) == ("BackgroundTask int", StatusCode.ERROR)
+    assert ("canary" in span.to_json()) == (capture_content is True)
+    assert [event.attributes["exception.type"] for event in span.events] == ["ValueError"]
 
 
 def test_exceptions_in_a_mounted_application_say_nothing_either(captured) -> None:
