@@ -8,6 +8,7 @@ all of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from opentelemetry import baggage
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from traceai_vllm.telemetry import semconv
-from traceai_vllm.telemetry.metrics import OTHER, CappedDimension
+from traceai_vllm.telemetry.metrics import OTHER, CappedDimension, counts_of
 from traceai_vllm.telemetry.tags import MAX_VALUE_LENGTH
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from traceai_vllm.server.options import ServerOptions
 
     Headers = Iterable[tuple[bytes, bytes]]
+_TOO_MANY, _NOT_ALLOWED = "too_many_values", "not_allowed"
 
 
 class Callers:
@@ -36,15 +38,20 @@ class Callers:
         options: what is believed.
         shows_content: whether SERVER spans may have what a caller wrote: the query of their URL, and the messages of
             exceptions, which may quote it.
+        counts: where values that became ``other`` are counted, by tag and reason; None: they are not.
     """
 
-    def __init__(self, options: ServerOptions, *, shows_content: bool = False) -> None:
+    def __init__(
+        self, options: ServerOptions, *, shows_content: bool = False, counts: Counter[Any] | None = None
+    ) -> None:
         self.options = options
         self.shows_content = shows_content
         self._hosts = CappedDimension(options.max_values)
         self._names = {header.lower().encode("latin-1"): tag for tag, header in options.headers.items()}
-        self._seen = {tag: CappedDimension(options.max_values) for tag in semconv.NAMED_TAGS}
-        self._not_allowed = dict.fromkeys(semconv.NAMED_TAGS, 0)
+        self._replaced: Counter[Any] = Counter() if counts is None else counts
+        self._seen = {
+            tag: CappedDimension(options.max_values, self._replaced, (tag, _TOO_MANY)) for tag in semconv.NAMED_TAGS
+        }
 
     def from_headers(self, headers: Headers) -> dict[str, str]:
         """Return the tags in a request's headers; the first of several headers of a name counts."""
@@ -90,7 +97,7 @@ class Callers:
             return self._seen[tag](value)
         if value in allowed:
             return value
-        self._not_allowed[tag] += 1
+        self._replaced[tag, _NOT_ALLOWED] += 1
         return OTHER
 
     def knows_host(self, host: bytes) -> bool:
@@ -98,17 +105,18 @@ class Callers:
         name = host.decode("latin-1")
         return self._hosts(name) == name
 
-    def observe(self, meter: Meter) -> None:
-        """Report how many values were turned into ``other``, as a metric."""
-        metric = semconv.CALLER_VALUES_REPLACED
-        meter.create_observable_counter(
-            metric.name, callbacks=[self._replaced], unit=metric.unit, description=metric.meaning
-        )
 
-    def _replaced(self, options: CallbackOptions) -> Iterable[Observation]:
-        for tag, seen in self._seen.items():
-            yield Observation(seen.capped, {"dimension": tag, "reason": "too_many_values"})
-            yield Observation(self._not_allowed[tag], {"dimension": tag, "reason": "not_allowed"})
+def observe_replaced(meter: Meter) -> Counter[Any]:
+    """Report how many values were turned into ``other``, as a metric; return where to count them."""
+    metric, counts = semconv.CALLER_VALUES_REPLACED, counts_of(meter)
+
+    def replaced(options: CallbackOptions) -> Iterable[Observation]:
+        for tag in semconv.NAMED_TAGS:
+            for reason in (_TOO_MANY, _NOT_ALLOWED):
+                yield Observation(counts[tag, reason], {"dimension": tag, "reason": reason})
+
+    meter.create_observable_counter(metric.name, callbacks=[replaced], unit=metric.unit, description=metric.meaning)
+    return counts
 
 
 class CallerTags(Mapping[str, str]):

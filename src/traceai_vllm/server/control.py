@@ -26,8 +26,8 @@ def switch_on(
     if server is False:
         return
     options = server if isinstance(server, ServerOptions) else ServerOptions.from_environment()
-    reader = callers.Callers(options, shows_content=content_on_spans)
-    reader.observe(meter)
+    counts = callers.observe_replaced(meter)
+    reader = callers.Callers(options, shows_content=content_on_spans, counts=counts)
     fastapi.use(tracer_provider)
     callers.switch(reader)
 

@@ -7,8 +7,12 @@ counted, so that no caller can grow the number of time series without bound.
 from __future__ import annotations
 
 import inspect
+import os
 import threading
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, NoOpMeter, Observation
@@ -32,15 +36,42 @@ _TAKES_CONTEXT = "context" in inspect.signature(Histogram.record).parameters
 MAX_VALUES_PER_DIMENSION = 100
 OTHER = "other"
 
+_counts: WeakKeyDictionary[Meter, Counter[Any]] = WeakKeyDictionary()
+
+
+def counts_of(meter: Meter) -> Counter[Any]:
+    """Return what a meter's observable counters report: the same as long as it lives.
+
+    An instrument keeps the callback that it was first made with, over every later ``instrument()`` with its provider.
+    """
+    return _counts.setdefault(meter, Counter())
+
+
+def _forget_counts() -> None:
+    for counts in _counts.values():
+        counts.clear()
+
+
+os.register_at_fork(after_in_child=_forget_counts)  # its parent reports them
+
 
 class CappedDimension:
-    """Lets the first ``limit`` distinct values of a dimension through, and turns later ones into ``other``."""
+    """Lets the first ``limit`` distinct values of a dimension through, and turns later ones into ``other``.
 
-    def __init__(self, limit: int = MAX_VALUES_PER_DIMENSION) -> None:
+    Args:
+        limit: how many.
+        counts: where those that became ``other`` are counted; None: they are not.
+        key: under what they are counted there.
+    """
+
+    def __init__(
+        self, limit: int = MAX_VALUES_PER_DIMENSION, counts: Counter[Any] | None = None, key: object = None
+    ) -> None:
         self._limit = limit
         self._values: set[str] = set()
         self._lock = threading.Lock()
-        self.capped = 0
+        self._counts: Counter[Any] = Counter() if counts is None else counts
+        self._key = key
 
     def __call__(self, value: str) -> str:
         """Return the value, or ``other`` when it is new and the dimension is full."""
@@ -50,7 +81,7 @@ class CappedDimension:
             if value in self._values or len(self._values) < self._limit:
                 self._values.add(value)
                 return value
-            self.capped += 1
+            self._counts[self._key] += 1
             return OTHER
 
 
@@ -71,9 +102,13 @@ class RequestMetrics:
         self._time_to_first_token = histogram(meter, semconv.TIME_TO_FIRST_TOKEN)
         self._time_per_output_token = histogram(meter, semconv.TIME_PER_OUTPUT_TOKEN)
         self._token_usage = histogram(meter, semconv.TOKEN_USAGE)
-        self._dimensions = {name: CappedDimension() for name in (semconv.ROUTE, semconv.TRAFFIC_COHORT)}
+        counts = counts_of(meter)
+        self._dimensions = {
+            name: CappedDimension(MAX_VALUES_PER_DIMENSION, counts, name)
+            for name in (semconv.ROUTE, semconv.TRAFFIC_COHORT)
+        }
         self._observe(meter, semconv.INTERNAL_ERRORS, _internal_errors)
-        self._observe(meter, semconv.CAPPED_VALUES, self._capped_values)
+        self._observe(meter, semconv.CAPPED_VALUES, partial(_capped_values, counts, tuple(self._dimensions)))
 
     def record(self, record: RequestRecord, span: Span | None) -> None:
         """Record a request that has ended.
@@ -116,10 +151,6 @@ class RequestMetrics:
                 attributes[name] = capped(str(tag))
         return attributes
 
-    def _capped_values(self, options: CallbackOptions) -> Iterable[Observation]:
-        for name, dimension in self._dimensions.items():
-            yield Observation(dimension.capped, {"dimension": name})
-
     @staticmethod
     def _observe(meter: Meter, metric: semconv.Metric, callback: Any) -> None:
         meter.create_observable_counter(metric.name, callbacks=[callback], unit=metric.unit, description=metric.meaning)
@@ -135,6 +166,11 @@ def _time_per_output_token(record: RequestRecord) -> float | None:
     if decode is None:
         decode = record.e2e - record.time_to_first_token
     return decode / (tokens - 1)
+
+
+def _capped_values(counts: Counter[Any], dimensions: Iterable[str], options: CallbackOptions) -> Iterable[Observation]:
+    for name in dimensions:
+        yield Observation(counts[name], {"dimension": name})
 
 
 def _internal_errors(options: CallbackOptions) -> Iterable[Observation]:

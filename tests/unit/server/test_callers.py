@@ -8,9 +8,10 @@ import tracemalloc
 import pytest
 from starlette.testclient import TestClient
 
-from traceai_vllm.server import ServerOptions
+from traceai_vllm import instrument, uninstrument
+from traceai_vllm.server import ServerOptions, callers
 from traceai_vllm.server.callers import Callers, CallerTags
-from traceai_vllm.testing import capture
+from traceai_vllm.testing import Capture, capture
 
 
 def tags(client: TestClient, **headers: str) -> dict[str, str]:
@@ -113,3 +114,21 @@ def test_requests_that_reach_no_engine_take_up_no_places(app) -> None:
         assert tags(client, x_route="support")["route"] == "support"
         points = captured.metrics()["traceai.callers.values_replaced"]
     assert sum(point["value"] for point in points) == 0
+
+
+def test_replaced_values_are_still_counted_after_a_second_instrument(app) -> None:
+    """With the same provider, the SDK goes on with the callback that it knows; with another, it begins anew."""
+    here, there = Capture(), Capture()
+    counted = []
+    for captured, allowed in ((here, "a"), (here, "b"), (there, "c"), (here, "d")):
+        instrument(
+            tracer_provider=captured.tracer_provider,
+            meter_provider=captured.meter_provider,
+            server=ServerOptions(allowed={"route": {allowed}}),
+        )
+        found = CallerTags(callers.current(), {"route": "x"})
+        assert found["route"] == "other"
+        uninstrument()
+        points = captured.metrics()["traceai.callers.values_replaced"]
+        counted.append(sum(point["value"] for point in points))
+    assert counted == [1, 2, 1, 3]

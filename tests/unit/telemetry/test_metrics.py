@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -107,16 +108,29 @@ def test_routes_past_the_cap_become_other_and_are_counted() -> None:
     assert capped == {"route": 30, "traffic_cohort": 0}
 
 
+def test_capped_values_are_still_counted_after_a_second_instrument() -> None:
+    """With the same provider, the SDK goes on with the callback that it knows."""
+    provider, reader = in_memory_metrics()
+    for made in (105, 110):
+        metrics = RequestMetrics(provider.get_meter("test"))
+        for number in range(made):
+            with tags(route=f"route-{number}"):
+                metrics.record(finished_record(context=otel_context.get_current()), None)
+    capped = {p.attributes["dimension"]: p.value for p in points(reader)["traceai.metrics.capped_values"]}
+    assert capped["route"] == 5 + 10
+
+
 @given(st.lists(st.text(max_size=3)), st.integers(min_value=1, max_value=5))
 def test_a_capped_dimension_keeps_its_first_values_and_counts_the_rest(values: list[str], limit: int) -> None:
     """At most `limit` values pass; each value is treated the same way every time."""
-    dimension = CappedDimension(limit)
+    counts: Counter[str] = Counter()
+    dimension = CappedDimension(limit, counts, "route")
 
     results = [dimension(value) for value in values]
 
     kept = list(dict.fromkeys(values))[:limit]
     assert results == [value if value in kept else "other" for value in values]
-    assert dimension.capped == sum(value not in kept for value in values)
+    assert counts["route"] == sum(value not in kept for value in values)
 
 
 def test_points_carry_the_requests_span_as_exemplar() -> None:
