@@ -33,6 +33,8 @@ _TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"
 # Bytes. vLLM's server takes headers of megabytes and URLs of any length; W3C's baggage may have 8,192.
 _MAX_HEADER, _MAX_TRACE_HEADER, _MAX_URL = 1024, 8192, 2048
 _instrumented: WeakSet[Any] = WeakSet()
+# Those that were, until uninstrument(): their middleware is built, and the next instrument() lets them build it anew.
+_released: WeakSet[Any] = WeakSet()
 # The applications whose middleware gives back what is kept from OpenTelemetry's.
 _restoring: WeakSet[Any] = WeakSet()
 _tracer_provider: TracerProvider | None = None
@@ -42,6 +44,8 @@ def use(tracer_provider: TracerProvider | None) -> None:
     """Say where the SERVER spans go."""
     global _tracer_provider  # noqa: PLW0603 - the hooks are functions, and there is one instrumentation in a process
     _tracer_provider = tracer_provider
+    while tracer_provider is not None and _released:
+        _released.pop().middleware_stack = None
 
 
 def build_middleware_stack(wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
@@ -163,4 +167,5 @@ def release() -> None:
             from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
             FastAPIInstrumentor.uninstrument_app(app)
+            _released.add(app)
     _instrumented.clear()

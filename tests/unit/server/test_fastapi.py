@@ -114,6 +114,17 @@ def test_uninstrument_takes_the_span_and_the_tags_away_again(app) -> None:
     assert len(captured.spans) == 1
 
 
+def test_a_second_instrument_gives_an_application_its_spans_back(app) -> None:
+    """With the settings of the second, also where the application served requests in between."""
+    client = TestClient(app)
+    with capture() as captured:
+        client.get("/tags")
+    client.get("/tags")
+    with capture(server=ServerOptions(headers={"route": "x-feature"})) as again:
+        assert client.get("/tags", headers={"x-feature": "support"}).json()["route"] == "support"
+    assert (len(captured.spans), len(again.spans)) == (1, 1)
+
+
 def test_server_false_leaves_applications_alone(app) -> None:
     with capture(server=False) as captured, TestClient(app) as client:
         assert client.get("/tags", headers={"x-route": "support"}).json() == {"operation": None}
