@@ -14,6 +14,7 @@ from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.propagators.textmap import TextMapPropagator, default_getter, default_setter
 from opentelemetry.sdk.trace import SpanProcessor
 
+from traceai_vllm.content.limits import encodable
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
 from traceai_vllm.telemetry.processors import add_span_processor
@@ -62,7 +63,7 @@ class AgentSteps(SpanProcessor):
             for name in NAMES:
                 value = attributes.get(name)
                 if isinstance(value, str) and value:
-                    return value[:MAX_VALUE_LENGTH]
+                    return encodable(value[:MAX_VALUE_LENGTH])
             span = self._outer.get(span)
             if span is None:
                 break

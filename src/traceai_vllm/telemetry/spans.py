@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from traceai_vllm.content.limits import encodable
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry.attributes import (
     Attributes,
@@ -170,5 +171,8 @@ class _LazyAttributes(Mapping[str, Any]):
 
 
 def error_status(error_type: str, message: str | None) -> Status:
-    """Return the ERROR status of a span, with the message cut to 256 characters."""
-    return Status(StatusCode.ERROR, (message or error_type)[:MAX_DESCRIPTION])
+    """Return the ERROR status of a span, with the message cut to 256 characters.
+
+    An exporter loses all spans of a batch when it cannot encode a status; of attributes it only loses that one.
+    """
+    return Status(StatusCode.ERROR, encodable((message or error_type)[:MAX_DESCRIPTION]))

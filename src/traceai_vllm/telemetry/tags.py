@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import baggage, context
 
+from traceai_vllm.content.limits import encodable
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -217,11 +218,12 @@ def _extra(extra: Mapping[str, TagValue]) -> dict[str, TagValue]:
         elif len(kept) >= MAX_EXTRA_TAGS:
             _count("too_many")
         else:
-            kept[semconv.TAG_PREFIX + name] = _shortened(value) if isinstance(value, str) else value
+            kept[semconv.TAG_PREFIX + encodable(name)] = _shortened(value) if isinstance(value, str) else value
     return kept
 
 
 def _shortened(value: str) -> str:
+    value = encodable(value)  # baggage raises for others, in the middle of the user's call
     if len(value) <= MAX_VALUE_LENGTH:
         return value
     _count("value_too_long")

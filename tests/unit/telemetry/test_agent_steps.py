@@ -45,6 +45,12 @@ def test_an_agents_name_travels_as_the_step(captured: Capture, name: str) -> Non
         assert sent() == {"agent_step": "planner"}
 
 
+def test_an_agents_name_that_baggage_cannot_hold_does_not_break_the_call(captured: Capture) -> None:
+    """Half a surrogate pair, as JSON may bring one."""
+    with tracer(captured).start_as_current_span("agent", attributes={"agent.name": "a\ud800b"}):
+        assert sent() == {"agent_step": "a?b"}
+
+
 def test_the_nearest_agent_counts_also_when_it_is_named_late(captured: Capture) -> None:
     """A supervisor's span is further out; a name that is set after the start is seen."""
     with (

@@ -6,6 +6,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -148,6 +149,15 @@ def test_an_error_sets_type_and_status() -> None:
     assert span.status.status_code is StatusCode.ERROR
     assert (span.status.description or "").startswith("EngineCore encountered an issue.")
     assert len(span.status.description or "") == 256
+
+
+def test_a_message_that_no_exporter_encodes_does_not_cost_the_batch() -> None:
+    """Half a surrogate pair in a status makes OTLP's exporter raise for all spans that it was given."""
+    provider, exporter = in_memory_tracing()
+
+    SpanBuilder(provider.get_tracer("test")).emit(finished_record(error_type="E", error_message="a\ud800b"))
+
+    encode_spans(exporter.get_finished_spans())
 
 
 def test_phase_spans_lie_one_after_the_other_under_the_request() -> None:

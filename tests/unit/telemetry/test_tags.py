@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import baggage, context
+from opentelemetry import baggage, context, propagate
 
 import traceai_vllm
 from traceai_vllm import tags
@@ -159,6 +159,15 @@ def test_extra_tags_are_namespaced_and_keep_their_type() -> None:
             "traceai.tag.share": 0.5,
             "traceai.tag.vip": True,
         }
+
+
+def test_half_a_surrogate_pair_breaks_neither_the_call_nor_the_export() -> None:
+    """JSON may bring one. Baggage raises for it where a client's call is made, and no exporter encodes it."""
+    carrier: dict[str, str] = {}
+    with tags(route="a\ud800b", extra={"n\ud800": "\ud800"}, propagate=True):
+        assert here() == {"route": "a?b", "traceai.tag.n?": "?"}
+        propagate.inject(carrier)
+    assert carrier["baggage"] == "route=a%3Fb"
 
 
 def test_extra_tags_are_capped_in_number_and_length(
