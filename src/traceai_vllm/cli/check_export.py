@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,14 @@ from traceai_vllm.cli import delivery
 from traceai_vllm.cli.delivery import Delivery
 from traceai_vllm.cli.findings import OK, PROBLEM, WARNING, Finding
 from traceai_vllm.telemetry import exporters
-from traceai_vllm.telemetry.exporters import TRACES
+from traceai_vllm.telemetry.exporters import LOGS, METRICS, TRACES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SPAN_NAME = "traceai-vllm doctor"
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 # Spans of two machines are put in order by their clocks; a Date header has whole seconds only.
 _MAX_SKEW_S = 2.0
 
@@ -35,6 +38,7 @@ def findings(timeout_s: float) -> Iterator[Finding]:
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
     with _quiet_sdk(), _warnings() as warnings:
+        yield from _headers()
         chosen = exporters.exporters_for(TRACES)
         for warning in warnings:
             yield Finding("export", PROBLEM, warning, "correct the variable that is named")
@@ -49,6 +53,24 @@ def findings(timeout_s: float) -> Iterator[Finding]:
             if isinstance(exporter.instance, ConsoleSpanExporter):
                 exporter.instance.out = sys.stderr  # standard output is for what was found, and may have to be JSON
             yield from _judged(exporter, send(exporter.instance, timeout_s), timeout_s)
+
+
+def _headers() -> Iterator[Finding]:
+    # The SDK leaves out what it cannot read, with a line in the log that has the secret in it; here it is counted.
+    from opentelemetry.util.re import parse_env_headers
+
+    for variable in (_HEADERS, *(signal.otlp_variable("HEADERS") for signal in (TRACES, METRICS, LOGS))):
+        entries = [entry for entry in os.environ.get(variable, "").split(",") if entry.strip()]
+        wrong = [str(at) for at, entry in enumerate(entries, 1) if not parse_env_headers(entry, liberal=True)]
+        if wrong:
+            yield Finding(
+                "headers",
+                PROBLEM,
+                f"{variable}: of {len(entries)} headers, number {', '.join(wrong)} cannot be read and is not sent.",
+                f"{variable}='name=value,name=value' with '=' and no quotes; in a value write %2C for a comma, %3B for "
+                "a semicolon, %20 for a blank",
+                {"variable": variable},
+            )
 
 
 def send(exporter: Any, timeout_s: float) -> Delivery:
@@ -132,7 +154,6 @@ def _clock(ahead_s: float) -> Finding:
     )
 
 
-_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _EXPLAINED = {
     delivery.REFUSED: (
         "refuses connections: nothing listens there",
@@ -154,7 +175,7 @@ _EXPLAINED = {
     ),
     delivery.UNAUTHORIZED: (
         "does not accept our credentials",
-        "set OTEL_EXPORTER_OTLP_HEADERS, e.g. 'authorization=Bearer%20TOKEN'",
+        f"set {_HEADERS}, e.g. 'authorization=Bearer%20TOKEN'",
     ),
     delivery.WRONG_PATH: (
         "answers, but takes no OTLP traces at this address",

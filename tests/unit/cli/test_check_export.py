@@ -141,6 +141,35 @@ def test_a_clock_that_is_off_is_seen(monkeypatch: pytest.MonkeyPatch, ahead_s: f
         assert ("behind" if ahead_s > 0 else "ahead of") in found.message
 
 
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ("authorization: Bearer SECRET", "number 1 "),
+        ('"authorization=Bearer SECRET"', "number 1 "),
+        ("x=1,SECRET,authorization=a;SECRET", "number 2, 3 "),
+        ("authorization=Bearer%20SECRET, x=1,", None),
+        ("authorization=Bearer SECRET==", None),
+    ],
+)
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"])
+def test_headers_that_cannot_be_read_are_counted_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, given: str, wrong: str | None
+) -> None:
+    """The exporter leaves them out, and the backend then refuses a span without credentials."""
+    monkeypatch.setenv(variable, given)
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+
+    found = {finding.check: finding for finding in check_export.findings(1)}.get("headers")
+
+    assert (found is None) == (wrong is None)
+    if found is not None:
+        assert found.status == "problem"
+        assert variable in found.message
+        assert str(wrong) in found.message
+        assert variable in (found.fix or "")
+    assert "SECRET" not in f"{found}{caplog.text}"
+
+
 def test_exporting_nothing_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """OTEL_TRACES_EXPORTER=none is a setting, but not one for somebody who asks where the spans are."""
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
