@@ -44,12 +44,13 @@ CLIENTS = (
 _turned_on: list[Any] = []
 
 
-def switch_on(**providers: Any) -> None:
+def switch_on(*, by_default: bool = False, **providers: Any) -> None:
     """Turn on the instrumentation of each client library that is installed, and let ``tags(...)`` travel.
 
     What is on already stays as it is. One line in the log says what is on, and what is missing.
 
     Args:
+        by_default: nobody asked for it, but vLLM is not installed.
         **providers: ``tracer_provider``, ``meter_provider`` and ``logger_provider`` for the instrumentations; the
             global ones where None.
     """
@@ -69,7 +70,8 @@ def switch_on(**providers: Any) -> None:
             failed.append(f"{client.library} ({reason})")
         else:
             on.append(client.library)
-    _say(on, missing, failed)
+    asked = "instrument(client=True)"
+    _say(f"vLLM is not installed here, so this is {asked}" if by_default else asked, on, missing, failed)
 
 
 def switch_off() -> None:
@@ -99,7 +101,7 @@ def _turn_on(entry: Any, providers: dict[str, Any]) -> str | None:
     return None
 
 
-def _say(on: Sequence[str], missing: Sequence[str], failed: Sequence[str]) -> None:
+def _say(asked: str, on: Sequence[str], missing: Sequence[str], failed: Sequence[str]) -> None:
     parts = [f"calls by {', '.join(on)} send their trace" if on else "no client library is instrumented"]
     if missing:
         parts.append(f"missing for {', '.join(missing)}: {_EXTRA}")
@@ -110,7 +112,7 @@ def _say(on: Sequence[str], missing: Sequence[str], failed: Sequence[str]) -> No
     if "baggage" not in _propagators():
         parts.append("tags do not travel, because OTEL_PROPAGATORS has no baggage")
     complete = bool(on) and len(parts) == 1
-    _log.log(logging.INFO if complete else logging.WARNING, "instrument(client=True): %s", "; ".join(parts))
+    _log.log(logging.INFO if complete else logging.WARNING, "%s: %s", asked, "; ".join(parts))
 
 
 def _instrumentation(name: str) -> Any:

@@ -56,6 +56,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     _calls_vllm = False
     _client = False
+    _client_by_default = False
 
     def __init__(self, vllm_base_urls: Sequence[str] | None = None) -> None:
         # FutureAGI's traceAI-vllm takes the servers to trace calls to; here calls to all servers are traced.
@@ -66,10 +67,11 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Instrument vLLM, or its clients; the arguments are those of :func:`instrument`."""
         # Here, because what is to be instrumented decides what must be installed.
         client = kwargs.pop("client", None)
+        by_default = client is None and not self._calls_vllm and not os.environ.get("TRACEAI_VLLM_CLIENT")
         if client is None:
             client = flag("TRACEAI_VLLM_CLIENT", self._calls_vllm or not _vllm_is_installed())
         if not self.is_instrumented_by_opentelemetry:
-            self._client = bool(client)
+            self._client, self._client_by_default = bool(client), by_default
         super().instrument(**kwargs)
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -131,7 +133,10 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             from traceai_vllm import client
 
             client.switch_on(
-                tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
+                by_default=self._client_by_default,
+                tracer_provider=tracer_provider,
+                meter_provider=meter_provider,
+                logger_provider=logger_provider,
             )
         # Runs before the providers' own exit handlers, which were registered earlier.
         atexit.register(active.drain)

@@ -243,6 +243,21 @@ def test_an_instrumentation_that_cannot_be_used_is_named_with_the_reason(
     assert "could not be turned on: openai (ImportError: no module of that name)" in line
 
 
+@pytest.mark.parametrize("asked", [None, True])
+def test_whoever_did_not_ask_for_it_is_told_that_vllm_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asked: bool | None
+) -> None:
+    """A plain `instrument()` in the wrong environment."""
+    monkeypatch.setattr(instrumentor, "_vllm_is_installed", lambda: False)
+    monkeypatch.setattr(client, "_is_installed", lambda library: False)
+
+    with capture(client=asked):
+        pass
+
+    (line,) = [record.message for record in caplog.records if "client=True" in record.message]
+    assert ("vLLM is not installed here" in line) == (asked is None)
+
+
 def test_opentelemetrys_own_switch_is_obeyed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An instrumentation that the operator has disabled is not turned on."""
     call = needs("requests")
