@@ -87,8 +87,7 @@ def volume_of(pairs: Pairs, answers: Any, evaluators: Sequence[str], policy: Pol
         repeats: how many answers of the arm ``baseline_repeat`` there are.
     """
     seen = _counted(pairs.clean, evaluators)
-    columns = [f"{name}:fail" for name in evaluators]
-    again = _counted(pairs_of(answers, columns, policy, REPEAT).clean, evaluators) if repeats else {}
+    again = _counted(_whole_repeats(answers, evaluators, policy), evaluators) if repeats else {}
 
     def share(what: str) -> Share:
         known, found = f"{what} known", f"{what} found"
@@ -102,6 +101,12 @@ def volume_of(pairs: Pairs, answers: Any, evaluators: Sequence[str], policy: Pol
         kl_divergence=seen["kl_divergence"],
         with_logprobs=int(seen["with_logprobs"] or 0),
     )
+
+
+def _whole_repeats(answers: Any, evaluators: Sequence[str], policy: Policy) -> Any:
+    # Of an answer that broke off, what there is was scored: half an answer that fails is no chance of the whole one's.
+    repeats = pairs_of(answers, ["error", *(f"{name}:fail" for name in evaluators)], policy, REPEAT).clean
+    return repeats.filter(~repeats["b:error"], ~repeats["c:error"])
 
 
 def _counted(pairs: Any, evaluators: Sequence[str]) -> dict[str, Any]:

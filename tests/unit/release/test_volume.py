@@ -18,8 +18,11 @@ from traceai_vllm.release.tables import print_tables
 POLICY = "version: 1\nmeasures: {Groundedness: {margin: 0.3}}\nguard: [all]\n"
 
 
-def judged(tmp_path: Path, different: float, by_chance: float, pairs: int = 200) -> Judgement:
-    """Every pair has a repeat of the baseline; a share of the copies and of the repeats is another answer."""
+def judged(tmp_path: Path, different: float, by_chance: float, pairs: int = 200, error: str | None = None) -> Judgement:
+    """Every pair has a repeat of the baseline; a share of the copies and of the repeats is another answer.
+
+    ``error`` is that of the repeats that fail.
+    """
     store = write_store(tmp_path / "spans", [])
     lines = []
     for place in range(pairs):
@@ -30,7 +33,9 @@ def judged(tmp_path: Path, different: float, by_chance: float, pairs: int = 200)
         request = Request(candidate=candidate, fails=(False, place < 0.1 * pairs))
         *others, copy = spans_of(place, request)
         repeat = {"traceai.pair.arm": "baseline_repeat", "traceai.pair.same_answer": place >= by_chance * pairs}
-        fails = {"gen_ai.evaluation.Groundedness.passed": place >= 0.04 * pairs}
+        fails: dict[str, Any] = {"gen_ai.evaluation.Groundedness.passed": place >= 0.04 * pairs}
+        if error is not None and place < 0.04 * pairs:
+            fails["error.type"] = error
         attributes = {**others[-1]["attributes"], **repeat, **fails}
         lines += [*others, copy, {**copy, "span_id": f"{place + 2**40:016x}", "attributes": attributes}]
     (store / "spans-00000000000000000002-1-test.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -48,6 +53,13 @@ def test_what_is_chance_is_subtracted(tmp_path: Path) -> None:
     assert flips.beyond_chance == pytest.approx(0.06)
     assert (volume.first_divergence, volume.top1_agreement) == (7, pytest.approx(0.9))
     assert (volume.kl_divergence, volume.with_logprobs) == (pytest.approx(0.02), 60)
+
+
+def test_a_repeat_that_broke_off_is_no_chance(tmp_path: Path) -> None:
+    """A time-out cut it, and what there was of it fails its evaluation: that hides nothing of the candidate's."""
+    flips = judged(tmp_path, 0.3, 0.2, error="timeout").comparison.volume.flips["Groundedness"]
+
+    assert (flips.repeats, flips.by_chance) == (192, 0.0)
 
 
 def test_volume_decides_nothing(tmp_path: Path) -> None:
