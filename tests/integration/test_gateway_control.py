@@ -442,6 +442,28 @@ def test_the_program_ends_on_a_signal_and_settles_its_books(
     after.close()
 
 
+@pytest.mark.parametrize("busy", ["listen", "admin"])
+def test_the_program_says_which_port_it_cannot_have(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, busy: str
+) -> None:
+    """In one line, before it serves anybody at the other."""
+    path = tmp_path / "gateway.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        places = {name: f"127.0.0.1:{free_port()}" for name in ("listen", "admin")}
+        places[busy] = f"127.0.0.1:{other.getsockname()[1]}"
+        path.write_text(yaml.safe_dump({**config(baseline, candidate), **places}))
+        done = subprocess.run(
+            [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
+            env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"nobody can be served at {places[busy]}: Address already in use")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def is_up(url: str) -> bool:
     try:
         return httpx.get(url).status_code == 200

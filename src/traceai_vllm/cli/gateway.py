@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 _STOP_AFTER_S = 30
+_BACKLOG = 2048
 _SWITCH_INTERVAL_S = 0.0005
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -33,7 +35,7 @@ a gateway.yaml:
   routes:
     - {name: support, baseline: bf16, candidate: int4, sampling_rate: 0.1}
 
-exit code: 0 after a signal, or when --check finds nothing; 2 when the file, the books or the libraries cannot be used
+exit code: 0 after a signal, or when --check finds nothing; 2 when the file, books, ports or libraries cannot be used
 """
 
 
@@ -68,11 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         from traceai_vllm.telemetry.providers import configure as configure_telemetry
 
+        listening = [_listening(place) for place in (config.listen, config.admin) if place is not None]
         providers = configure_telemetry(service_name_fallback="traceai-vllm-gateway")
         app = create_app(arguments.config)
     except (ConfigError, BooksError, ImportError, ValueError) as error:
         return _refuse(error)
-    _serve(app, config)
+    _serve(app, config, listening)
     providers.shutdown()
     return 0
 
@@ -83,7 +86,19 @@ def _refuse(error: Exception) -> int:
     return CANNOT
 
 
-def _serve(app: Any, config: Any) -> None:
+def _listening(place: str) -> list[socket.socket]:
+    # uvicorn would end the process when it cannot, at whatever it is, with a traceback where there are two ports.
+    from traceai_vllm.gateway.config import address
+
+    host, port = address(place)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [socket.create_server(where, family=family, backlog=_BACKLOG) for family, *_, where in found]
+    except OSError as error:
+        raise ValueError(f"nobody can be served at {place}: {error.strerror}") from None
+
+
+def _serve(app: Any, config: Any, listening: list[list[socket.socket]]) -> None:
     import uvloop
 
     # The thread that exports spans may keep the interpreter for 5 ms at a time, and users would wait for it.
@@ -94,35 +109,31 @@ def _serve(app: Any, config: Any) -> None:
     # A request leaves no cycles behind. To look for some after every 700 new objects, spans that wait for their export
     # among them, stops users for milliseconds each time, and finds nothing.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    uvloop.run(_serve_both(app, config))
+    uvloop.run(_serve_both(app, config, *listening))
 
 
-async def _serve_both(app: Any, config: Any) -> None:
+async def _serve_both(app: Any, config: Any, for_users: list[Any], for_operators: list[Any] | None = None) -> None:
     from traceai_vllm.gateway import create_admin_app
 
-    users = _server(app, config.listen, config.limits)
+    users = _server(app, config.limits)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, users.handle_exit, number, None)
-    if config.admin is None:
-        await users.serve()
+    if for_operators is None:
+        await users.serve(for_users)
         return
-    admin = _server(create_admin_app(app.state.runtime), config.admin, config.limits)
-    serving = asyncio.create_task(admin.serve())
-    await users.serve()
+    admin = _server(create_admin_app(app.state.runtime), config.limits)
+    serving = asyncio.create_task(admin.serve(for_operators))
+    await users.serve(for_users)
     admin.should_exit = True
     await serving
 
 
-def _server(app: Any, listen: str, limits: Any) -> Any:
+def _server(app: Any, limits: Any) -> Any:
     import uvicorn
 
-    from traceai_vllm.gateway.config import address
     from traceai_vllm.gateway.protocol import uvicorn_config
 
-    host, port = address(listen)
-    config = uvicorn_config(
-        app, limits, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_STOP_AFTER_S
-    )
+    config = uvicorn_config(app, limits, log_level="warning", timeout_graceful_shutdown=_STOP_AFTER_S)
     server = uvicorn.Server(config)
     # uvicorn would end the process with the signal once more, before telemetry is flushed.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
