@@ -324,6 +324,20 @@ def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
         assert gateway.runtime.config_error is None
 
 
+def test_a_configuration_that_changes_before_the_first_request_is_obeyed(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """A gateway that is mounted in an application starts with its first request, which may be late."""
+    path = tmp_path / "gateway.yaml"
+    settings = config(baseline, candidate, mode="baseline")
+    write(path, yaml.safe_dump(settings))
+    waiting = GatewayUnderTest(str(path))
+    settings["routes"][0]["mode"] = "candidate"
+    write(path, yaml.safe_dump(settings))
+    with waiting as gateway:
+        wait_until(lambda: served_by(gateway.url) == "candidate", "the new file is in force")
+
+
 def test_a_request_whose_body_arrives_while_the_configuration_changes_keeps_the_old_one(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from traceai_vllm.gateway.recent import Recent
 from traceai_vllm.gateway.rollback import RolloutGuard, Shift
 from traceai_vllm.gateway.spans import Spans
 from traceai_vllm.gateway.tokens import TokenEstimate
-from traceai_vllm.gateway.watch import watch
+from traceai_vllm.gateway.watch import state_of, watch
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Runtime:
         )
         self.silent = Spans(NoOpTracerProvider(), trust_callers=False)
         self._path = None if path is None else Path(path)
+        # It may change before the first request, which is when an application that is mounted starts.
+        self._read_at = None if self._path is None else state_of(self._path)
         self._breakers: dict[str, Breaker] = {}
         self._deciles: dict[str, Deciles] = {}
         self._tokens: dict[str, TokenEstimate] = {}
@@ -131,10 +133,12 @@ class Runtime:
         self._loop = loop = asyncio.get_running_loop()
         self._prepare_slices(self.config.routes)
         if self._path is not None:
-            self._tasks.append(loop.create_task(watch(self._path, self.reload)))
+            self._tasks.append(loop.create_task(watch(self._path, self._read_at, self.reload)))
         if self.config.decision_file is not None:
+            path = Path(self.config.decision_file)
+            read_at = state_of(path)
             self.decide()
-            self._tasks.append(loop.create_task(watch(Path(self.config.decision_file), self.decide)))
+            self._tasks.append(loop.create_task(watch(path, read_at, self.decide)))
 
     async def close(self) -> None:
         """Book what is under way as dropped, and give everything back."""
