@@ -102,13 +102,15 @@ class Exchange:
         """How long it took, in seconds; once it has ended."""
         return self.ended - self.started
 
-    def begin(self, status: int, headers: Headers) -> None:
-        """Take the status and the headers."""
+    def begin(self, status: int, headers: Headers, hold: Hold) -> None:
+        """Take the status and the headers; ``hold`` is the room for what is decompressed."""
         self.status = status
         if self.captured:
             named = dict(headers)
             kind, encoding = named.get(b"content-type", b""), named.get(b"content-encoding", b"")
-            self._reader = AnswerReader(self.path, kind.decode("latin-1").lower(), encoding.decode("latin-1").lower())
+            self._reader = AnswerReader(
+                self.path, kind.decode("latin-1").lower(), encoding.decode("latin-1").lower(), hold.grow
+            )
 
     def add(self, piece: bytes, hold: Hold) -> None:
         """Take a piece of the body; it is kept, to be read by :meth:`read`, as long as there is room for it."""
@@ -128,9 +130,9 @@ class Exchange:
             return
         unread, self._unread = self._unread, []
         with _READING:
-            self._reader.feed(unread)
-            return
-        self._forget()  # the server is not to be blamed for an error of ours
+            if self._reader.feed(unread):
+                return
+        self._forget()  # the server is not to be blamed for a lack of room, or an error of ours
 
     def end(self, error: str | None = None) -> None:
         """Note that it has ended, once."""
@@ -248,7 +250,7 @@ async def _take_in(
     headers = response_headers(response.raw_headers)
     if not 200 <= response.status < 600:
         raise ValueError("no status of an answer")  # a switch of protocols, which nobody asked for, or no HTTP at all
-    record.begin(response.status, headers)
+    record.begin(response.status, headers, hold)
     if sink is not None:
         await sink.start(response.status, headers)
     piece = first or await response.content.readany()

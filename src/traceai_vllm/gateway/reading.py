@@ -21,7 +21,7 @@ from traceai_vllm.gateway.headers import READABLE
 from traceai_vllm.gateway.sse import Decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from traceai_vllm.gateway.sse import Event
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder().decode
 # Whatever a broken server sends: it is the answer that is wrong, not this program.
 _WRONG = (msgspec.MsgspecError, TypeError, ValueError, AttributeError, KeyError, RecursionError, zlib.error)
+
+# What a compressed answer may become, in all and at once: a few kilobytes of zeros would be gigabytes.
+_MOST_DECOMPRESSED = 64 * 1024 * 1024
+_AT_ONCE = 1024 * 1024
 
 INVALID = "invalid_response"
 INCOMPLETE = "incomplete_response"
@@ -42,6 +46,11 @@ def read_answer(path: str, content_type: str, encoding: str, chunks: Chunks) -> 
     return reader.end()
 
 
+class _TooLong(Exception):
+    # An answer becomes longer than there is room for.
+    pass
+
+
 class AnswerReader:
     """Reads one answer.
 
@@ -49,28 +58,36 @@ class AnswerReader:
         path: the path of the request, which tells the dialect.
         content_type: of the answer.
         encoding: its ``content-encoding``; empty for none.
+        room: takes room for so many bytes that were decompressed, and says whether there was any.
     """
 
-    def __init__(self, path: str, content_type: str, encoding: str) -> None:
+    def __init__(
+        self, path: str, content_type: str, encoding: str, room: Callable[[int], bool] = lambda size: True
+    ) -> None:
         self._dialect = DIALECTS.get(path)
         self._streamed = content_type.startswith("text/event-stream")
         self._encoding = encoding
         self._decompressor = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._room = room
+        self._decompressed_length = 0
         self._events = Decoder()
         self._pieces: list[bytes] = []
         self._amount = 0
         self._wrong = False
         self._answer = Answer()
 
-    def feed(self, chunks: Chunks) -> None:
-        """Take in pieces of the body, in order, with the time of each."""
+    def feed(self, chunks: Chunks) -> bool:
+        """Take in pieces of the body, in order, with the time of each; return whether there was room for them."""
         if self._wrong:
-            return
+            return True
         try:
             for at, piece in chunks:
                 self._take(at, self._decompressed(piece))
+        except _TooLong:
+            return False
         except _WRONG:
             self._wrong = True
+        return True
 
     def end(self) -> Answer:
         """Return what the answer says, after its last piece."""
@@ -89,7 +106,14 @@ class AnswerReader:
             return piece
         if self._encoding not in READABLE:
             raise ValueError(f"an answer in {self._encoding} cannot be read")
-        return self._decompressor.decompress(piece)
+        parts = [b""]
+        while piece or len(parts[-1]) == _AT_ONCE:
+            parts.append(self._decompressor.decompress(piece, _AT_ONCE))
+            piece = self._decompressor.unconsumed_tail
+            self._decompressed_length += len(parts[-1])
+            if self._decompressed_length > _MOST_DECOMPRESSED or not self._room(len(parts[-1])):
+                raise _TooLong
+        return b"".join(parts)
 
     def _take(self, at: float, piece: bytes) -> None:
         if self._streamed and self._dialect is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ PIECES = [
 ]
 
 
-def begun() -> Exchange:
+def begun(budget: int = 1000, encoding: bytes = b"") -> Exchange:
     record = Exchange(PATH)
-    record.begin(200, [(b"content-type", b"text/event-stream")])
+    headers = [(b"content-type", b"text/event-stream"), (b"content-encoding", encoding)]
+    record.begin(200, headers, Hold(Budget(budget)))
     return record
 
 
@@ -52,6 +54,18 @@ def test_without_room_nothing_is_kept() -> None:
     record = begun()
     for piece in PIECES:
         record.add(piece, Hold(Budget(100)))
+        record.read()
+    record.end()
+
+    assert (record.captured, record.failure(), record.pieces) == (False, None, 2)
+
+
+@pytest.mark.parametrize("budget", [2**20, 2**30], ids=["the room there is", "whatever room there is"])
+def test_a_few_bytes_that_would_become_very_many_are_not_captured(budget: int) -> None:
+    """They would take memory without bounds, and users would wait for it."""
+    record = begun(budget, b"gzip")
+    for _ in range(2):
+        record.add(gzip.compress(b" " * 70 * 2**20, 1), Hold(Budget(2**20)))
         record.read()
     record.end()
 
