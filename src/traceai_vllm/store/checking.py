@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.store.encode import FORMAT_VERSION
+from traceai_vllm.store.evaluations import PATTERN as EVALUATIONS
 from traceai_vllm.store.segments import LEDGER, removed_spans, segments_in
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def check(directory: str | os.PathLike[str]) -> StoreCheck:
 
 def strangers(directory: Path) -> Iterator[Problem]:
     """Yield what is in the directory of a store and is no part of it."""
-    known = {*segments_in(directory), directory / LEDGER}
+    known = {*segments_in(directory), *directory.glob(EVALUATIONS), directory / LEDGER}
     for entry in sorted(directory.iterdir()):
         if entry not in known:
             yield Problem(entry.name, None, "not a segment of the store, so it is not read")

@@ -11,6 +11,7 @@ import pytest
 
 import traceai_vllm.store
 from traceai_vllm.store import SpanStoreExporter, check, connect
+from traceai_vllm.store.evaluations import EvaluationWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +144,14 @@ def test_files_that_are_no_segments_are_reported(make_spans, tmp_path) -> None:
     assert [str(problem) for problem in check(tmp_path).problems] == [
         "spans-1.jsonl.gz: not a segment of the store, so it is not read"
     ]
+
+
+def test_evaluations_beside_the_spans_are_no_problem(make_spans, tmp_path) -> None:
+    """`traceai-vllm evaluate` writes them there, and the view `evaluations` reads them."""
+    stored(tmp_path, make_spans(1))
+    with EvaluationWriter(tmp_path) as writer:
+        writer.write([{"trace_id": "a" * 32, "span_id": "b" * 16, "evaluator": "e", "status": "ok"}])
+    assert check(tmp_path).ok
 
 
 def test_an_unreadable_segment_is_reported(make_spans, tmp_path) -> None:

@@ -47,7 +47,7 @@ def store_source(directory: Path) -> Source:
         FROM read_json([{", ".join(map(_quoted, readable))}], {_OPTIONS}, columns = {_COLUMNS}) WHERE {_IS_SPAN}"""
     )
     late, damaged = late_scores(connection, directory)
-    others = [str(problem) for problem in strangers(directory) if not problem.file.startswith("evaluations-")]
+    others = map(str, strangers(directory))
     return json_source(connection, late=late, problems=[*others, *problems, *damaged])
 
 
