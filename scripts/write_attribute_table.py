@@ -52,8 +52,9 @@ ERRORS = """
 | vLLM dropped it without an end | none | `abandoned` | error |
 
 The status description is the exception's message, except for errors about the request itself (`ValueError`,
-`TypeError`, `LookupError`, vLLM's client errors) and those that a request was aborted for: these often quote what the
-user sent, and content is never recorded unasked. An abort in the application's own `except` is `cancelled`.
+`TypeError`, `LookupError`, vLLM's client errors), what is no `Exception` (a panic in Rust) and those that a request was
+aborted for: these often quote what the user sent, and content is never recorded unasked. An abort in the application's
+own `except` is `cancelled`.
 
 ## Metrics
 

@@ -355,10 +355,13 @@ def error_message(error: BaseException) -> str | None:
 
     Validation errors (``ValueError``, ``TypeError``, and from vLLM 0.27 ``VLLMClientError``, with what derives from
     them) are about the request and often repeat a part of it; a ``LookupError`` is what was looked up; those of files
-    and connections (``OSError``) name the URL of a picture that could not be had. Content is never recorded unasked.
+    and connections (``OSError``) name the URL of a picture that could not be had; a panic of a tokenizer in Rust, which
+    is no ``Exception``, quotes the text. Content is never recorded unasked.
     """
-    if isinstance(error, (ValueError, TypeError, LookupError, OSError)) or "VLLMClientError" in {
-        base.__name__ for base in type(error).__mro__
-    }:
+    if (
+        not isinstance(error, Exception)
+        or isinstance(error, (ValueError, TypeError, LookupError, OSError))
+        or "VLLMClientError" in {base.__name__ for base in type(error).__mro__}
+    ):
         return None
     return str(error)[:_MAX_MESSAGE] or None
