@@ -10,7 +10,7 @@ from typing import Any
 
 from results import LadderError, guarded, rates
 
-_WIDTH, _HEIGHT = 1000, 1250
+_WIDTH, _HEIGHT = 1080, 1350
 _COLOURS = 64
 _LARGEST = 300_000
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
