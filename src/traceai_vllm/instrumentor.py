@@ -180,8 +180,9 @@ def instrument(
     """Make every vLLM request of this process an OpenTelemetry span, with metrics.
 
     Neither vLLM nor torch is imported. Calling it twice is harmless: the second call changes nothing. Unless the
-    application has configured OpenTelemetry (or a provider is passed), exporters are set up from the standard
-    ``OTEL_*`` environment variables: OTLP over HTTP to ``localhost:4318`` by default.
+    application has configured OpenTelemetry before (or a provider is passed), exporters are set up from the standard
+    ``OTEL_*`` environment variables: OTLP over HTTP to ``localhost:4318`` by default. OpenTelemetry refuses a global
+    provider that comes after that.
 
     Args:
         tracer_provider: where spans go; the global provider when None.
