@@ -113,6 +113,25 @@ def test_a_restricted_route_obeys_its_restriction(
 
 
 @pytest.mark.parametrize(
+    "route",
+    [
+        {"mode": "restricted", "only": {"max_prompt_tokens": 10}},
+        {"mode": "restricted", "only": {"intents": ["billing"]}, "intent": "billing"},
+        {"mode": "candidate", "max_prompt_bytes": 100},
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_body_that_cannot_be_read_here_is_not_let_through(
+    baseline: StubUpstream, candidate: StubUpstream, encoding: str, route: dict[str, Any]
+) -> None:
+    """Servers on Python read it, however long it is; where nothing is restricted, the candidate does."""
+    body = json.dumps({**CHAT, "messages": [{"role": "user", "content": "long " * 1000}]}).encode(encoding)
+    for given, expected in ((route, b"b-"), ({"mode": "candidate"}, b"c-")):
+        with GatewayUnderTest(config(baseline, candidate, **given)) as gateway:
+            assert expected in httpx.post(gateway.url + "/v1/chat/completions", content=body).content
+
+
+@pytest.mark.parametrize(
     ("fault", "error"), [("500", "500"), ("refused", "connection_refused"), ("slow", "timeout"), ("hang", "timeout")]
 )
 def test_a_failing_candidate_falls_back_before_its_first_byte(

@@ -45,8 +45,10 @@ def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
         call: the request.
         tokens: estimates the tokens of a prompt from its bytes.
     """
-    route = call.route
-    return route.candidate is not None and _short_enough(route, call.body.prompt_bytes, tokens)
+    route, body = call.route, call.body
+    if route.candidate is None or (route.limits_length and not body.fields):
+        return False
+    return _short_enough(route, body.prompt_bytes, tokens)
 
 
 def candidate_answers(
@@ -90,8 +92,8 @@ def session_of(call: Call) -> str:
 
 def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float], slices: SliceOptions) -> bool:
     length = call.body.prompt_bytes
-    if not _short_enough(only, length, tokens):
-        return False
+    if not call.body.fields or not _short_enough(only, length, tokens):
+        return False  # a body that cannot be read here may be read there: UTF-16, a byte order mark, NaN
     estimate = tokens(length)
     for allowed, value in (
         (only.intents, call.route.intent),
