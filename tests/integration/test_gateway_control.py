@@ -322,6 +322,24 @@ def test_a_request_that_both_refuse_is_not_the_candidates_fault(
     assert statuses == [400 if both else 200] * 12
 
 
+def test_a_candidate_that_users_give_up_waiting_for_is_taken_back(
+    baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """They have less patience than the gateway: of a candidate that hangs, no other sign is ever seen."""
+    candidate.behaviour.fault = "hang"
+    settings = {
+        **config(baseline, candidate, mode="candidate"),
+        "guard": {"slow_first_byte_s": 0.05, "min_answers": 3},
+    }
+    with GatewayUnderTest(settings) as gateway:
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(gateway.url + "/v1/chat/completions", json=CHAT, timeout=0.3)
+        wait_until(lambda: bool(gateway.runtime.rollout.rollbacks), "the guard acts")
+        assert gateway.runtime.rollout.rollbacks["support"].signal == "slow"
+        assert served_by(gateway.url) == "baseline"
+
+
 def test_a_changed_configuration_is_obeyed_and_a_bad_one_is_not(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

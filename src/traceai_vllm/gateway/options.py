@@ -82,7 +82,8 @@ class GuardLimits(Strict):
         min_answers: how many answers of the candidate there have to be in the long window.
         max_errors: budget of errors, broken answers, and answers that the baseline had to give instead.
         max_timeouts: budget of time-outs.
-        slow_first_byte_s: an answer whose first byte takes longer is slow; None: none is.
+        slow_first_byte_s: an answer whose first byte takes longer is slow, also where its user hangs up before it;
+            None: none is.
         max_slow: budget of slow answers.
         max_failed_evaluations: budget of evaluations that do not reach the evaluator's threshold.
         max_negative_feedback: budget of answers with negative feedback of a user.

@@ -130,6 +130,12 @@ class RolloutGuard:
             slow = first_byte_s is None or first_byte_s > limits.slow_first_byte_s
             self._note(shift, SLOW, 1, int(slow), limits.max_slow)
 
+    def given_up(self, shift: Shift, waited_s: float) -> None:
+        """Take in that a user hung up before the candidate's first byte, after so many seconds."""
+        limits = self._limits()
+        if limits.slow_first_byte_s is not None and waited_s > limits.slow_first_byte_s:
+            self._note(shift, SLOW, 1, 1, limits.max_slow)
+
     def evaluated(self, shift: Shift, *, passed: bool) -> None:
         """Take in an evaluation of an answer of the candidate's to a user."""
         self._note(shift, EVALUATIONS, 1, int(not passed), self._limits().max_failed_evaluations)
