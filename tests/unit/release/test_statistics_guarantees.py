@@ -20,6 +20,7 @@ from traceai_vllm.release.statistics import (
 from traceai_vllm.release.statistics.clusters import clusters_of
 from traceai_vllm.release.statistics.fixed import mean_interval
 from traceai_vllm.release.statistics.quantile_betting import Sample, log_evidence, plausible
+from traceai_vllm.release.statistics.stream import both_streams
 
 
 def rng() -> np.random.Generator:
@@ -166,7 +167,8 @@ def test_clusters_widen_the_interval_until_it_covers() -> None:
     inside = []
     for _ in range(600):
         mood = np.repeat(random.normal(0, 0.2, clusters), size)
-        low, high = mean_interval(units.means(mood + random.normal(0, 0.98, pairs)), 0.025, pairs)
+        differences = 0.1 * units.means(mood + random.normal(0, 0.98, pairs))
+        low, high = mean_interval(*both_streams(differences), 0.025, clusters / pairs)
         inside.append(low <= 0 <= high)
 
     assert 0.93 <= np.mean(inside) <= 0.97
@@ -217,6 +219,43 @@ def test_sessions_count_as_pairs_as_far_as_their_pairs_differ() -> None:
     assert found[0] == pytest.approx(50, abs=2)
     assert 150 < found[1] < 200
     assert found[2] == 50
+
+
+@pytest.mark.parametrize(("pairs", "rare"), [(100, 0.05), (200, 0.05), (500, 0.01)])
+@pytest.mark.parametrize("drops", [True, False], ids=["drops", "gains"])
+def test_rare_large_changes_of_a_score_are_not_overlooked(pairs, rare, drops) -> None:
+    """A few scores change by all there is: at one look no more than one in twenty releases gets a wrong verdict."""
+    random, wrong = rng(), 0
+    for _ in range(200):
+        changed = random.random(pairs) < rare
+        if drops:  # as bad as the margin
+            found = paired_scores(np.ones(pairs), 1.0 - changed, margin=rare, mode="fixed")
+            wrong += found.verdict == "healthy"
+        else:  # as good as the baseline: what few gain the others lose
+            lost = rare / (1 - rare)
+            found = paired_scores(np.where(changed, 0, lost), 1.0 * changed, margin=0.2, mode="fixed")
+            wrong += found.p_value <= 0.05
+
+    assert wrong <= 200 * 0.05 + 2 * np.sqrt(200 * 0.05 * 0.95)
+
+
+def test_scores_of_nought_and_one_have_the_exact_interval() -> None:
+    """Clopper and Pearson's, to three digits: the candidate loses 4 of 200 points that the baseline always has."""
+    found = paired_scores(np.ones(200), np.repeat([0.0, 1.0], [4, 196]), margin=0.1, mode="fixed")
+
+    assert found.high == pytest.approx(stats.beta.ppf(0.95, 5, 196), rel=1e-3)
+
+
+def test_a_score_that_hardly_moves_takes_few_pairs() -> None:
+    """Changes of a tenth, three points allowed: of 60 equal candidates with 250 pairs nearly all are healthy."""
+    random = rng()
+    healthy = 0
+    for _ in range(60):
+        first = random.uniform(0.3, 0.7, 250)
+        found = paired_scores(first, first + random.normal(0, 0.1, 250).clip(-0.3, 0.3), margin=0.03, mode="fixed")
+        healthy += found.verdict == "healthy"
+
+    assert healthy > 54
 
 
 def test_missing_pairs_can_be_compared_as_two_groups() -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import digamma
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -85,6 +86,23 @@ class Clusters:
         largest = most / self.count
         inflation = min(max(float(np.var(means, ddof=1)) / variance * largest, 1.0), largest)
         return most * (seen + 1) / (seen * inflation + largest)
+
+    def chances(self, effective: float) -> float:
+        """Return how many pairs that stand alone would be as likely to miss what is rare.
+
+        More than they count as for a mean: fifty pairs that are a little alike are one draw of the session's mood, and
+        nearly fifty of a rare event. By the beta-binomial distribution, whose parameters follow from how alike they are
+        (Griffiths, Biometrics 29, 1973).
+
+        Args:
+            effective: of :meth:`effective`.
+        """
+        size = 1 / float((1.0 / self.sizes).mean()) if self.count else 1.0
+        inflation = self.count * size / effective if effective else 1.0
+        if inflation <= 1 or inflation >= size:
+            return effective
+        apart = (size - inflation) / (inflation - 1)
+        return self.count * apart * float(digamma(apart + size) - digamma(apart))
 
     def pairs_in(self, clusters: int) -> int:
         """Return how many pairs the first ``clusters`` clusters have."""

@@ -121,8 +121,8 @@ def paired_scores(
 ) -> Evidence:
     """Compare the means of a bounded score, where higher is better, in pairs.
 
-    The estimate is the drop: the baseline's mean minus the candidate's. Anytime: betting. Fixed: Student's interval of
-    the differences, or of their cluster means, no narrower than what so many pairs may have missed.
+    The estimate is the drop: the baseline's mean minus the candidate's. Anytime: betting. Fixed: Gaffke's interval
+    of the differences, or of their cluster means, which needs no normal ones and allows for what so many pairs missed.
 
     Args:
         baseline: scores of the baseline's answers, shape (pairs,).
@@ -148,11 +148,13 @@ def paired_scores(
     claims = means.Claims(margin / span, alarm_above / span, alpha)
     dropped = (first - second) / span
     differences = units.means(dropped)
+    streams = both_streams(differences)
     if mode == "anytime":
-        streams = both_streams(differences)
         found = means.anytime(*streams, units, claims, "paired mean scores, betting confidence sequence")
     else:
-        found = _student(dropped, differences, units, claims)
+        square = float(units.means(dropped**2).mean()) if units.count else 0.0
+        effective = units.effective(differences, square, int(np.count_nonzero(dropped)))
+        found = _gaffke(streams, units, claims, units.count / units.chances(effective) if units.count else 1.0)
     return means.scaled(found, span)
 
 
@@ -183,16 +185,14 @@ def _tango_of_clusters(moved: Floats, differences: Floats, units: Clusters, clai
     )
 
 
-def _student(dropped: Floats, differences: Floats, units: Clusters, claims: means.Claims) -> Evidence:
-    square = float(units.means(dropped**2).mean()) if units.count else 0.0
-    effective = units.effective(differences, square, int(np.count_nonzero(dropped)))
+def _gaffke(streams: tuple[Stream, Stream], units: Clusters, claims: means.Claims, worst: float) -> Evidence:
     return _one_look(
-        stream_of(differences),
-        fixed.mean_interval(differences, claims.alpha, effective),
-        fixed.mean_p(differences, claims.alarm_above),
+        streams[0],
+        fixed.mean_interval(*streams, claims.alpha, worst),
+        fixed.mean_p(streams[0], claims.alarm_above, worst),
         units=units,
         claims=claims,
-        method=f"Student interval of {'pair differences' if units.single else 'cluster means'}",
+        method=f"paired mean scores, Gaffke interval of {'pair differences' if units.single else 'cluster means'}",
     )
 
 

@@ -143,7 +143,7 @@ def _welch(first: Floats, second: Floats, claims: means.Claims) -> tuple[float, 
     compared = CompareMeans(DescrStatsW(second), DescrStatsW(first))
     low, high = compared.tconfint_diff(alpha=2 * claims.alpha, usevar="unequal")
     _, p_value, _ = compared.ttest_ind(alternative="larger", usevar="unequal", value=claims.alarm_above)
-    # What no session of an arm has may still be so frequent there, as in :func:`~.fixed.mean_interval`.
+    # What no session of an arm has may still be so frequent there (Hanley and Lippman-Hand, JAMA 249, 1983).
     difference, missed = second.mean() - first.mean(), -np.log(claims.alpha)
     low, high = np.fmin(low, difference - missed / len(first)), np.fmax(high, difference + missed / len(second))
     return max(float(low), -1.0), min(float(high), 1.0), float(np.nan_to_num(p_value, nan=1.0))
