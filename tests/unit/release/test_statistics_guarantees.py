@@ -271,7 +271,7 @@ def test_missing_pairs_can_be_compared_as_two_groups() -> None:
     arrived = unpaired_rates(first, second, margin=0.03, baseline_order=times[0], candidate_order=times[1])
     assert arrived.verdict == "regressed"
     assert unpaired_rates(first, [], margin=0.03).verdict == "not_enough_evidence"
-    assert unpaired_rates([0] * 50, [0] * 50, margin=0.03, mode="fixed").p_value == 1
+    assert unpaired_rates([0] * 50, [0] * 50, margin=0.03, mode="fixed").verdict == "not_enough_evidence"
 
 
 @pytest.mark.parametrize(
@@ -285,14 +285,40 @@ def test_missing_pairs_can_be_compared_as_two_groups() -> None:
         ((10, 10), (0, 20), (0.6791, 1.0)),
     ],
 )
-def test_newcombes_interval_is_the_published_one(candidate, baseline, published) -> None:
+def test_the_interval_without_pairs_has_the_published_one_in_it(candidate, baseline, published) -> None:
     """Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17,
-    1998, 873-890, table II, method 10: 95 % intervals, so 2.5 % at either end."""
+    1998, 873-890, table II, method 10: 95 % intervals, so 2.5 % at either end. Agresti and Caffo, The American
+    Statistician 54, 2000, 280-288: Wald's interval with a success and a fail more in each arm. The wider end counts."""
     one, other = (np.repeat([1, 0], [fails, count - fails]) for fails, count in (baseline, candidate))
+    (worse, more), (better, most) = ((fails + 1, count + 2) for fails, count in (candidate, baseline))
+    first, second = worse / more, better / most
+    half = stats.norm.isf(0.025) * np.sqrt(first * (1 - first) / more + second * (1 - second) / most)
 
     found = unpaired_rates(one, other, margin=0.1, alpha=0.025, mode="fixed")
 
-    assert (found.low, found.high) == pytest.approx(published, abs=6e-5)
+    assert found.low == pytest.approx(min(published[0], first - second - half), abs=6e-5)
+    assert found.high == pytest.approx(max(published[1], min(first - second + half, 1)), abs=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "rate", "margin"),
+    [(2000, 100, 0.005, 0.05), (1000, 30, 0.005, 0.05), (20, 300, 0.02, 0.05), (50, 500, 0.01, 0.03)],
+)
+def test_arms_of_unlike_size_keep_their_promise(baseline, candidate, rate, margin) -> None:
+    """A small canary, or a small baseline, and rare fails: the chances of all counts, summed where the verdict is
+    wrong. It is named though it is equal, or healthy though it is as bad as the margin, in hardly more than 5 %."""
+    named = healthy = 0.0
+    chances = [stats.binom.pmf(range(size + 1), size, rate) for size in (baseline, candidate)]
+    as_bad = stats.binom.pmf(range(candidate + 1), candidate, rate + margin)
+    for fails in np.flatnonzero(chances[0] > 1e-3):
+        for others in np.flatnonzero(np.maximum(chances[1], as_bad) > 1e-3):
+            one, other = np.arange(baseline) < fails, np.arange(candidate) < others
+            found = unpaired_rates(one, other, margin=margin, mode="fixed")
+            named += chances[0][fails] * chances[1][others] * (found.p_value <= 0.05)
+            healthy += chances[0][fails] * as_bad[others] * (found.high < margin)
+
+    assert named < 0.06
+    assert healthy < 0.06
 
 
 def test_alarms_over_many_cells() -> None:
