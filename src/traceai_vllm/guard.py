@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -21,6 +22,15 @@ _log = logging.getLogger("traceai_vllm")
 # Reentrant: the garbage collector may run a callback of ours, and that fail, in a thread that holds it.
 _lock = threading.RLock()
 _errors: Counter[tuple[str, str]] = Counter()
+
+
+def _begin_child() -> None:
+    _errors.clear()  # its parent reports them
+    _lock.release()
+
+
+# A lock that another thread held would be held in a forked child for ever.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_begin_child)
 
 
 def internal_errors() -> dict[tuple[str, str], int]:

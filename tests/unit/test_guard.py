@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -71,3 +73,37 @@ def test_internal_errors_are_a_metric() -> None:
     (point,) = points(reader)["traceai.internal.errors"]
     assert point.value == 1
     assert dict(point.attributes) == {"where": "reading a request", "error.type": "KeyError"}
+
+
+@pytest.mark.parametrize("module", ["traceai_vllm.guard", "traceai_vllm.telemetry.metrics"])
+def test_a_child_is_not_stuck_that_is_forked_while_a_thread_counts(module: str) -> None:
+    """It has a lock of nobody's, and counts of its own: those of its parent are reported by its parent."""
+    script = f"""
+import importlib, os, signal, threading
+from collections import Counter
+from opentelemetry.metrics import NoOpMeter
+from traceai_vllm import guard
+from traceai_vllm.telemetry import metrics
+counts, held, done = metrics.counts_of(meter := NoOpMeter("m")), threading.Event(), threading.Event()
+full = metrics.CappedDimension(0, counts, "route")
+def count():
+    full("a")
+    guard.report("here", KeyError())
+def hold():
+    with importlib.import_module("{module}")._lock:
+        held.set()
+        done.wait(0.2)
+count()
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+signal.alarm(20)
+count()
+if not child:
+    os._exit(counts["route"] * 10 + guard.internal_errors()["here", "KeyError"])
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.split() == ["11"], ended.stderr

@@ -37,6 +37,7 @@ MAX_VALUES_PER_DIMENSION = 100
 OTHER = "other"
 
 _counts: WeakKeyDictionary[Meter, Counter[Any]] = WeakKeyDictionary()
+_lock = threading.Lock()  # of all dimensions: it is held when a value is new, and seldom
 
 
 def counts_of(meter: Meter) -> Counter[Any]:
@@ -47,12 +48,14 @@ def counts_of(meter: Meter) -> Counter[Any]:
     return _counts.setdefault(meter, Counter())
 
 
-def _forget_counts() -> None:
+def _begin_child() -> None:
     for counts in _counts.values():
-        counts.clear()
+        counts.clear()  # its parent reports them
+    _lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_counts)  # its parent reports them
+# A lock that another thread held would be held in a forked child for ever.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_begin_child)
 
 
 class CappedDimension:
@@ -69,7 +72,6 @@ class CappedDimension:
     ) -> None:
         self._limit = limit
         self._values: set[str] = set()
-        self._lock = threading.Lock()
         self._counts: Counter[Any] = Counter() if counts is None else counts
         self._key = key
 
@@ -77,7 +79,7 @@ class CappedDimension:
         """Return the value, or ``other`` when it is new and the dimension is full."""
         if value in self._values:
             return value
-        with self._lock:
+        with _lock:
             if value in self._values or len(self._values) < self._limit:
                 self._values.add(value)
                 return value
