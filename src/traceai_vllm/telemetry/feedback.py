@@ -19,6 +19,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
+from traceai_vllm.content.limits import encodable
 from traceai_vllm.content.options import ContentOptions, options_from
 from traceai_vllm.content.redaction import Redaction
 from traceai_vllm.telemetry import semconv
@@ -104,9 +105,9 @@ class FeedbackSpans:
         if trace_id is not None:
             values[semconv.FEEDBACK_TRACE_ID] = f"{trace_id:032x}"
         if response_id is not None:
-            values[semconv.RESPONSE_ID] = response_id
+            values[semconv.RESPONSE_ID] = encodable(response_id)
         if text and self._redaction is not None:
-            values[semconv.FEEDBACK_TEXT] = self._redaction(text)[0][: self._max_length]
+            values[semconv.FEEDBACK_TEXT] = encodable(self._redaction(text)[0][: self._max_length])
         span = self._tracer.start_span("feedback", _parent(about), SpanKind.INTERNAL, values)
         span.end()
         measured = {name: values[name] for name in _MEASURED if name in values}
@@ -117,7 +118,8 @@ class FeedbackSpans:
 def feedback_id(kind: str, trace_id: str | None, response_id: str | None, text: str | None, given: str | None) -> str:
     """Return the id of a piece of feedback: that of the caller, or one of what it says; hashed."""
     said = (given,) if given else (kind, trace_id or "", response_id or "", text or "")
-    return hashlib.sha256("\0".join(("v1", *said)).encode()).hexdigest()[:32]
+    # Half a surrogate pair, which JSON may bring, is no reason to fail.
+    return hashlib.sha256("\0".join(("v1", *said)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def trace_id_of(text: str) -> int:

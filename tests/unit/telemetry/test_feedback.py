@@ -104,3 +104,15 @@ def test_the_same_feedback_has_the_same_id(
     assert feedback_id(kind, trace, response, text, None) == feedback_id(kind, trace, response, text, None)
     assert feedback_id(kind, trace, response, text, "mine") == feedback_id("", None, None, None, "mine")
     assert feedback_id(kind, trace, response, "a", None) != feedback_id(kind, trace, response, "b", None)
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_fail(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page's JSON may bring one, in a correction or an id; no exporter could encode it."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+
+    traceai_vllm.feedback("correction", response_id="a\ud800", text="b\ud800")
+
+    found = attributes(exporter)
+    assert (found["gen_ai.response.id"], found["traceai.feedback.text"]) == ("a?", "b?")
