@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -389,6 +391,34 @@ def test_what_cannot_be_passed_on_is_a_bad_gateway(
     assert (answer.status_code, answer.json()["error"]["type"]) == (502, "upstream_error")
     gateway.settled()
     assert gateway.balance().primary_error == 1
+
+
+def test_what_a_server_sends_unasked_is_nobodys_answer() -> None:
+    """A second answer waits on the connection, where the next request would find it: another user's."""
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
+    go_on, unasked = threading.Event(), threading.Event()
+
+    class Talkative(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer + b"asked")
+            go_on.wait()
+            self.wfile.write(answer + b"other")
+            unasked.set()
+            self.rfile.readline()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talkative) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with GatewayUnderTest({"servers": {"a": {"url": url}}, "routes": [{"name": "r", "baseline": "a"}]}) as gateway:
+            first = httpx.get(gateway.url + "/v1/models").text
+            go_on.set()
+            unasked.wait()
+            second = httpx.get(gateway.url + "/v1/models").text
+        server.shutdown()
+    assert (first, second) == ("asked", "asked")
 
 
 @pytest.mark.parametrize("status", [b"304 Not Modified", b"204 No Content"])

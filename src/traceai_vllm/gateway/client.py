@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Servers on uvicorn (vLLM's) close idle connections after 5 s; ours must not be the one that is just being closed.
 KEEPALIVE_S = 3.0
+_TRIES = 10
 _NO_AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -35,10 +36,22 @@ class OutgoingRequest:
         self.body = body
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Takes no connection into use again on which something has come that nobody asked for: it would be the answer."""
+
+    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
+        for _ in range(_TRIES):
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise aiohttp.ClientConnectionError("the server answers what it was not asked")
+
+
 def new_session() -> aiohttp.ClientSession:
     """Return the HTTP client of a gateway: it leaves bodies as they are, keeps no cookies, and uses no proxy."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+        connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE_S),
         skip_auto_headers=_NO_AUTOMATIC_HEADERS,
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
