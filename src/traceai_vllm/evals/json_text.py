@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Longer text is not looked at: no tool payload is that long, and a looping model writes that much.
 MAX_CHARACTERS = 2_000_000
@@ -33,12 +37,16 @@ Problem = Literal["malformed", "truncated", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class JSONText:
-    """What reading gave: a value, or a problem with its message and the position in the text."""
+    """What reading gave: a value, or a problem with its message and the position in the text.
+
+    `repeated` are the paths, key by key, of names to which one object gives different values; the last is kept.
+    """
 
     value: Any = None
     problem: Problem | None = None
     message: str = ""
     position: int = 0
+    repeated: tuple[tuple[str | int, ...], ...] = ()
 
 
 def read_json(text: str, *, max_characters: int = MAX_CHARACTERS, max_depth: int = MAX_DEPTH) -> JSONText:
@@ -55,7 +63,10 @@ def read_json(text: str, *, max_characters: int = MAX_CHARACTERS, max_depth: int
     if at is not None:
         return JSONText(None, "refused", f"nested more than {max_depth} levels deep", at)
     try:
-        return JSONText(json.loads(text, parse_constant=_refuse, parse_float=_finite))
+        twice: list[tuple[dict[str, Any], str]] = []
+        object_of = functools.partial(_object, twice)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=object_of)
+        return JSONText(value, repeated=tuple(_paths(value, twice)) if twice else ())
     except json.JSONDecodeError as error:
         problem: Problem = "truncated" if _ran_out(text, error) else "malformed"
         return JSONText(None, problem, f"{error.msg} (line {error.lineno}, column {error.colno})", error.pos)
@@ -79,6 +90,33 @@ def too_deep(text: str, max_depth: int) -> int | None:
         elif mark in "]}":
             depth -= 1
     return None
+
+
+def _object(twice: list[tuple[dict[str, Any], str]], members: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(members)
+    if len(made) < len(members):
+        names = (name for name, value in members if not _equal(made[name], value))
+        twice.extend((made, name) for name in dict.fromkeys(names))
+    return made
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)  # `true` is not 1
+
+
+def _paths(value: Any, twice: list[tuple[dict[str, Any], str]]) -> Iterator[tuple[str | int, ...]]:
+    """Where the objects stand; one that stands in a value that was not kept is not found, and that value is named."""
+    names: dict[int, list[str]] = {}
+    for owner, name in twice:
+        names.setdefault(id(owner), []).append(name)
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        path, each = waiting.pop()
+        if isinstance(each, dict):
+            yield from ((*path, name) for name in names.get(id(each), ()))
+            waiting.extend(((*path, name), inner) for name, inner in reversed(each.items()))
+        elif isinstance(each, list):
+            waiting.extend(((*path, index), inner) for index, inner in reversed([*enumerate(each)]))
 
 
 def _ran_out(text: str, error: json.JSONDecodeError) -> bool:

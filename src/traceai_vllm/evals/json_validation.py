@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from traceai_vllm.evals.base import BaseEvaluator
 from traceai_vllm.evals.errors import MissingInput
-from traceai_vllm.evals.json_schema import SchemaChecker, Violation
+from traceai_vllm.evals.json_schema import SchemaChecker, Violation, json_path
 from traceai_vllm.evals.json_text import MAX_CHARACTERS, MAX_DEPTH, read_json
 from traceai_vllm.evals.result import EvaluationResult
 
@@ -28,7 +28,8 @@ class JSONValidation(BaseEvaluator):
     """Score 1 if the answer is a JSON document that meets the schema, else 0.
 
     Labels: ``valid``; ``schema_invalid`` (JSON, but not what the schema asks for); ``truncated`` (right so far, but it
-    stops short, and the model did not stop by itself); ``malformed`` (not JSON); ``refused`` (too large or too deep to
+    stops short, and the model did not stop by itself); ``malformed`` (not JSON); ``duplicate_name`` (an object gives a
+    name two different values, of which readers keep one: RFC 8259, section 4); ``refused`` (too large or too deep to
     look at).
 
     Args:
@@ -92,6 +93,11 @@ class JSONValidation(BaseEvaluator):
             return self._checked(_dumped(response), wanted)
         text = self._body(response)
         read = read_json(text, **self._limits)
+        if read.repeated:
+            paths = [json_path([*keys]) for keys in read.repeated]
+            more = f", and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+            said = f"two values for one name, of which the last is kept: {', '.join(paths[:_SHOWN])}{more}"
+            return self._result(0.0, "duplicate_name", said, {"errors": len(paths)}, paths=paths)
         if read.problem is None:
             return self._checked(read.value, wanted)
         label, why = self._named(read.problem, text, finish_reason)

@@ -287,3 +287,24 @@ def test_any_beginning_of_an_object_is_truncated_and_never_malformed(value, data
 def test_any_text_has_a_result(text):
     result = JSONValidation({"type": "object"}).evaluate(response=text)
     assert result.label in {"valid", "schema_invalid", "truncated", "malformed", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ('{"a": 1, "a": 2}', ["$.a"]),
+        ('{"x": [{}, {"fee": {"days": 90, "days": 180}}]}', ["$.x[1].fee.days"]),
+        ('{"a": 1, "a": true}', ["$.a"]),
+        ('{"a": 1, "b": 3, "a": 2, "b": 4}', ["$.a", "$.b"]),
+        ('{"a": {"b": 1, "b": 2}, "a": 3}', ["$.a"]),
+    ],
+)
+def test_one_name_with_two_values_is_named(text, paths):
+    result = JSONValidation().evaluate(response=text)
+    assert (result.label, result.score) == ("duplicate_name", 0.0)
+    assert result.details["paths"] == paths
+    assert all(path in result.explanation for path in paths)
+
+
+def test_one_name_with_the_same_value_twice_loses_nothing():
+    assert JSONValidation().evaluate(response='{"a": [1, {"b": 2}], "a": [1, {"b": 2}]}').label == "valid"
