@@ -8,6 +8,9 @@ from typing import Any
 
 from traceai_vllm.evals.json_text import read_json
 
+#: What holds the name and the arguments of one call.
+HOLDERS = ("function", "functionCall", "function_call")  # OpenAI's; Gemini's in JSON, and in its SDK
+_CALLS = frozenset({"function_call", "tool_use", "tool_call", "function"})  # types of a message's parts
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "input_parameters")
 
 
@@ -64,9 +67,11 @@ def plain(value: Any) -> Any:
 
 def call_from(item: Mapping[str, Any]) -> ToolCall | None:
     """Return the call in a mapping of one of the usual shapes, or None if it has none of them."""
+    for holder in HOLDERS:
+        inner = plain(item.get(holder))
+        if isinstance(inner, Mapping) and "name" in inner:
+            return call_from(inner)
     inner = plain(item.get("function"))
-    if isinstance(inner, Mapping) and "name" in inner:
-        return call_from(inner)
     if "name" not in item and isinstance(item.get("tool_name"), str):  # Cohere
         item = {**item, "name": item["tool_name"]}
     if isinstance(item.get("name"), str):
@@ -96,11 +101,15 @@ def _holder(answer: Mapping[str, Any]) -> Any:
     choices = answer.get("choices")
     if isinstance(choices, Sequence) and choices:
         return choices[0]
+    candidates = answer.get("candidates")  # Gemini
+    if isinstance(candidates, Sequence) and candidates:
+        content = plain(plain(candidates[0]).get("content"))
+        return content if isinstance(content, Mapping) else []
     if answer.get("message") is not None:
         return answer["message"]
     if answer.get("tool_calls"):
         return list(answer["tool_calls"])
-    return [answer["function_call"]] if answer.get("function_call") else None
+    return next(([answer[key]] for key in HOLDERS if key != "function" and answer.get(key)), None)
 
 
 def _of_content(content: Any) -> list[ToolCall]:
@@ -112,7 +121,7 @@ def _of_content(content: Any) -> list[ToolCall]:
     return [
         call
         for part in parts
-        if isinstance(part, Mapping) and part.get("type") in {"function_call", "tool_use", "tool_call", "function"}
+        if isinstance(part, Mapping) and (part.get("type") in _CALLS or any(map(part.get, HOLDERS)))
         for call in _of_item(part)
     ]
 

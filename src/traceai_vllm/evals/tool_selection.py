@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from traceai_vllm.evals.base import BaseEvaluator
 from traceai_vllm.evals.errors import MissingInput
 from traceai_vllm.evals.result import EvaluationResult
-from traceai_vllm.evals.tool_calls import ToolCall, read_tool_calls
+from traceai_vllm.evals.tool_calls import ToolCall, plain, read_tool_calls
 from traceai_vllm.evals.tool_definitions import Tool, read_tools
 from traceai_vllm.evals.tool_matching import Fault, Wanted, exactly, match, typed, wanted_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from traceai_vllm.evals.json_schema import SchemaChecker, Violation
 
 _SHOWN = 5
-# Definitions alone do not say whether a call is due.
-_NO_CALL = ("no tool was called, and none is due", "no tool was called; nothing says whether one is due")
+_NO_CALL = "no tool was called, and none is due"
+_ANY_CALL = frozenset({"required", "any"})  # OpenAI's word and Anthropic's
 _LABELS = {"required": "missing_argument", "additionalProperties": "unexpected_argument", "type": "wrong_type"}
 
 
@@ -27,9 +28,9 @@ class ToolSelectionAccuracy(BaseEvaluator):
     """Score the share of tool calls that are right; the order of parallel calls does not matter.
 
     Compared with the expected calls if they are given, else with the baseline's calls (agreement), else each call with
-    the definition of its tool (validity).
+    the definition of its tool (validity), which cannot judge an answer without calls.
 
-    Labels: ``correct``; ``no_call`` (none made, none known to be due); ``wrong_tool``, ``unknown_tool``,
+    Labels: ``correct``; ``no_call`` (none made, and none due); ``wrong_tool``, ``unknown_tool``,
     ``missing_argument``, ``unexpected_argument``, ``wrong_type``, ``wrong_value``, ``missing_call``, ``extra_call``,
     ``needless_call`` (none was due), ``unreadable_call``. With several faults, that of the first call.
 
@@ -46,7 +47,13 @@ class ToolSelectionAccuracy(BaseEvaluator):
         self._checker: SchemaChecker | None = None
 
     def evaluate(
-        self, *, response: Any, tools: Any = None, expected: Any = None, baseline: Any = None
+        self,
+        *,
+        response: Any,
+        tools: Any = None,
+        expected: Any = None,
+        baseline: Any = None,
+        tool_choice: Any = None,
     ) -> EvaluationResult:
         """Check the tool calls of one answer.
 
@@ -56,9 +63,11 @@ class ToolSelectionAccuracy(BaseEvaluator):
             expected: the calls that are right, with exact values or as BFCL's lists of accepted values; an empty list
                 where no call is due.
             baseline: the baseline's answer, in any form of ``response``.
+            tool_choice: the request's, where there are only definitions: whether a call was due, or of which tool.
 
         Raises:
-            MissingInput: neither expected calls nor a baseline's answer nor tools are given.
+            MissingInput: neither expected calls nor a baseline's answer nor tools are given; or only tools, no call was
+                made, and nothing says whether one was due.
             SchemaError: a tool's definition is no JSON schema.
         """
         if expected is None and baseline is None and tools is None:
@@ -70,7 +79,7 @@ class ToolSelectionAccuracy(BaseEvaluator):
         if baseline is not None:
             reference = [exactly(_retyped(call, known)) for call in read_tool_calls(baseline)]
             return self._compared(reference, calls, known, "baseline")
-        return self._validated(calls, known)
+        return self._validated(calls, known, _choice(tool_choice))
 
     def _compared(
         self, wanted: Sequence[Wanted], calls: Sequence[ToolCall], tools: Mapping[str, Tool], against: str
@@ -80,11 +89,17 @@ class ToolSelectionAccuracy(BaseEvaluator):
         counts = {"expected": len(wanted), "calls": len(calls), "right": right, "right_tool": names.total()}
         return self._result(right, max(len(wanted), len(calls)), faults, counts, against)
 
-    def _validated(self, calls: Sequence[ToolCall], tools: Mapping[str, Tool]) -> EvaluationResult:
-        faults = [self._invalid(call, tools) for call in calls]
+    def _validated(self, calls: Sequence[ToolCall], tools: Mapping[str, Tool], choice: str | None) -> EvaluationResult:
+        if not calls and choice is None:
+            raise MissingInput("no tool was called, and the definitions alone do not say whether a call was due")
+        faults = [self._invalid(call, tools) or _unasked(call, choice) for call in calls]
         found = [fault for fault in faults if fault]
         right = len(calls) - len(found)
-        return self._result(right, len(calls), found, {"calls": len(calls), "right": right}, "tools")
+        missing = not calls and choice != "none"
+        if missing:
+            found = [Fault("missing_call", "no tool was called, although the request asks for a call")]
+        counts = {"calls": len(calls), "right": right}
+        return self._result(right, len(calls) or int(missing), found, counts, "tools")
 
     def _invalid(self, call: ToolCall, tools: Mapping[str, Tool]) -> Fault | None:
         if call.problem:
@@ -114,10 +129,29 @@ class ToolSelectionAccuracy(BaseEvaluator):
             said = "; ".join(fault.why for fault in faults[:_SHOWN])
             label = faults[0].label
         else:
-            said = f"{total} of {total} tool calls are right" if total else _NO_CALL[against == "tools"]
+            said = f"{total} of {total} tool calls are right" if total else _NO_CALL
             label = "correct" if total else "no_call"
         details = {"against": against, "faults": [{"label": fault.label, "why": fault.why} for fault in faults]}
         return EvaluationResult(self.name, score, label, self.threshold, said, counts, details=details)
+
+
+def _choice(given: Any) -> str | None:
+    """Return what a request's choice of tools asks for: `none`, `required`, the name of a tool; None for nothing."""
+    given = plain(given)
+    if isinstance(given, Mapping):
+        tool = plain(given.get("function")) or given
+        given = tool.get("name") or given.get("type") if isinstance(tool, Mapping) else None
+    if not isinstance(given, str) or given == "auto":
+        return None
+    return "required" if given in _ANY_CALL else given
+
+
+def _unasked(call: ToolCall, choice: str | None) -> Fault | None:
+    if choice == "none":
+        return Fault("needless_call", f"{call.name} is called, although the request allows no call")
+    if choice not in (None, "required", call.name):
+        return Fault("wrong_tool", f"{call.name} is called, and the request asks for {choice}")
+    return None
 
 
 def _fault(call: ToolCall, violation: Violation) -> Fault:

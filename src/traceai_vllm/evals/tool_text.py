@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.evals.json_text import MAX_CHARACTERS, MAX_DEPTH, read_json, too_deep
-from traceai_vllm.evals.tool_calls import ToolCall, call_from
+from traceai_vllm.evals.tool_calls import HOLDERS, ToolCall, call_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +198,7 @@ def _bare_json(text: str) -> list[ToolCall]:
         return []
     read = read_json(text)
     if read.problem:
-        looks_like_call = re.match(r'\[?\s*\{\s*"(name|function)"\s*:', text)
+        looks_like_call = re.match(r'\[?\s*\{\s*"(name|function|functionCall|function_call)"\s*:', text)
         problem = f"the call is {read.problem} JSON: {read.message}"
         return [ToolCall("", {}, problem)] if looks_like_call else []
     items = read.value if isinstance(read.value, list) else [read.value]
@@ -208,7 +208,7 @@ def _bare_json(text: str) -> list[ToolCall]:
 
 def _has_call(item: dict[str, Any]) -> bool:
     named = isinstance(item.get("name"), str) and any(key in item for key in ("arguments", "parameters", "args"))
-    return named or isinstance(item.get("function"), dict)
+    return named or any(isinstance(item.get(key), dict) for key in HOLDERS)
 
 
 def _pythonic(text: str, *, marked: bool) -> list[ToolCall]:

@@ -75,10 +75,35 @@ def test_no_call_when_none_is_due():
     assert (missing.label, missing.score) == ("missing_call", 0.0)
 
 
-def test_definitions_alone_do_not_say_that_no_call_is_due():
-    result = evaluate(response="It rains in Oslo.")
-    assert result.label == "no_call"
-    assert "none is due" not in result.explanation
+def test_definitions_alone_do_not_say_whether_a_call_is_due():
+    with pytest.raises(MissingInput, match="do not say whether"):
+        evaluate(response="It rains in Oslo.")
+    with pytest.raises(MissingInput):
+        evaluate(response="It rains in Oslo.", tool_choice="auto")
+
+
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "made", "label"),
+    [
+        ("required", "It rains in Oslo.", "missing_call"),
+        ({"type": "any"}, "It rains in Oslo.", "missing_call"),
+        (NAMED, "It rains in Oslo.", "missing_call"),
+        ("required", [RIGHT], "correct"),
+        (NAMED, [RIGHT], "correct"),
+        (NAMED, [call("get_news", topic="rain")], "wrong_tool"),
+        ({"type": "tool", "name": "get_weather"}, [call("get_news", topic="rain")], "wrong_tool"),
+        ({"type": "function", "name": "get_weather"}, [RIGHT], "correct"),
+        ("none", [RIGHT], "needless_call"),
+        ("none", "It rains in Oslo.", "no_call"),
+    ],
+)
+def test_a_choice_of_tools_says_whether_a_call_is_due(choice, made, label):
+    result = evaluate(response=made, tool_choice=choice)
+    assert result.label == label
+    assert result.passed is (label in {"correct", "no_call"})
 
 
 def test_parallel_calls_in_any_order():
@@ -201,6 +226,25 @@ FORMS = {
     },
     "genai": {"role": "assistant", "parts": [{"type": "text", "content": "Hm"}, {"type": "tool_call", **RIGHT}]},
     "genai messages": [{"role": "assistant", "parts": [{"type": "tool_call", **RIGHT}], "finish_reason": "tool_call"}],
+    "gemini": {
+        "candidates": [
+            {
+                "content": {
+                    "role": "model",
+                    "parts": [{"text": "Hm"}, {"functionCall": {"name": "get_weather", "args": RIGHT["arguments"]}}],
+                }
+            }
+        ]
+    },
+    "gemini content": {
+        "role": "model",
+        "parts": [{"function_call": {"name": "get_weather", "args": RIGHT["arguments"]}}],
+    },
+    "gemini sdk": [
+        types.SimpleNamespace(function_call=types.SimpleNamespace(name="get_weather", args=RIGHT["arguments"]))
+    ],
+    "gemini raw": json.dumps({"functionCall": {"name": "get_weather", "args": RIGHT["arguments"]}}),
+    "gemini raw list": json.dumps([{"function_call": {"name": "get_weather", "args": RIGHT["arguments"]}}]),
     "deepeval": [{"name": "get_weather", "input_parameters": RIGHT["arguments"], "output": None}],
     "object": types.SimpleNamespace(tool_calls=[types.SimpleNamespace(function=types.SimpleNamespace(**RIGHT))]),
     "bfcl": [{"get_weather": RIGHT["arguments"]}],

@@ -208,6 +208,7 @@ def test_each_evaluator_of_ours_works_there(runners: Any, name: str) -> None:
         "schema": {"type": "object"},
         "message": {"role": "assistant", "content": '{"days": 90}', "tool_calls": []},
         "tools": [{"type": "function", "function": {"name": "wait", "parameters": {"type": "object"}}}],
+        "expected": [],
     }
 
     (outcome,) = runners(*registry.evaluators([name])).run(inputs)
