@@ -84,6 +84,9 @@ def _check(arguments: argparse.Namespace) -> None:
     ):
         check_from(option, value, least)
     check_above("--speed", arguments.speed, 0)
+    there = next(place for place in (arguments.directory, *arguments.directory.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file: name a directory for the spans, which is made if it is not there")
 
 
 def _resampled(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> int:

@@ -183,6 +183,21 @@ def test_a_value_that_makes_no_sense_is_refused_with_what_may_stand_there(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["spans", "spans/more"])
+@pytest.mark.parametrize("form", [["--format", "store"], ["--from", "nowhere"], []])
+def test_spans_cannot_be_simulated_into_a_file(
+    place: str, form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of that name stays as it is, and the message says what to write instead."""
+    monkeypatch.chdir(tmp_path)
+    Path("spans").write_text("mine")
+
+    assert main(["simulate", place, "--pairs", "20", *form]) == 2
+
+    assert "spans is a file: name a directory for the spans" in capsys.readouterr().err
+    assert Path("spans").read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", ["compare", "gate", "report"])
 def test_what_cannot_be_used_is_2_and_says_why(
     command: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
