@@ -187,7 +187,7 @@ class Judgement:
     def _narrowed(self, route: str | None, scope: Scope) -> Iterator[Allowed]:
         """Return what of a route the gateway could let through, without what regressed."""
         tokens = self._longest_healthy(scope)
-        if tokens is not None:
+        if tokens is not None and self._verdict_of(self._of_unknown_length(scope), scope) != REGRESSED:
             yield Allowed(route, max_prompt_tokens=tokens)
         if intents := self._healthy_values(scope, INTENT):
             yield Allowed(route, intents=intents)
@@ -253,7 +253,8 @@ class Judgement:
         rows = frame.rows((*part, *in_route))
         if allowed.max_prompt_tokens is not None:
             longest = self.comparison.policy.prompt_token_buckets.index(allowed.max_prompt_tokens)
-            rows = rows[frame.codes[PROMPT_TOKENS][rows] <= longest]
+            bucket = frame.codes[PROMPT_TOKENS][rows]
+            rows = rows[(bucket >= 0) & (bucket <= longest)]  # below 0: of unknown length, which is not short
         for dimension, allowed_names in ((INTENT, allowed.intents), (COHORT, allowed.traffic_cohorts)):
             if allowed_names is not None:
                 names = frame.names[dimension]
@@ -262,6 +263,15 @@ class Judgement:
         for name in allowed.except_slices:
             rows = np.setdiff1d(rows, frame.rows(((SLICE, name),)), assume_unique=True)
         return rows
+
+    def _of_unknown_length(self, scope: Scope) -> _Rows:
+        """Return what may be short: where that regressed, its length is not to blame."""
+        frames = (self.comparison.frame, self.comparison.frame.served)
+        pairs, served = (
+            np.empty(0, np.intp) if frame is None else (rows := frame.rows(scope))[frame.codes[PROMPT_TOKENS][rows] < 0]
+            for frame in frames
+        )
+        return pairs, served
 
     def _longest_healthy(self, scope: Scope) -> int | None:
         frame, edges = self.comparison.frame, self.comparison.policy.prompt_token_buckets

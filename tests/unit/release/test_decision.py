@@ -139,6 +139,36 @@ def test_worse_on_long_prompts_alone_limits_their_length(tmp_path: Path) -> None
     assert only.max_prompt_tokens == 4000
 
 
+@pytest.mark.parametrize("unknown", [0.02, 0.35], ids=["no evidence for short ones", "worse, and maybe short"])
+def test_a_prompt_of_unknown_length_is_no_short_one(tmp_path: Path, unknown: float) -> None:
+    """Sixty short prompts are too few to judge errors by; and where lengths are not told it may be the short ones
+    that regressed."""
+    policy = POLICY.replace("{margin: 0.05}", "{margin: 0.2}").replace(
+        "{margin: 0.03}", "{margin: 0.05, guard: [route]}"
+    )
+    chances = {300: 0.02, 9000: 0.5, None: unknown}
+    short = 300 if unknown > 0.1 else 60
+
+    def make(tokens: int | None) -> list[Request]:
+        told = {"gen_ai.usage.input_tokens": tokens}
+        count = short if tokens == 300 else 700
+        return requests(
+            count,
+            lambda draw: Request(
+                fails=draw.fails(0.02, chances[tokens]),
+                seconds=draw.seconds(0.5),
+                baseline=told,
+                candidate=told,
+            ),
+        )
+
+    given = [request for tokens in chances for request in make(tokens)]
+    judgement = judged(tmp_path, given, policy)
+
+    assert judgement.verdict((("prompt_tokens", "0-1000"),)) == "healthy"
+    assert [one.max_prompt_tokens for one in judgement.allowed] == []
+
+
 def test_worse_in_one_cohort_restricts_to_the_others(tmp_path: Path) -> None:
     """Within a route, a cohort that is healthy may be served while another is not."""
 
