@@ -11,6 +11,7 @@ from traceai_vllm.release.statistics import (
     e_bh,
     holm,
     paired_quantiles,
+    paired_rate_counts,
     paired_rates,
     paired_scores,
     pairs_needed,
@@ -28,12 +29,24 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize(
-    ("disagreement", "difference", "published"),
-    [(0.1, 0.03, 687), (0.05, 0.03, 344), (0.1, 0.05, 248), (0.15, 0.1, 93)],
+    ("disagreement", "difference", "usual"),
+    [(0.1, 0.03, 687), (0.05, 0.03, 344), (0.15, 0.1, 93), (0.02, 0.02, 310), (0.01, 0.02, 155), (0.3, 0.1, 186)],
 )
-def test_pairs_for_one_look(disagreement, difference, published) -> None:
-    """Section D of the project's targets names these numbers (247.3 pairs are 248 whole ones)."""
-    assert pairs_needed(disagreement, difference, mode="fixed") == published
+def test_a_plan_for_one_look_is_enough(disagreement, difference, usual) -> None:
+    """Four of five candidates get their verdict, good or bad, of which the usual formula promises too much."""
+    planned = pairs_needed(disagreement, difference, mode="fixed")
+    assert planned is not None
+    assert planned > usual
+    most = max(disagreement, difference)
+
+    def found(worse: float, better: float, verdict: str) -> float:
+        drawn = rng().multinomial(planned, [worse, better, 1 - worse - better], 2000)[:, :2]
+        counts, times = np.unique(drawn, axis=0, return_counts=True)
+        looks = (paired_rate_counts(*one, planned, margin=difference, mode="fixed") for one in counts)
+        return sum(count for count, look in zip(times, looks, strict=True) if look.verdict == verdict) / 2000
+
+    assert found(disagreement / 2, disagreement / 2, "healthy") > 0.78
+    assert found((most + difference) / 2, (most - difference) / 2, "regressed") > 0.78
 
 
 @pytest.mark.parametrize(("disagreement", "margin"), [(0.1, 0.03), (0.05, 0.05), (0.02, 0.02)])

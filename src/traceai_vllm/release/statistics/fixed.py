@@ -52,14 +52,19 @@ def tango_interval(
 
 def tango_score(only_candidate: float, only_baseline: float, pairs: float, difference: float) -> float:
     """Return Tango's score statistic for the claim that the rates differ by ``difference``; it falls with the claim."""
-    linear = (2 * pairs - only_candidate + only_baseline) * difference - only_candidate - only_baseline
-    constant = -only_baseline * difference * (1 - difference)
-    root = (sqrt(max(linear**2 - 8 * pairs * constant, 0.0)) - linear) / (4 * pairs)
-    variance = pairs * (2 * root + difference * (1 - difference))
+    variance = tango_variance(only_candidate, only_baseline, pairs, difference)
     distance = only_candidate - only_baseline - pairs * difference
     if variance <= 1e-12:  # no disagreements and no claimed difference, or a claim at the end of the range
         return float(np.sign(distance)) * np.inf if abs(distance) > 1e-9 else 0.0
     return float(distance / sqrt(variance))
+
+
+def tango_variance(only_candidate: float, only_baseline: float, pairs: float, difference: float) -> float:
+    """Return the variance of ``only_candidate - only_baseline`` if the rates differ by ``difference``."""
+    linear = (2 * pairs - only_candidate + only_baseline) * difference - only_candidate - only_baseline
+    constant = -only_baseline * difference * (1 - difference)
+    root = (sqrt(max(linear**2 - 8 * pairs * constant, 0.0)) - linear) / (4 * pairs)
+    return pairs * (2 * root + difference * (1 - difference))
 
 
 def mcnemar_p(only_candidate: int, only_baseline: int) -> float:
