@@ -93,7 +93,10 @@ def with_conversations(ctx: Context, wrapped: Any, args: Any, kwargs: Any) -> Co
 def _arguments(wrapped: Any, args: Any, kwargs: Any) -> Mapping[str, Any]:
     # Everything after the messages has moved between versions.
     if len(args) > 1:
-        return inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
+        try:
+            return inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
+        except TypeError:  # a call that vLLM is about to refuse, with its own words
+            return {}
     return {"messages": args[0], **kwargs} if args else kwargs
 
 
