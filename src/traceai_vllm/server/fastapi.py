@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import os
 import string
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
@@ -74,6 +75,10 @@ def _add_middleware(app: Any) -> None:
 
 
 def _instrument(app: Any) -> None:
+    # OpenTelemetry's own switch, for programs that are started by `opentelemetry-instrument` too.
+    disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    if disabled & {"fastapi", "*"}:
+        return
     if importlib.util.find_spec("opentelemetry.instrumentation.fastapi") is None:
         _log.warning(
             "HTTP requests get no SERVER span, because OpenTelemetry's FastAPI instrumentation is not installed: "

@@ -157,6 +157,15 @@ def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, cap
     assert captured.spans == []
 
 
+def test_opentelemetrys_own_switch_is_obeyed(app, captured, monkeypatch) -> None:
+    """No SERVER span where the operator has disabled them; the trace and the tags are taken all the same."""
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "redis, fastapi")
+    with TestClient(app) as client:
+        assert client.get("/trace", headers={"traceparent": TRACEPARENT}).json() == TRACE_ID
+        assert client.get("/tags", headers={"x-route": "support"}).json()["route"] == "support"
+    assert captured.spans == []
+
+
 @pytest.mark.parametrize(
     ("path", "operation"),
     [
