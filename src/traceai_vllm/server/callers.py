@@ -47,7 +47,7 @@ class Callers:
         self.options = options
         self.shows_content = shows_content
         self._hosts = CappedDimension(options.max_values)
-        self._names = {header.lower().encode("latin-1"): tag for tag, header in options.headers.items()}
+        self._names = {header.lower().encode("ascii"): tag for tag, header in options.headers.items()}
         self._replaced: Counter[Any] = Counter() if counts is None else counts
         self._seen = {
             tag: CappedDimension(options.max_values, self._replaced, (tag, _TOO_MANY)) for tag in semconv.NAMED_TAGS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from traceai_vllm.telemetry import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 _log = logging.getLogger("traceai_vllm")
 
@@ -38,7 +38,7 @@ class ServerOptions:
         excluded_urls: comma-separated regular expressions; a request whose URL has a match gets no SERVER span.
 
     Raises:
-        ValueError: a name that is none of the four tags.
+        ValueError: a name that is none of the four tags, or a header that no request can have.
     """
 
     trust_callers: bool = True
@@ -53,6 +53,9 @@ class ServerOptions:
             raise ValueError(
                 f"ServerOptions: {', '.join(sorted(map(repr, unknown)))} is no tag; use {', '.join(semconv.NAMED_TAGS)}"
             )
+        for header in self.headers.values():
+            if not header.isascii():
+                raise ValueError(f"ServerOptions: {header!r} is no name of a header, which is of ASCII characters")
 
     @classmethod
     def from_environment(cls) -> ServerOptions:
@@ -65,7 +68,7 @@ class ServerOptions:
         given = _pairs("TRACEAI_VLLM_ALLOWED_VALUES")
         return cls(
             trust_callers=flag("TRACEAI_VLLM_TRUST_CALLERS", True),
-            headers={**DEFAULT_HEADERS, **_pairs("TRACEAI_VLLM_HEADERS")},
+            headers={**DEFAULT_HEADERS, **_pairs("TRACEAI_VLLM_HEADERS", str.isascii)},
             allowed={name: frozenset(values.split("|")) for name, values in given.items()},
             max_values=_number("TRACEAI_VLLM_MAX_VALUES", MAX_VALUES),
             excluded_urls=_excluded_urls(),
@@ -91,11 +94,11 @@ def _number(variable: str, default: int) -> int:
     return default
 
 
-def _pairs(variable: str) -> dict[str, str]:
+def _pairs(variable: str, takes: Callable[[str], bool] = bool) -> dict[str, str]:
     pairs = {}
     for part in filter(None, map(str.strip, os.environ.get(variable, "").split(","))):
         name, separator, value = (piece.strip() for piece in part.partition("="))
-        if separator and value and name in semconv.NAMED_TAGS:
+        if separator and value and takes(value) and name in semconv.NAMED_TAGS:
             pairs[name] = value
         else:
             _warn(variable, f"name=value,… with the names {', '.join(semconv.NAMED_TAGS)}", "without " + repr(part))

@@ -85,7 +85,7 @@ def test_a_hostile_client_grows_neither_memory_nor_metrics(app) -> None:
 def test_the_environment_sets_the_options(monkeypatch, caplog) -> None:
     for name, value in {
         "TRACEAI_VLLM_TRUST_CALLERS": "no",
-        "TRACEAI_VLLM_HEADERS": "route = x-feature, nonsense",
+        "TRACEAI_VLLM_HEADERS": "route = x-feature, nonsense, prompt_version=x-\N{EURO SIGN}",
         "TRACEAI_VLLM_ALLOWED_VALUES": "route=support|billing",
         "TRACEAI_VLLM_MAX_VALUES": "many",
         "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/quiet",
@@ -98,7 +98,14 @@ def test_the_environment_sets_the_options(monkeypatch, caplog) -> None:
     assert options.headers["agent_step"] == "x-agent-step"
     assert options.allowed == {"route": {"support", "billing"}}
     assert (options.max_values, options.excluded_urls) == (100, "/quiet")
-    assert ["'nonsense'" in message or "many" in message for message in caplog.messages] == [True, True]
+    assert options.headers["prompt_version"] == "x-prompt-version"
+    said = ["'nonsense'", "\N{EURO SIGN}", "many"]
+    assert [word in message for word, message in zip(said, caplog.messages, strict=True)] == [True] * 3
+
+
+def test_a_header_that_no_request_has_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is no name of a header"):
+        ServerOptions(headers={"route": "x-\N{EURO SIGN}"})
 
 
 def test_a_tag_that_does_not_exist_is_an_error() -> None:
