@@ -59,18 +59,19 @@ class CallerMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         token, span, begun, waiting = None, trace.get_current_span(), time.perf_counter_ns(), True
+        file_is_sent = False  # by the server itself, of whose end nobody hears
         served: ServedRequest | None = None
 
         async def incoming() -> Message:
             message = await receive()
             with _CLIENT:
-                if message["type"] == "http.disconnect":
+                if message["type"] == "http.disconnect" and not file_is_sent:
                     _note_gone(span)
             return message
 
         def outgoing(message: Message) -> Awaitable[None]:
             # Not a coroutine function: for every chunk between the first and the last this is a check and a call.
-            nonlocal waiting
+            nonlocal waiting, file_is_sent
             if waiting or not message.get("more_body"):
                 with _RESPONSE:
                     if message["type"] == "http.response.start":
@@ -80,6 +81,7 @@ class CallerMiddleware:
                         _note_first_chunk(span, begun)
                     if message["type"] == "http.response.body" and not message.get("more_body"):
                         _note_end(span, served)
+                    file_is_sent = message["type"] == "http.response.pathsend"
             return send(message)
 
         with _BEGIN:
@@ -100,7 +102,8 @@ class CallerMiddleware:
             raise
         else:
             with _CLIENT:
-                _note_if_unfinished(scope, span)
+                if not file_is_sent:
+                    _note_if_unfinished(scope, span)
         finally:
             with _DETACH:
                 otel_context.detach(token)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from opentelemetry import context
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
@@ -382,6 +382,21 @@ def test_a_client_that_leaves_in_mid_stream_is_an_error_of_the_span(captured) ->
     (span,) = captured.spans
     assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "cancelled")
     assert span.attributes[FIRST_CHUNK] > 0
+
+
+def test_a_file_that_the_server_sends_by_itself_is_no_error(captured) -> None:
+    """Some servers take its path (`http.response.pathsend`): there is no last part of a body then."""
+    app = FastAPI()
+
+    @app.post("/file")
+    async def file() -> FileResponse:
+        return FileResponse(__file__)
+
+    messages = asyncio.run(call(app, "/file", extensions={"http.response.pathsend": {}}))
+    assert [message["type"] for message in messages] == ["http.response.start", "http.response.pathsend"]
+    (span,) = captured.spans
+    assert span.status.status_code == StatusCode.UNSET
+    assert "error.type" not in span.attributes
 
 
 def test_a_response_that_was_sent_to_its_end_is_no_error(captured, app) -> None:
