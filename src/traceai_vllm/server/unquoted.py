@@ -11,7 +11,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import ProxyTracer, Status, StatusCode
 
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
@@ -40,7 +40,12 @@ def spans_without_messages(tracer: Tracer) -> None:
 
 @functools.cache
 def _unquoting(kind: type[Tracer]) -> type[Tracer]:
-    return type(kind.__name__, (kind,), {"start_span": _start_span})
+    from opentelemetry.sdk.trace import Tracer  # only here: it takes a while, and there need be no server
+
+    members: dict[str, Any] = {"start_span": _start_span}
+    if issubclass(kind, ProxyTracer):  # made before there was a provider; its own goes round start_span
+        members["start_as_current_span"] = Tracer.start_as_current_span
+    return type(kind.__name__, (kind,), members)
 
 
 def _start_span(tracer: Tracer, *args: Any, **kwargs: Any) -> Span:

@@ -279,9 +279,9 @@ def test_what_an_exception_says_is_content(path, error, theirs, capture_content)
     assert {event.attributes["exception.type"] for event in span.events} == {error}
 
 
-@pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.parametrize("theirs", ["", "with a provider", "before there was a provider"])
 @pytest.mark.parametrize("capture_content", [None, True])
-def test_a_background_task_that_fails_has_the_class_alone_on_its_span(capture_content, theirs) -> None:
+def test_a_background_task_that_fails_has_the_class_alone_on_its_span(capture_content, theirs, monkeypatch) -> None:
     """OpenTelemetry's instrumentation gives each task of a response a span of its own, beside the SERVER span."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
@@ -293,8 +293,12 @@ def test_a_background_task_that_fails_has_the_class_alone_on_its_span(capture_co
 
     FastAPIInstrumentor.uninstrument_app(FastAPI())  # their hook on tasks is one for all applications: the first one's
     with capture(capture_content=capture_content) as captured:
-        if theirs:
+        if theirs == "with a provider":
             FastAPIInstrumentor.instrument_app(app, tracer_provider=captured.tracer_provider)
+        elif theirs:
+            monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+            FastAPIInstrumentor.instrument_app(app)
+            monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", captured.tracer_provider)
         TestClient(app, raise_server_exceptions=False).post("/ask")
     FastAPIInstrumentor.uninstrument_app(app)
     _, span = captured.spans
