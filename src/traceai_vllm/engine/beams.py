@@ -170,5 +170,5 @@ def beam_record(ctx: Context, variant: Variant, start_ns: int, params: Any) -> R
 
 def end(record: RequestRecord) -> None:
     """Take note of the time at which a beam search ended: now."""
-    record.end_ns = time.time_ns()
+    record.end_ns = max(record.start_ns, time.time_ns())  # the clock may have been set back meanwhile
     record.e2e = (record.end_ns - record.start_ns) / 1e9

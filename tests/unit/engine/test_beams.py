@@ -75,6 +75,32 @@ def test_a_search_is_one_request_and_its_steps_are_none() -> None:
     assert "good" not in span.to_json()
 
 
+def test_a_search_whose_caller_has_enough_ends_once_and_not_before_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed early, and the machine's clock was set back meanwhile."""
+    closed = []
+
+    async def beam_search(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        try:
+            yield OUTPUT
+        finally:
+            closed.append(True)
+
+    async def use() -> None:
+        generator = search(beam_search)
+        monkeypatch.setattr("time.time_ns", lambda: 1)
+        await anext(generator)
+        await generator.aclose()
+
+    with capture() as captured:
+        asyncio.run(use())
+    (span,) = captured.requests
+    (point,) = captured.metrics()["gen_ai.server.request.duration"]
+    assert closed == [True]
+    assert "error.type" not in span.attributes
+    assert span.end_time >= span.start_time
+    assert point["sum"] >= 0
+
+
 def test_its_answers_are_captured_like_others() -> None:
     async def beam_search(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         yield OUTPUT
