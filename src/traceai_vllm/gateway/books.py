@@ -219,7 +219,10 @@ class Books:
         elif head != _MAGIC:
             raise BooksError(f"{path} holds something else than a gateway's books; name another file")
         for offset, key, count in self._records():
-            entry = Entry(*key.split("\t"))
+            parts = key.split("\t")
+            if len(parts) != len(Entry._fields):
+                raise BooksError(f"{path} is damaged at byte {offset}: move it away, and the books begin anew")
+            entry = Entry(*parts)
             self._counts[entry] = count
             self._offsets[entry] = offset
             self._end = offset + _RECORD_LENGTH
@@ -229,7 +232,7 @@ class Books:
             key = self._map[offset + _COUNT.size : offset + _RECORD_LENGTH].rstrip(b"\0")
             if not key:
                 return
-            yield offset, key.decode(), _COUNT.unpack_from(self._map, offset)[0]
+            yield offset, key.decode("utf-8", "replace"), _COUNT.unpack_from(self._map, offset)[0]
 
     def _settle_lost(self) -> None:
         for (route, target), balance in self.balances().items():

@@ -130,6 +130,19 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes()[:800] == b"my notes" * 100
 
 
+@pytest.mark.parametrize("damage", [b"\xff" * 20, b"a\tb"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
+    """With what to do; not with an error of Python's."""
+    path = tmp_path / "books"
+    books = Books(path)
+    books.sample("support", book.CANDIDATE).settle(book.PAIRED)
+    books.close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"support\tcandidate\tsampled\t\t", damage.ljust(27, b"\0")))
+    with pytest.raises(BooksError, match=r"is damaged at byte 64: move it away"):
+        Books(path)
+
+
 @given(st.lists(st.integers(0, 60)))
 def test_a_budget_is_never_exceeded_and_all_of_it_comes_back(sizes: list[int]) -> None:
     """However the requests come."""
