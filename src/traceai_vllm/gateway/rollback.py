@@ -222,7 +222,7 @@ class RolloutGuard:
             return {}
         try:
             entries: Any = json.loads(self._path.read_text())
-            return {entry["route"]: Rollback(**entry) for entry in entries}
+            return {entry["route"]: Rollback(**{**entry, "at": float(entry["at"])}) for entry in entries}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, KeyError) as error:
