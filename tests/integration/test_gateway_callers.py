@@ -241,6 +241,18 @@ def test_headers_are_bounded(gateway: GatewayUnderTest, baseline: StubUpstream, 
     assert baseline.seen == []
 
 
+def test_what_follows_a_body_is_no_header(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """A proxy in front that sets or takes out headers does not do so with trailers; the next request has its own."""
+    planted = b"x-evil: 1\r\nauthorization: Bearer evil\r\nx-request-id: evil\r\n\r\n"
+    chunked = head("transfer-encoding: chunked") + f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n" + planted
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+        for sent in (chunked, head(LENGTH, "x-mine: 1") + BODY):
+            connection.sendall(sent)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert "evil" not in str([seen.headers for seen in baseline.seen])
+    assert [seen.header("x-mine") for seen in baseline.seen] == [None, "1"]
+
+
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
 def test_a_wish_for_another_protocol_is_ignored(
     gateway: GatewayUnderTest, baseline: StubUpstream, protocol: str

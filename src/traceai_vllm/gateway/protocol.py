@@ -133,6 +133,11 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self._head = 0
                 self._expect_head()
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            # What follows a body may not become a header: whatever stands in front has not seen it as one.
+            if not self._head_complete:
+                super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
             self._head_complete = True
             if self._head_timer is not None:
