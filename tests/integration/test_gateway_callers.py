@@ -302,6 +302,19 @@ def test_a_wrong_method_is_told_the_right_one(gateway: GatewayUnderTest) -> None
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
+@pytest.mark.parametrize("start", [b"0\r\nx-a: ", b"0\r\n", b"5;"], ids=["trailer", "its name", "extension"])
+def test_what_stands_beside_a_body_is_bounded(gateway: GatewayUnderTest, start: bytes) -> None:
+    """A trailer that never ends would take memory, and the time of all users."""
+    sent = 0
+    with (
+        socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(head("transfer-encoding: chunked") + start)
+        while sent < 32 * 1024 * 1024:
+            sent += connection.send(b"a" * 65536)
+
+
 def test_slow_clients_are_let_go(settings: dict[str, Any]) -> None:
     """One that does not finish its headers, its body, or does not read its answer."""
     settings["limits"] = {"header_timeout_s": 0.2, "body_timeout_s": 0.2, "write_timeout_s": 0.2}

@@ -101,6 +101,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
     class _Bounded(HttpToolsProtocol):
         _head = 0
         _head_complete = False
+        _beside_body = 0  # trailers and the like, since the last piece of the body: the parser keeps them
         _head_timer: asyncio.TimerHandle | None = None
         _body_complete = False
         _body_timer: asyncio.TimerHandle | None = None
@@ -122,7 +123,12 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self._head += len(data)
             if not self._head_complete or self._body_complete:
                 data = _without_upgrade(data)
+            else:
+                self._beside_body += len(data)
             super().data_received(data)
+            if self._beside_body > limits.max_header_bytes and not self.transport.is_closing():
+                self._stop_timers()
+                self.transport.abort()  # it may have been answered already
             if not self._head_complete and self._head > limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
 
@@ -155,11 +161,13 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self.cycle.keep_alive = False
 
         def on_body(self, body: bytes) -> None:
+            self._beside_body = 0
             if self.cycle is not None and not self.transport.is_closing():
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._body_complete = True
+            self._beside_body = 0
             if self._body_timer is not None:
                 self._body_timer.cancel()
                 self._body_timer = None
