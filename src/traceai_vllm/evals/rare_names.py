@@ -22,6 +22,8 @@ _SHORTEST = 4
 _LONGEST = 40
 # In these every noun is written with a capital.
 _NOUNS_ARE_CAPITAL = frozenset({"de", "lb"})
+# Their word lists need a tokenizer that is not installed with them.
+_NOT_READ = frozenset({"ja", "ko", "zh"})
 
 
 def rare_names(text: str, *, below: float = 3.0, language: str = "en") -> Iterator[TextRange]:
@@ -35,7 +37,7 @@ def rare_names(text: str, *, below: float = 3.0, language: str = "en") -> Iterat
     Raises:
         MissingExtra: wordfreq is not installed.
     """
-    if language in _NOUNS_ARE_CAPITAL or language not in _languages():
+    if language in _NOUNS_ARE_CAPITAL | _NOT_READ or language not in _languages():
         return
     for found in _NAME.finditer(text):
         # Capitals alone are a heading, or an abbreviation, of which word lists know little.

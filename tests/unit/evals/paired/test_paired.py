@@ -160,6 +160,19 @@ def test_identifiers_amounts_and_rare_names(baseline, candidate, label, named):
     assert found is None or named in found.explanation
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "計画 Okonkwo は三月五日に始まる。",
+        "会议由 Okonkwo 主持\uff0c费用为1200元。",
+        "회의는 Okonkwo 씨가 열어요. 참가비는 5000원.",
+    ],
+)
+def test_a_language_whose_word_list_needs_more_is_checked_for_the_rest(text):
+    assert result("IdentifierAgreement", text + " AB-1293", text + " AB-1293").passed
+    assert not result("IdentifierAgreement", text + " AB-1293", text + " AB-1239").passed
+
+
 def test_what_changed_is_shown_in_both_answers():
     baseline, candidate = "Claim AB-1293 pays in 30 days.", "In 30 days, claim AB-1239 pays."
     found = result("IdentifierAgreement", baseline, candidate)
