@@ -273,3 +273,62 @@ def test_another_language_has_its_numbers_checked():
         Groundedness().evaluate(response="Plan B deckt Zahnbehandlungen nach 180 Tagen.", context=context).score > 0.8
     )
     assert Groundedness().evaluate(response="Plan B deckt Zahnbehandlungen nach 90 Tagen.", context=context).score < 0.5
+
+
+COLD = "The temperature in Oslo was -5 \u00b0C on Monday, and delivery takes 3-5 days. Covid-19 closed the office."
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "The temperature in Oslo was \u22125 \u00b0C on Monday.",
+        "The temperature in Oslo was minus 5 \u00b0C on Monday.",
+        "Delivery takes 3 to 5 days.",
+        "Delivery takes up to 5 days.",
+        "Covid 19 closed the office.",
+    ],
+)
+def test_a_sign_is_told_from_a_range_and_a_hyphen(claim):
+    assert Groundedness().evaluate(response=claim, context=COLD).passed
+
+
+@pytest.mark.parametrize(
+    ("claim", "context"),
+    [
+        ("The temperature in Oslo was 5 \u00b0C on Monday.", COLD),
+        ("The temperature in Oslo was -5 \u00b0C on Monday.", COLD.replace("-5 \u00b0C", "5 \u00b0C")),
+    ],
+)
+def test_a_lost_sign_is_named(claim, context):
+    result = Groundedness().evaluate(response=claim, context=context)
+    assert result.score < 0.5
+    assert "5 \u00b0" in result.explanation
+
+
+def test_a_date_that_can_be_read_in_two_ways_agrees_with_both():
+    context = "The policy starts on 03/04/2024."
+    for date, passed in (("March 4, 2024", True), ("3 April 2024", True), ("March 5, 2024", False)):
+        assert Groundedness().evaluate(response=f"The policy starts on {date}.", context=context).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("context", "right", "wrong"),
+    [
+        ("会议将于2024年3月5日在北京举行\uff0c费用为1200元。", "会议在3月5日举行。", "会议在3月6日举行。"),
+        ("会议将于2024年3月5日在北京举行\uff0c费用为1200元。", "费用为1,200元。", "费用为1300元。"),
+        ("会议将于2024年3月5日在北京举行。", "会议将于2024年3月5日举行。", "会议将于2024年4月5日举行。"),
+        ("该合同于三月五日签署\uff0c罚款为五千元。", "该合同于3月5日签署。", "该合同于三月六日签署。"),
+        ("该合同于三月五日签署\uff0c罚款为五千元。", "罚款为5000元。", "罚款为六千元。"),
+        ("会議は3月5日に東京で開かれます。", "会議は3月5日に開かれます。", "会議は5月3日に開かれます。"),
+        ("売上は10万円、利益は3億円でした。", "売上は100,000円でした。", "利益は3万円でした。"),
+        ("회의는 3월 5일 서울에서 열립니다.", "회의는 3월 5일 열립니다.", "회의는 3월 6일 열립니다."),
+        (
+            "Der Vertrag beginnt am 3. März 2024.",
+            "Der Vertrag beginnt am 3.3.2024.",
+            "Der Vertrag beginnt am 3.4.2024.",
+        ),
+    ],
+)
+def test_a_changed_day_or_amount_in_another_language_is_flagged(context, right, wrong):
+    assert Groundedness().evaluate(response=right, context=context).passed
+    assert Groundedness().evaluate(response=wrong, context=context).score < 0.5

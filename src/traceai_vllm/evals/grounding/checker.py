@@ -16,6 +16,7 @@ from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameVie
 from traceai_vllm.evals.grounding.quantities import quantities
 from traceai_vllm.evals.grounding.trees import Linear, Trees
 from traceai_vllm.evals.grounding.words import lexicon
+from traceai_vllm.evals.notation import minus_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,6 +235,8 @@ def _denial(words: Words, claim: ClaimView) -> Finding:
 def _number(words: Words, number: NumberView) -> Finding:
     quantity = number.quantity
     start, end = words.characters(quantity.first, _last_word(words, quantity.last, quantity.unit))
+    if quantity.value < 0:
+        start -= minus_before(words.text, start)
     if number.features[0]:
         return Finding(start, end, "is not in the context")
     instead = f"; there it is {number.rival.value:g}" if number.rival else ""

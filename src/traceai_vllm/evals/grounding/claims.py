@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.notation import MONTHS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The segmenter's time grows with the square of what has no end, such as quotation marks that a looping model repeats:
 # a longer line is read in pieces, which end at a space where there is one.
@@ -16,6 +20,8 @@ _MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
 _ITEM = re.compile(r"\d[.)]\s")  # which is found sooner
 _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
 _WORD = re.compile(r"[^\W_]")
+_DAY = re.compile(r"(?<![\d.])\d{1,2}\.\s*\Z")
+_MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as other words
 _NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
 
 
@@ -41,12 +47,27 @@ def sentences(text: str, language: str = "en") -> list[Span]:
         at = line.start()
         for part in _INLINE_ITEM.split(line[0]) if _ITEM.search(line[0]) else (line[0],):
             at = text.index(part, at)
-            for sentence in segmenter.segment(language, part):
+            for sentence in _whole_dates(segmenter.segment(language, part)):
                 span = _trimmed(text, at, at + len(sentence))
                 at += len(sentence)
                 if span:
                     found.append(span)
     return found
+
+
+def _whole_dates(pieces: Iterable[str]) -> list[str]:
+    """Put together what was parted at the point of a day: `3. März`."""
+    whole: list[str] = []
+    for piece in pieces:
+        if whole and _DAY.search(whole[-1]) and _first_word(piece) in _MONTHS_BEHIND:
+            whole[-1] += piece
+        else:
+            whole.append(piece)
+    return whole
+
+
+def _first_word(piece: str) -> str:
+    return piece.split(None, 1)[0].rstrip(".,;:!?").lower() if piece.strip() else ""
 
 
 def _trimmed(text: str, start: int, end: int) -> Span | None:

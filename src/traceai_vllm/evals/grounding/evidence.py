@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.grounding.anchors import REACH, Surroundings
 from traceai_vllm.evals.grounding.claims import sentences
+from traceai_vllm.evals.grounding.dates import MONTH
 from traceai_vllm.evals.grounding.names import Name, names
 from traceai_vllm.evals.grounding.numbers import Figures, after
 from traceai_vllm.evals.grounding.quantities import Quantity, quantities
@@ -49,7 +50,7 @@ class Evidence:
 
     def __init__(self, context: str, lexicon: Lexicon) -> None:
         self.words: Words = lexicon.read(context)
-        self.quantities: list[Quantity] = [q for q in quantities(self.words) if not q.label]
+        self.quantities: list[Quantity] = [q for q in quantities(self.words) if not q.label or q.unit == MONTH]
         self._lexicon = lexicon
         self.numpy = lexicon.numpy
         starts = self.words.starts

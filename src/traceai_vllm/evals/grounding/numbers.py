@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traceai_vllm.evals.grounding.quantities import YEAR
+from traceai_vllm.evals.grounding.dates import YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,29 +69,44 @@ class Figures:
     def __init__(self, numpy: Any, quantities: Sequence[Quantity]) -> None:
         self._np = numpy
         self._units: dict[str, int] = {"": 0}
-        for each in quantities:
-            self._units.setdefault(each.unit, len(self._units))
-        self._unit, self._noun, self._value, self._amount = self._columns(quantities)
+        for reading in _readings(quantities):
+            for each in reading:
+                self._units.setdefault(each.unit, len(self._units))
+        self._readings = [self._columns(reading) for reading in _readings(quantities)]
 
     def _columns(self, quantities: Sequence[Quantity]) -> tuple[Any, ...]:
-        """Unit, whether it is a noun counted, value and amount."""
+        """Unit, whether it is a noun counted, whether a day of some month, value and amount."""
         np = self._np
         unit = np.array([self._units.get(each.unit, -1) for each in quantities], dtype=np.int64)
         noun = np.array([each.counts for each in quantities], dtype=bool)
+        day = np.array([each.is_day for each in quantities], dtype=bool)
         value = np.array([each.value for each in quantities], dtype=np.float64)
         amount = np.array([each.amount for each in quantities], dtype=np.float64)
-        return unit, noun, value, amount
+        return unit, noun, day, value, amount
 
     def compare(self, quantities: Sequence[Quantity]) -> Compared:
-        """Compare each of some numbers with each of these."""
+        """Compare each of some numbers with each of these; of two readings one is enough."""
+        found: list[Compared] = []
+        for reading in _readings(quantities):
+            ours = tuple(column[:, None] for column in self._columns(reading))
+            found += (self._compared(ours, theirs) for theirs in self._readings)
+        return found[0] if len(found) == 1 else Compared(*map(self._np.logical_or.reduce, zip(*found, strict=True)))
+
+    def _compared(self, ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> Compared:
         np = self._np
-        unit, noun, value, amount = (column[:, None] for column in self._columns(quantities))
-        limit = 1e-9 * np.maximum(np.maximum(np.abs(self._amount), np.abs(amount)), 1.0)
-        same_unit = self._unit == unit
-        bare = (self._unit == 0) | (unit == 0)
-        equal = (self._value == value) & (bare | self._noun | noun)
-        same = np.where(same_unit, np.abs(self._amount - amount) <= limit, equal)
-        return Compared(same, same_unit | bare | (self._noun & noun), same_unit)
+        (unit, noun, day, value, amount), (its_unit, its_noun, its_day, its_value, its_amount) = ours, theirs
+        limit = 1e-9 * np.maximum(np.maximum(np.abs(its_amount), np.abs(amount)), 1.0)
+        same_unit = its_unit == unit
+        bare = (its_unit == 0) | (unit == 0)
+        equal = (its_value == value) & (bare | its_noun | noun)
+        same = np.where(same_unit, np.abs(its_amount - amount) <= limit, equal)
+        return Compared(same, same_unit | bare | (its_noun & noun) | (its_day & day), same_unit)
+
+
+def _readings(quantities: Sequence[Quantity]) -> list[Sequence[Quantity]]:
+    """The numbers, and once more in their other readings if any has one."""
+    several = any(each.other for each in quantities)
+    return [quantities, [each.other or each for each in quantities]] if several else [quantities]
 
 
 def number_features(

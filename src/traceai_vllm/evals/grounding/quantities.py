@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.grounding.dates import YEAR
+from traceai_vllm.evals.notation import FIRST_YEAR, LARGE, LAST_YEAR, MONTHS, minus_before, readings
 
 if TYPE_CHECKING:
     from traceai_vllm.evals.grounding.words import Words
@@ -23,30 +25,11 @@ _SCALES = {
     "billion": 1e9,
     "bn": 1e9,
     "trillion": 1e12,
+    "千": 1e3,
+    **LARGE,
 }
 # Right after an amount of money; elsewhere `m` are metres, and `b` may be anything.
 _MONEY_SCALES = {"m": 1e6, "b": 1e9, "t": 1e12}
-_MONTHS = {
-    name: f"month{index}"
-    for index, names in enumerate(
-        (
-            ("january", "jan"),
-            ("february", "feb"),
-            ("march", "mar"),
-            ("april", "apr"),
-            ("may",),
-            ("june", "jun"),
-            ("july", "jul"),
-            ("august", "aug"),
-            ("september", "sept", "sep"),
-            ("october", "oct"),
-            ("november", "nov"),
-            ("december", "dec"),
-        ),
-        1,
-    )
-    for name in names
-}
 # Unit: (what it measures, how many of the smallest here). Only exact conversions; no month or year has a fixed length.
 _UNITS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("second", "seconds", "sec", "secs"), ("time", 1.0)),
@@ -78,12 +61,13 @@ _UNITS: dict[str, tuple[str, float]] = {
 }
 _SYMBOLS = frozenset("$£€¥")
 _ORDINALS = frozenset({"st", "nd", "rd", "th"})
-YEAR = "year"  # the unit of a number that is a date's year; the length of time is in `_UNITS`
-_FIRST_YEAR, _LAST_YEAR = 1500, 2100
 _MODERN = 1900  # from here on such digits are a year more often than a count
 _BEFORE_YEARS = frozenset({"in", "since", "until", "till", "during", "early", "late", "mid"})
 _DETERMINERS = frozenset({"a", "an", "the", "this", "its", "his", "her", "their", "our", "my"})
 _DASHES = frozenset("-\u2013\u2014/")
+_MINUS = ("-", "\u2212", "minus ", "negative ")
+_BEFORE_MONTHS = frozenset({"", " ", "-", ".", ". ", "/"})
+_OF = frozenset({"of", "de"})  # `3rd of March`
 _LONGEST = 16  # characters from which on digits are a key or a code, and no number
 _LABELS = frozenset(
     {"step", "chapter", "figure", "table", "part", "page", "section", "option", "day", "phase", "level"}
@@ -101,7 +85,8 @@ class Quantity(NamedTuple):
         first: the index of its first word.
         last: the index of its last word, unit and scale included.
         core: the index of the word that is the number itself.
-        label: it points to a piece of the context, as in `passage 2`, and says nothing.
+        label: it says nothing: it points to a piece of the context, as in `passage 2`, or is part of a date.
+        other: the number in another reading, where its notation has two.
     """
 
     value: float
@@ -111,19 +96,21 @@ class Quantity(NamedTuple):
     last: int
     core: int
     label: bool = False
+    other: Quantity | None = None
 
     @property
     def counts(self) -> bool:
         """Whether its unit is the noun that it counts."""
         return self.unit.startswith("noun:")
 
+    @property
+    def is_day(self) -> bool:
+        """Whether it is the day of a month."""
+        return self.unit.startswith("month") and self.unit[5:].isdecimal()
+
     def same(self, other: Quantity) -> bool:
-        """Whether both say the same amount; a missing unit agrees with any."""
-        if self.unit == other.unit:
-            return _close(self.amount, other.amount)
-        if self.value != other.value:
-            return False
-        return not self.unit or not other.unit or self.counts or other.counts
+        """Whether both say the same amount in one of their readings; a missing unit agrees with any."""
+        return any(_same(one, two) for one in (self, self.other) if one for two in (other, other.other) if two)
 
 
 class _Word:
@@ -151,7 +138,7 @@ def quantities(words: Words) -> list[Quantity]:
     """Return the numbers of a text, in order."""
     lower = words.lower
     digits = [index for index in words.digits if len(lower[index]) < _LONGEST]
-    found = [_quantity(words, index, index, float(lower[index].replace(",", ""))) for index in digits]
+    found = [_dated(words, index) if index in words.dates else _in_digits(words, index) for index in digits]
     spelled = [_quantity(words, start, end - 1, value) for start, end, value in _spelled(lower)]
     return sorted(found + spelled, key=lambda quantity: quantity.core) if spelled else found
 
@@ -180,6 +167,22 @@ def _spelled(lower: list[str]) -> list[tuple[int, int, float]]:
     return found
 
 
+def _dated(words: Words, index: int) -> Quantity:
+    """A number of a date."""
+    said, other = words.dates[index][0], words.dates[index][1:]
+    second = Quantity(other[0].value, other[0].unit, other[0].value, index, index, index) if other else None
+    return Quantity(said.value, said.unit, said.value, index, index, index, said.part, second)
+
+
+def _in_digits(words: Words, index: int) -> Quantity:
+    """A number that can be read in two ways has a second reading: `12.000`."""
+    found = _quantity(words, index, index, float(words.stems[index]))
+    if words.lower[index][-4:-3] == ".":
+        second = [float(value) for value in readings(words.lower[index])[1:]]
+        return found._replace(other=_quantity(words, index, index, second[0])) if second else found
+    return found
+
+
 def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     lower, core = words.lower, first
     count = len(lower)
@@ -191,6 +194,10 @@ def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
         last += 1  # `9th`
     before = lower[first - 1] if first and len(words.gaps[first]) <= 1 else ""
     after = lower[last + 1] if last + 1 < count and len(words.gaps[last + 1]) <= 1 else ""
+    sign = words.starts[first - 1] if before in _SYMBOLS else words.starts[first]
+    negative = words.text.endswith(_MINUS, 0, sign) and minus_before(words.text, sign)
+    if negative:
+        value = -value
     if before in _SYMBOLS:
         kind, factor = _UNITS.get(before, (before, 1.0))
         return Quantity(value, kind, value * factor, first - 1, last, core)
@@ -200,12 +207,21 @@ def _quantity(words: Words, first: int, last: int, value: float) -> Quantity:
     year = _year(words, core, value)
     if year is not None:
         return Quantity(year, YEAR, year, first, last, core)
-    if before in _MONTHS or after in _MONTHS:
-        unit = _MONTHS.get(before) or _MONTHS[after]
-        return Quantity(value, unit, value, first, last, core)
+    month = MONTHS.get(before) or _month_after(words, last + 1)
+    if month:
+        return Quantity(abs(value), f"month{month}", abs(value), first, last, core)
     if before in _LABELS:
         return Quantity(value, f"label:{before}", value, first, last, core)
     return Quantity(value, _noun(words, last + 1), value, first, last, core, before in _POINTERS)
+
+
+def _month_after(words: Words, index: int) -> int | None:
+    """The month of which digits are the day: `3 March`, `3. März`, `3rd of March`."""
+    if index < len(words.lower) and words.lower[index] in _OF and words.gaps[index] == " ":
+        index += 1
+    if index >= len(words.lower) or words.gaps[index] not in _BEFORE_MONTHS:
+        return None
+    return MONTHS.get(words.lower[index])
 
 
 def _scale(words: Words, number: int, index: int) -> float | None:
@@ -223,10 +239,10 @@ def _year(words: Words, index: int, value: float) -> float | None:
     if len(digits) == 2 and len(before) == 4 and before.isdecimal() and words.gaps[index].strip() in _DASHES:
         start = int(before)  # `2018-19`
         end = start - start % 100 + value
-        return end if _FIRST_YEAR <= start < end <= _LAST_YEAR else None
-    if len(digits) != 4 or not digits.isdecimal() or not _FIRST_YEAR <= value <= _LAST_YEAR:
+        return end if FIRST_YEAR <= start < end <= LAST_YEAR else None
+    if len(digits) != 4 or not digits.isdecimal() or not FIRST_YEAR <= value <= LAST_YEAR:
         return None
-    if before in _MONTHS or before in _BEFORE_YEARS:
+    if before in MONTHS or before in _BEFORE_YEARS:
         return value
     return None if value < _MODERN or _counts(words, before, index + 1) else value
 
@@ -245,6 +261,14 @@ def _noun(words: Words, index: int) -> str:
     if len(words.gaps[index]) > 1:  # a comma or the like stands between
         return ""
     return f"noun:{words.stems[index]}"
+
+
+def _same(one: Quantity, other: Quantity) -> bool:
+    if one.unit == other.unit:
+        return _close(one.amount, other.amount)
+    if one.value != other.value:
+        return False
+    return not one.unit or not other.unit or one.counts or other.counts
 
 
 def _close(one: float, other: float) -> bool:

@@ -13,17 +13,24 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.grounding.dates import Dates
+from traceai_vllm.evals.notation import ASCII_NUMBER, ENGLISH_MONTHS, IDEOGRAPHIC_NUMBER, MONTHS, NUMBER, readings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from traceai_vllm.evals.grounding.dates import Dated
+
+# Chinese and Japanese have no spaces: each sign is a word, but for katakana, which write a foreign word together.
+_KANA = "\u3041-\u309f"
+_UNSPACED = f"{_KANA}\u3400-\u4dbf\u4e00-\u9fff"
 _TOKEN = re.compile(
-    r"([^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:(?:,\d{3})+(?:\.\d+)?(?!\d)|\.\d+)?|[%$£€¥°])",
+    rf"({IDEOGRAPHIC_NUMBER}|[{_UNSPACED}]"
+    rf"|[^\W\d_{_UNSPACED}]+(?:['\u2019][^\W\d_{_UNSPACED}]+)*|{NUMBER}|[%$£€¥°])",
 )
 # The same for a text that is ASCII, in two thirds of the time.
-_ASCII_TOKEN = re.compile(
-    r"([A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+(?:(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9])|\.[0-9]+)?|[%$])",
-)
+_ASCII_TOKEN = re.compile(rf"([A-Za-z]+(?:'[A-Za-z]+)*|{ASCII_NUMBER}|[%$])")
+_SIGN = re.compile(f"[{_UNSPACED}]+")
 STOP = frozenset(
     """a an the this that these those there here it its it's he she they them his her hers their theirs him we us our
     you your yours i me my mine who whom whose which what where when why how and or but if then than so as of at by for
@@ -40,6 +47,7 @@ NEGATIONS = frozenset(
 )
 _FREQUENT = 200.0  # words up to about this rank carry little
 _UNKNOWN = 1.1
+_IDEOGRAPH, _SYLLABLE = 0.5, 0.15  # about half a word; mostly grammar
 _REMEMBERED = 50_000
 _COLUMNS = [operator.itemgetter(column) for column in range(7)]
 _BREAKS = frozenset('.!?:\n"“')
@@ -60,7 +68,9 @@ class Words:
         capitals: 0 for a word without a capital, 1 with one at its start, 2 with more or in a shape of its own.
         rows: the row of each one's stem in the table of vectors; -1 for none.
         denials: the words that deny, by index.
-        digits: the words that begin with a digit, by index.
+        digits: the words that are a number in digits or Chinese signs, by index; their stem is its value, that of the
+            month of a date its name.
+        dates: what the numbers of dates say, by index: two things where the date can be read in two ways.
     """
 
     text: str
@@ -74,6 +84,7 @@ class Words:
     rows: list[int]
     denials: list[int]
     digits: list[int]
+    dates: dict[int, tuple[Dated, ...]]
 
     def characters(self, first: int, last: int) -> tuple[int, int]:
         """Return where words ``[first, last]`` stand, as start and end."""
@@ -133,8 +144,13 @@ class Lexicon:
         seen, know = self._seen, self._know
         pieces = (_ASCII_TOKEN if text.isascii() else _TOKEN).split(text)  # a gap, a word, a gap, ... and a gap
         if len(pieces) == 1:
-            return Words(text, [], [], [], [], [], [], [], [], [], [])
+            return Words(text, [], [], [], [], [], [], [], [], [], [], {})
         known = [seen.get(word) or know(word) for word in pieces[1::2]]
+        dates = Dates(text, [word.lower for word in known], pieces[::2], [word.digits for word in known])
+        for index, word in dates.read_as.items():
+            same = seen.get(word) or know(word)
+            spelled = word if word.isdecimal() else known[index].lower
+            known[index] = same._replace(lower=spelled, capital=0, digits=True)
         lower, stems, weights, capitals, rows, denies, digits = ([*map(column, known)] for column in _COLUMNS)
         borders = list(itertools.accumulate(map(len, pieces)))
         places = range(len(known))
@@ -150,17 +166,22 @@ class Lexicon:
             rows,
             denials=list(itertools.compress(places, denies)),
             digits=list(itertools.compress(places, digits)),
+            dates=dates.numbers,
         )
 
     def _know(self, raw: str) -> _Known:
         """Find out about a word; kept for the next time."""
         lower = raw.lower().replace("\u2019", "'")
-        bare = lower[:-2] if lower.endswith("'s") else lower
+        number = lower[0].isdecimal()
+        bare = readings(raw)[0] if number else lower[:-2] if lower.endswith("'s") else lower
+        bare = ENGLISH_MONTHS[MONTHS.get(bare, 0)] or bare
         weight = 0.0 if bare in STOP else self._weights.get(bare, _UNKNOWN)
+        if weight == _UNKNOWN and _SIGN.match(raw):
+            weight = _SYLLABLE if raw <= "\u309f" else _IDEOGRAPH
         capitals = 0 if not raw[0].isupper() else 2 if len(raw) > 1 and not raw[1:].islower() else 1
         stem = self._stem.stemWord(bare)
         denies = lower in NEGATIONS or lower.endswith("n't")
-        known = _Known(lower, stem, weight, capitals, self._row.get(stem, -1), denies, lower[0].isdecimal())
+        known = _Known(lower, stem, weight, capitals, self._row.get(stem, -1), denies, number)
         if len(self._seen) > _REMEMBERED:
             self._seen.clear()
         self._seen[raw] = known
