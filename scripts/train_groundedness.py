@@ -30,6 +30,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from groundedness_examples import FOLDS, SETS, Example, read_all
+from traceai_vllm.evals.grounding.checker import CERTAIN
 from traceai_vllm.evals.grounding.features import CLAIM_FEATURES
 from traceai_vllm.evals.grounding.names import NAME_FEATURES
 from traceai_vllm.evals.grounding.numbers import NUMBER_FEATURES
@@ -64,7 +65,9 @@ def main() -> None:
     print("reading the examples", flush=True)
     table = Table(list(read_all(Path(options.data))))
     print("cross-validating", flush=True)
-    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)))
+    parts = Parts(
+        *(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)), table.contradicted
+    )
     mix = fit_mix(table, parts)
     print(f"how far words, numbers, denials and names are believed: {np.round(mix, 2)}", flush=True)
     figures = measured(table, answer_odds(table, with_prior(mixed(parts, mix))))
@@ -83,7 +86,9 @@ def out_of_fold(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
         folder: the data.
     """
     table = Table(list(read_all(folder)))
-    parts = Parts(*(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)))
+    parts = Parts(
+        *(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)), table.contradicted
+    )
     wrong = with_prior(mixed(parts, fit_mix(table, parts)))
     worst = np.zeros(len(table.examples))
     np.maximum.at(worst, table.owners, wrong)
@@ -105,6 +110,7 @@ class Table:
         self.words = np.array([claim.features for _, claim in claims])
         self.polarity = np.array([claim.contrast.features for _, claim in claims])
         self.labels = np.array([label for one in examples for label in one.claims])
+        self.contradicted = np.array([bool(claim.contradictions) for _, claim in claims])
         self.numbers = np.array([number.features for _, claim in claims for number in claim.numbers])
         self.number_claims = np.array([place for place, (_, claim) in enumerate(claims) for _ in claim.numbers])
         self.number_labels = np.array([label for one in examples for label in one.figures])
@@ -127,12 +133,13 @@ class Table:
 
 @dataclass
 class Parts:
-    """For each claim the log odds that its words, its numbers, its denials or its names are wrong."""
+    """For each claim the log odds that its words, its numbers, its denials or its names are wrong; contradictions."""
 
     words: np.ndarray
     numbers: np.ndarray
     polarity: np.ndarray
     names: np.ndarray
+    contradicted: np.ndarray
 
 
 # --- learning ---------------------------------------------------------------------------------------------
@@ -242,10 +249,11 @@ def crossed(table: Table, fit: Callable[[Table, np.ndarray], tuple[Any, ...]]) -
 
 
 def mixed(parts: Parts, mix: np.ndarray) -> np.ndarray:
-    """The probability that any of the four is wrong."""
+    """The probability that any of the four is wrong, or contradicted in so many words."""
     right = sigmoid(-(parts.words + mix[0])) * sigmoid(-(mix[3] * parts.polarity + mix[4]))
     for odds, scale, offset in ((parts.numbers, *mix[1:3]), (parts.names, *mix[5:7])):
         right *= np.where(odds > NOTHING, sigmoid(-(scale * odds + offset)), 1.0)
+    right[parts.contradicted] *= 1.0 - CERTAIN
     return np.clip(1.0 - right, 1e-9, 1.0 - 1e-9)
 
 

@@ -332,3 +332,56 @@ def test_a_date_that_can_be_read_in_two_ways_agrees_with_both():
 def test_a_changed_day_or_amount_in_another_language_is_flagged(context, right, wrong):
     assert Groundedness().evaluate(response=right, context=context).passed
     assert Groundedness().evaluate(response=wrong, context=context).score < 0.5
+
+
+RATES = (
+    "Revenue rose by 12 percent in the third quarter, and costs fell by 3 percent. The fee went from 3 to 5 dollars in "
+    "May. Members pay more than 20 dollars a month. Claims must be filed before the end of June. Applicants need at "
+    "least 5 years of experience. The battle took place after the treaty was signed."
+)
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [
+        ("Revenue fell by 12 percent in the third quarter.", "fell"),
+        ("Revenue decreased by 12 percent in the third quarter.", "decreased"),
+        ("Costs rose by 3 percent.", "rose"),
+        ("The fee went from 5 to 3 dollars in May.", "5 to 3 dollars"),
+        ("Members pay less than 20 dollars a month.", "less"),
+        ("Claims must be filed after the end of June.", "after"),
+        ("Applicants need at most 5 years of experience.", "most"),
+        ("The treaty was signed after the battle took place.", "after"),
+    ],
+)
+def test_the_opposite_direction_is_named(claim, named):
+    result = Groundedness().evaluate(response=claim, context=RATES)
+    assert result.score < 0.5, result
+    assert named in [claim[start:end] for start, end in result.unsupported]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "Revenue rose by 12 percent in the third quarter.",
+        "Revenue increased by 12 percent in the third quarter.",
+        "Costs fell by 3 percent.",
+        "The fee went from 3 to 5 dollars in May.",
+        "Members pay more than 20 dollars a month.",
+        "The treaty was signed before the battle took place.",
+    ],
+)
+def test_the_same_direction_passes(claim):
+    assert Groundedness().evaluate(response=claim, context=RATES).passed
+
+
+@pytest.mark.parametrize("title", ["Dr.", "Dr", "Mr.", "Prof.", "Frau"])
+def test_a_name_changed_behind_its_title_is_named(title):
+    context = f"On Friday the operation was done by {title} Müller in Bonn. She was pleased."
+    for right in (f"The operation was done by {title} Müller in Bonn.", f"{title} Müller did the operation on Friday."):
+        assert Groundedness().evaluate(response=right, context=context).passed
+        wrong = right.replace("Müller", "Meier")
+        result = Groundedness().evaluate(response=wrong, context=context)
+        assert result.counts["claims"] == 1
+        assert result.score < 0.5, result
+        assert "Meier" in result.explanation

@@ -27,6 +27,7 @@ WEIGHTS = "groundedness.json"
 _MOST_WORDS = 50_000_000  # of the answer times those of the context
 _MOST_NUMBERS = 500_000
 FLAG = 0.5  # from this probability on a claim counts as unsupported
+CERTAIN = 0.95  # how likely a claim is unsupported that the context contradicts in so many words
 _UNLIKE = 0.35  # a word of which the context has nothing nearer is named
 _SHARPNESS = 2.0  # how much the worst claim outweighs the others
 # Both evaluators ask about one answer, and the answers of both variants have one context: the last few are kept.
@@ -170,6 +171,8 @@ class EmbeddedChecker:
         right = (1.0 - doubts.words) * (1.0 - doubts.polarity)
         for several in (doubts.numbers, doubts.names):
             right *= 1.0 - max(several, default=0.0)
+        if claim.contradictions:
+            right *= 1.0 - CERTAIN
         unsupported = probability(math.log((1.0 - right) / right) + self._prior)
         findings = tuple(_findings(words, claim, doubts)) if unsupported >= FLAG else ()
         return ClaimVerdict(claim.span.start, claim.span.end, unsupported, findings)
@@ -208,9 +211,10 @@ def embedded_checker() -> EmbeddedChecker:
 
 def _findings(words: Words, claim: ClaimView, doubts: Doubts) -> list[Finding]:
     """Name what is doubted, or if nothing is by itself, what is doubted most."""
-    flag = min(FLAG, doubts.most)
+    certain = [Finding(*words.characters(first, last), why) for first, last, why in claim.contradictions]
+    flag = FLAG if certain else min(FLAG, doubts.most)
     numbers = zip(claim.numbers, doubts.numbers, strict=True)
-    found = [_number(words, number) for number, doubt in numbers if doubt >= flag]
+    found = certain + [_number(words, number) for number, doubt in numbers if doubt >= flag]
     found += [_name(words, name) for name, doubt in zip(claim.names, doubts.names, strict=True) if doubt >= flag]
     if doubts.polarity >= flag:
         found.append(_denial(words, claim))

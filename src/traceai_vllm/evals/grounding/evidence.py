@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from traceai_vllm.evals.grounding.anchors import REACH, Surroundings
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.dates import MONTH
+from traceai_vllm.evals.grounding.directions import steps
 from traceai_vllm.evals.grounding.names import Name, names
 from traceai_vllm.evals.grounding.numbers import Figures, after
 from traceai_vllm.evals.grounding.quantities import Quantity, quantities
@@ -90,6 +91,11 @@ class Evidence:
     def figures(self) -> Figures:
         """The numbers, in arrays."""
         return Figures(self.numpy, self.quantities)
+
+    @functools.cached_property
+    def steps(self) -> list[tuple[Quantity, Quantity]]:
+        """The numbers that go from one to another."""
+        return steps(self.words, self.quantities)
 
     @functools.cached_property
     def by_numbers(self) -> Surroundings:

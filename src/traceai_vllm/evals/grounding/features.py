@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from traceai_vllm.evals.grounding.anchors import Alike, Place, around
+from traceai_vllm.evals.grounding.directions import back, turned
 from traceai_vllm.evals.grounding.drafts import Draft, Told
 from traceai_vllm.evals.grounding.names import Name, name_features, names
 from traceai_vllm.evals.grounding.numbers import after, number_features
 from traceai_vllm.evals.grounding.polarity import Contrast, contrast
+from traceai_vllm.evals.grounding.words import TITLES
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from traceai_vllm.evals.grounding.anchors import Surroundings
     from traceai_vllm.evals.grounding.claims import Span
@@ -60,6 +62,14 @@ class NameView:
     rival: str | None
 
 
+class Contradiction(NamedTuple):
+    """Words ``[first, last]`` of a claim that the context contradicts for certain, and why, as a clause."""
+
+    first: int
+    last: int
+    why: str
+
+
 @dataclass(slots=True)
 class ClaimView:
     """One claim beside the context.
@@ -74,6 +84,7 @@ class ClaimView:
         numbers: its numbers.
         names: its names.
         contrast: what is denied in the claim and not in the context, or the other way round.
+        contradictions: what needs no learned model.
     """
 
     span: Span
@@ -85,6 +96,7 @@ class ClaimView:
     numbers: list[NumberView]
     names: list[NameView]
     contrast: Contrast
+    contradictions: list[Contradiction]
 
 
 class AnswerView:
@@ -143,7 +155,35 @@ class AnswerView:
         }
         features = [values[name] for name in CLAIM_FEATURES]
         found = contrast(self.words, (draft.first, draft.last), self._evidence, draft.covered)
-        return ClaimView(draft.span, draft.first, draft.last, draft.told, draft.near, features, numbers, named, found)
+        return ClaimView(
+            draft.span,
+            draft.first,
+            draft.last,
+            draft.told,
+            draft.near,
+            features,
+            numbers,
+            named,
+            found,
+            list(self._contradictions(draft, numbers, named)),
+        )
+
+    def _contradictions(
+        self, draft: Draft, numbers: list[NumberView], named: list[NameView]
+    ) -> Iterator[Contradiction]:
+        words, evidence = self.words, self._evidence
+        opposite = turned(words, (draft.first, draft.last), evidence, draft.covered)
+        if opposite is not None:
+            yield Contradiction(opposite, opposite, "is the opposite of what the context says")
+        for one, other in back(words, [each.quantity for each in numbers], evidence):
+            yield Contradiction(one.first, other.last, "goes the other way in the context")
+        for each in named:
+            first, last = each.name
+            if each.features[0] and first and words.lower[first - 1] in TITLES and not self._asked_for(each.name):
+                yield Contradiction(first - 1, last, "is not in the context")
+
+    def _asked_for(self, name: Name) -> bool:
+        return all(self.words.stems[place] in self._question for place in range(name.first, name.last + 1))
 
     def _covered(self, draft: Draft) -> dict[str, float]:
         if not draft.told:
@@ -241,7 +281,7 @@ class AnswerView:
             draft, own = drafts[claim], range(name.first, name.last + 1)
             places.append(self._place(draft, name.last, name.first - 1, name.last + 1, own))
             covered.append(draft.covered_without(name.first, name.last))
-            asked.append(all(words.stems[place] in self._question for place in own))
+            asked.append(self._asked_for(name))
             shared.append(evidence.sharing({self._ids[place] for place in own}))
         same = np.zeros((len(items), len(evidence.names)), dtype=bool)
         given = np.zeros((len(drafts), len(evidence.names)), dtype=bool)

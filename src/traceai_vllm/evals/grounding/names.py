@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from traceai_vllm.evals.grounding.words import TITLES
+
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
@@ -51,7 +53,7 @@ def names(words: Words, known: Container[str] = ()) -> list[Name]:
     """
     found: list[Name] = []
     for index in words.named_like():
-        if words.stems[index] not in known and not words.named(index):
+        if words.lower[index] in TITLES or (words.stems[index] not in known and not words.named(index)):
             continue
         if found and found[-1].last == index - 1 and _joined(words, index):
             found[-1] = Name(found[-1].first, index)

@@ -74,5 +74,10 @@ def denied(words: Words, first: int, last: int) -> set[str]:
     return found
 
 
+def denies(words: Words, first: int, last: int) -> bool:
+    """Return whether a range of words denies anything."""
+    return bool(_denials(words, first, last))
+
+
 def _denials(words: Words, first: int, last: int) -> list[int]:
     return words.denials[bisect_left(words.denials, first) : bisect_left(words.denials, last)]

@@ -45,6 +45,8 @@ NEGATIONS = frozenset(
     aren't wasn't weren't hasn't haven't hadn't shouldn't couldn't mustn't needn't unable lack lacks lacking fail
     fails failed refuse refuses refused deny denies denied except excluding excludes exclude""".split()  # noqa: SIM905
 )
+#: In front of a name they are no part of it, and the point behind one ends no sentence.
+TITLES = frozenset("dr drs mr mrs ms prof professor herr frau mme mlle".split())  # noqa: SIM905
 _FREQUENT = 200.0  # words up to about this rank carry little
 _UNKNOWN = 1.1
 _IDEOGRAPH, _SYLLABLE = 0.5, 0.15  # about half a word; mostly grammar
@@ -94,7 +96,10 @@ class Words:
         """Return whether a word is written like a name, in a place where an ordinary word is not."""
         if self.capitals[index] != 1:
             return self.capitals[index] == 2
-        return index > 0 and (self.gaps[index] == " " or _BREAKS.isdisjoint(self.gaps[index]))
+        if index == 0:
+            return False
+        gap = self.gaps[index]
+        return gap == " " or _BREAKS.isdisjoint(gap) or (gap == ". " and self.lower[index - 1] in TITLES)
 
     def named_like(self) -> Iterator[int]:
         """Return the telling words with a capital, by index."""
