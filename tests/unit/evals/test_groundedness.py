@@ -385,3 +385,49 @@ def test_a_name_changed_behind_its_title_is_named(title):
         assert result.counts["claims"] == 1
         assert result.score < 0.5, result
         assert "Meier" in result.explanation
+
+
+CLAIM = "Plan B covers dental claims after 180 days."
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Hello! {}",
+        "Hi there!\n\n{}\n\nBest regards,\nYour assistant",
+        "Sure, here is the answer:\n\n{}",
+        "Sure, I can help you with that! {}",
+        "Thank you for your question. {}",
+        "{} I hope this helps!",
+        "{} Please let me know if you have any other questions.",
+        "{} If you need more information, feel free to ask.",
+        "{} Is there anything else I can help you with?",
+        "As an AI language model, I can\u2019t give legal advice. {}",
+        "{} Please consult a professional for advice.",
+        "{} This is not legal advice.",
+        "| Plan | Waiting period |\n|:---|---:|\n| {} |",
+    ],
+)
+def test_courtesies_and_the_head_of_a_table_are_no_claims(form):
+    right = Groundedness().evaluate(response=form.format(CLAIM), context=PLAN)
+    assert right.passed
+    assert right.counts["claims"] == 1
+    wrong = form.format(CLAIM.replace("180", "90"))
+    result = Groundedness().evaluate(response=wrong, context=PLAN)
+    assert result.counts["unsupported"] == 1
+    assert [wrong[start:end] for start, end in result.unsupported] == ["90 days"]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "Best practices include a check of the teeth.",
+        "Sure, the plan covers glasses as well.",
+        "Feel free to cancel the plan at any time.",
+        "I hope this helps, since Plan B costs 90 dollars.",
+        "Let me know if Plan B covers 90 days.",
+        "As an AI, I say that the fee is low.",
+    ],
+)
+def test_what_says_something_in_such_words_is_a_claim(claim):
+    assert Groundedness().evaluate(response=claim, context=PLAN).counts["claims"] == 1

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import UnusableInput
-from traceai_vllm.evals.grounding.claims import sentences
+from traceai_vllm.evals.grounding.claims import claims
 from traceai_vllm.evals.grounding.evidence import Evidence
 from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
 from traceai_vllm.evals.grounding.quantities import quantities
@@ -84,7 +84,7 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
     asked = known.read(question) if question else None
     return AnswerView(
         words,
-        sentences(response),
+        claims(response),
         figures,
         evidence,
         question=asked,

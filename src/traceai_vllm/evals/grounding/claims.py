@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.grounding.courtesies import is_courtesy
 from traceai_vllm.evals.notation import MONTHS
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
 _WORD = re.compile(r"[^\W_]")
 _DAY = re.compile(r"(?<![\d.])\d{1,2}\.\s*\Z")
 _MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as other words
+# The headings of a Markdown table, which stand over a line of hyphens.
+_TABLE = re.compile(r"^[^\n]*\|[^\n]*\n(?=[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$)", re.M)
 _NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
 
 
@@ -53,6 +56,18 @@ def sentences(text: str, language: str = "en") -> list[Span]:
                 if span:
                     found.append(span)
     return found
+
+
+def claims(text: str) -> list[Span]:
+    """Return the sentences of an answer that say something of the world, in order.
+
+    Greetings, offers to help and disclaimers in English are left out, and the headings of a table's columns.
+    """
+    spans = sentences(text)
+    if _TABLE.search(text):
+        heads = [head.span() for head in _TABLE.finditer(text)]
+        spans = [span for span in spans if not any(start <= span.start < end for start, end in heads)]
+    return [span for span in spans if not is_courtesy(text, *span)]
 
 
 def _whole_dates(pieces: Iterable[str]) -> list[str]:
