@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "src" / "traceai_vllm" / "evals" / "data" / "groundedness.json"
-VERSION = "5"
+VERSION = "6"
 # How much rarer unsupported claims are taken to be than in the examples, where either label has half of the weight: as
 # log odds. At this figure 0.5 is a good least score for RAG answers, and no worse for swapped numbers.
 PRIOR = -0.55
