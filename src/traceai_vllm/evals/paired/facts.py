@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from traceai_vllm.evals.errors import MissingExtra
 from traceai_vllm.evals.languages import language_of
 from traceai_vllm.evals.missing import say_once
+from traceai_vllm.evals.notation import NUMBER, dates_in, minus_before, readings
 from traceai_vllm.evals.paired.answer import pairs
 from traceai_vllm.evals.rare_names import rare_names
 from traceai_vllm.evals.result import EvaluationResult, TextRange
@@ -30,11 +31,13 @@ _SURE = 0.6  # of a language
 # An address; or a word of letters and digits, with what may stand inside: AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
 _FACT = re.compile(
     r"(?P<address>https?://[^\s<>\"')\]]{1,500}|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"
+    rf"|(?P<number>{NUMBER})[a-z]{{0,3}}(?!\w|[./:-]\w|,\d)"
     r"|[^\W_](?:(?:[\w./:-]|,(?=\d{3}(?!\d))){0,100}[^\W_])?"
 )
+_SIGNS = re.compile("[\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff]")  # no spaces part them from a number
 _DIGIT = re.compile(r"\d")
 # With what is written right behind it, as in 20mg and 3rd.
-_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)([a-z]{0,3})", re.I)
+_NUMBER = re.compile(rf"({NUMBER})([a-z]{{0,3}})", re.I)
 # The number of a list's item is its form and no amount.
 _LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
 _RANGE = re.compile(r"([1-9]\d{0,3})-([1-9]\d{0,3})")
@@ -63,25 +66,24 @@ _SPELLED = re.compile(
     rf"(?: (?P<hundreds>{'|'.join(_HUNDREDS)}))?\b",
     re.I,
 )
-# -5 and -$5, but no range and no dash: these have something before them, or a space behind.
-_MINUS = re.compile(r"(?:(?<![\w.,:;)\]%])(?<!\d )-[$£€¥]?|\b(?:minus|negative) )\Z", re.I)
-_LONGEST_SIGN = 12
 
 
 class Fact(NamedTuple):
-    """Something that must not change: its kind, its value in one spelling, and where it stands."""
+    """Something that must not change: its kind, its value in one spelling, where it stands, and another reading."""
 
     kind: str
     value: str
     where: TextRange
+    other: str = ""
 
 
 def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: str | None) -> EvaluationResult | None:
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
-    Separators, trailing zeros, `million`, short spelled numbers and the dash of a range make no difference; a minus
-    does. What the candidate adds is counted and costs nothing: the baseline cannot say whether it is right. None where
-    the baseline's answer has nothing of the kind. Without the extra ``evals`` names are not compared.
+    The notation makes no difference: separators, trailing zeros, `million`, short spelled numbers, the dash of a range,
+    how a date is written, the slash at the end of an address; a minus does. What the candidate adds is counted and
+    costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has nothing of the
+    kind. Without the extra ``evals`` names are not compared.
 
     Labels: ``kept``; ``altered`` (something became something alike, as 1,299 and 1,229); ``lost``.
     """
@@ -91,9 +93,13 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     before, after = facts_in(baseline.text, settings), facts_in(candidate.text, settings)
     if not before:
         return None
-    known = {fact.value for fact in after} | _spelled(candidate.text) | {end for fact in after for end in _ends(fact)}
-    lost = [fact for fact in before if fact.value not in known and not (_ends(fact) and known.issuperset(_ends(fact)))]
+    known = {each for fact in after for each in (fact.value, fact.other, *_ends(fact), *_parts(fact))}
+    known |= _spelled(candidate.text)
+    lost = [fact for fact in before if fact.value not in known and (not fact.other or fact.other not in known)]
+    lost = [fact for fact in lost if not (_ends(fact) and known.issuperset(_ends(fact)))]
     lost = [fact for fact in lost if not _stands_in(candidate.text, fact)]
+    apart = {fact.value for fact in after if fact.kind == "amount"}
+    lost = [fact for fact in lost if not (_parts(fact) and apart.issuperset(_parts(fact)))]
     added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
     altered = _altered(lost, added)
     counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
@@ -122,6 +128,11 @@ def facts_in(text: str, settings: PairedSettings) -> list[Fact]:
 
 def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
     plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text).translate(_HYPHENS)
+    for start, end, days in dates_in(plain):
+        value, *other = (f"{day.year}-{day.month:02}-{day.day:02}" for day in days)
+        yield Fact("date", value, TextRange(start, end), *other)
+        plain = plain[:start] + "\n" * (end - start) + plain[end:]
+    plain = _SIGNS.sub("\n", plain)
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
         if number:
@@ -130,15 +141,17 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
                 (scale[1] if scale else number[2]).lower(), of_money=plain[found.start() - 1 : found.start()] in _MONEY
             )
             end = scale.end() if scale else found.end()
-            minus = _MINUS.search(plain[max(0, found.start() - _LONGEST_SIGN) : found.start()])
-            start = found.start() - len(minus[0]) if minus else found.start()
-            yield Fact("amount", "-" * bool(minus) + _plain_number(number[1], zeros), TextRange(start, end))
+            minus = minus_before(plain, found.start())
+            values = ("-" * bool(minus) + _moved(reading, zeros) for reading in readings(number[1]))
+            value, *other = values
+            yield Fact("amount", value, TextRange(found.start() - minus, end), *other)
         elif counted := _PER_UNIT.fullmatch(found[0]):
-            yield Fact("amount", _plain_number(counted[1], 0), TextRange(*found.span()))
+            yield Fact("amount", readings(counted[1])[0], TextRange(*found.span()))
         elif found["address"] or _DIGIT.search(found[0]):
             said = found[0].rstrip(".,;:!?")
             kind = "address" if found["address"] else "identifier"
-            yield Fact(kind, said.casefold(), TextRange(found.start(), found.start() + len(said)))
+            value = said.casefold().rstrip("/") if found["address"] else said.casefold()
+            yield Fact(kind, value, TextRange(found.start(), found.start() + len(said)))
     try:
         for where in rare_names(text, below=settings.rare_zipf, language=_language(text)):
             yield Fact("name", text[where.start : where.end].casefold(), where)
@@ -166,8 +179,14 @@ def _ends(fact: Fact) -> tuple[str, ...]:
     return ends.groups() if ends else ()
 
 
-def _plain_number(number: str, zeros: int) -> str:
-    whole, _, fraction = number.replace(",", "").partition(".")
+def _parts(date: Fact) -> tuple[str, ...]:
+    """Year and day, which may be written apart: in 2024, on March 3."""
+    return (date.value[:4], date.value[8:].lstrip("0")) if date.kind == "date" else ()
+
+
+def _moved(number: str, zeros: int) -> str:
+    """A plain number times ten to the power of some zeros."""
+    whole, _, fraction = number.partition(".")
     moved = fraction.ljust(zeros, "0")
     whole, fraction = whole + moved[:zeros], moved[zeros:].rstrip("0")
     whole = whole.lstrip("0") or "0"
