@@ -199,6 +199,16 @@ def test_a_report_of_no_pairs_says_so(tmp_path: Path) -> None:
     assert "no data is never a pass" in text
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_times_that_no_clock_can_have_measured_are_not_drawn(tmp_path: Path, seconds: float) -> None:
+    """A plot without a line has no legend, and says nothing on standard error (warnings are errors here)."""
+    given = [Request(seconds=(seconds, seconds)) for _ in range(3)]
+    source = open_source(write_store(tmp_path / "spans", given))
+    judgement = Judgement(compare(source, POLICY))
+
+    assert "end-to-end latency, milliseconds" not in report_html(judgement, decision_of(judgement), source, command="")
+
+
 def test_words_are_marked_on_both_sides() -> None:
     """What only one text has is marked; together the pieces are the text."""
     one, other = marked("Plan B covers it.", "Plan C covers it not.")

@@ -159,8 +159,10 @@ def _latency(comparison: Comparison) -> list[Markup]:
     made = []
     for column, title in (("latency_s", "end-to-end latency"), ("ttft_s", "time to first token")):
         one, other = (comparison.frame.values.get(side + column) for side in ("b:", "c:"))
-        if one is not None and other is not None and np.isfinite(one).any():
-            known = tuple(values[np.isfinite(values) & (values > 0)].astype(np.float64) for values in (one, other))
+        if one is None or other is None:
+            continue
+        known = tuple(values[np.isfinite(values) & (values > 0)].astype(np.float64) for values in (one, other))
+        if any(map(len, known)):
             # Drawn by us from numbers: there is no text of anybody's in it.
             made.append(Markup(latency_plot(known[0], known[1], title)))
     return made
