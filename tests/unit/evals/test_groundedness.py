@@ -305,10 +305,17 @@ def test_a_lost_sign_is_named(claim, context):
     assert "5 \u00b0" in result.explanation
 
 
-def test_a_date_that_can_be_read_in_two_ways_agrees_with_both():
-    context = "The policy starts on 03/04/2024."
-    for date, passed in (("March 4, 2024", True), ("3 April 2024", True), ("March 5, 2024", False)):
-        assert Groundedness().evaluate(response=f"The policy starts on {date}.", context=context).passed is passed
+@pytest.mark.parametrize(
+    ("context", "right", "wrong"),
+    [
+        ("The policy starts on 03/04/2024.", ["March 4, 2024", "3 April 2024", "4.3.2024"], "March 5, 2024"),
+        ("The policy starts on 12/05/1999.", ["December 5, 1999", "12 May 1999", "1999-05-12"], "12 June 1999"),
+    ],
+)
+def test_a_date_that_can_be_read_in_two_ways_agrees_with_both(context, right, wrong):
+    for date in right:
+        assert Groundedness().evaluate(response=f"The policy starts on {date}.", context=context).passed
+    assert Groundedness().evaluate(response=f"The policy starts on {wrong}.", context=context).score < 0.5
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ class Dates:
         self.numbers[month] = tuple(Dated(each.month, MONTH, part=True) for each in days)
         self.numbers[day] = tuple(Dated(each.day, f"month{each.month}") for each in days)
         self.read_as[year] = str(first.year)
-        self.read_as[month] = ENGLISH_MONTHS[first.month].title()
+        if len(days) == 1:  # else it may be the day
+            self.read_as[month] = ENGLISH_MONTHS[first.month].title()
 
     def _read_signs(self, gaps: Sequence[str], digits: Sequence[bool]) -> None:
         """三月五日 as 3月5日."""
