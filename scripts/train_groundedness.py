@@ -65,9 +65,7 @@ def main() -> None:
     print("reading the examples", flush=True)
     table = Table(list(read_all(Path(options.data))))
     print("cross-validating", flush=True)
-    parts = Parts(
-        *(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)), table.contradicted
-    )
+    parts = parts_of(table)
     mix = fit_mix(table, parts)
     print(f"how far words, numbers, denials and names are believed: {np.round(mix, 2)}", flush=True)
     figures = measured(table, answer_odds(table, with_prior(mixed(parts, mix))))
@@ -86,9 +84,7 @@ def out_of_fold(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
         folder: the data.
     """
     table = Table(list(read_all(folder)))
-    parts = Parts(
-        *(crossed(table, fit) for fit in (fit_words, fit_numbers, fit_polarity, fit_names)), table.contradicted
-    )
+    parts = parts_of(table)
     wrong = with_prior(mixed(parts, fit_mix(table, parts)))
     worst = np.zeros(len(table.examples))
     np.maximum.at(worst, table.owners, wrong)
@@ -246,6 +242,12 @@ def crossed(table: Table, fit: Callable[[Table, np.ndarray], tuple[Any, ...]]) -
     worst = np.full(len(table.labels), NOTHING)
     np.maximum.at(worst, claims, odds)
     return worst
+
+
+def parts_of(table: Table) -> Parts:
+    """What is wrong with each claim, as models say that were fitted without it."""
+    models = (fit_words, fit_numbers, fit_polarity, fit_names)
+    return Parts(*(crossed(table, fit) for fit in models), table.contradicted)
 
 
 def mixed(parts: Parts, mix: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.telemetry import agent_steps, tags
+from traceai_vllm.telemetry.disabled import is_disabled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def switch_on(*, by_default: bool = False, **providers: Any) -> None:
         entry = _instrumentation(client.instrumentation)
         if entry is None:
             missing.append(client.library)
-        elif client.instrumentation in _disabled():
+        elif is_disabled(client.instrumentation):
             continue
         elif reason := _turn_on(entry, given):
             failed.append(f"{client.library} ({reason})")
@@ -122,12 +123,6 @@ def _instrumentation(name: str) -> Any:
 
 def _is_installed(library: str) -> bool:
     return importlib.util.find_spec(library) is not None
-
-
-def _disabled() -> set[str]:
-    # OpenTelemetry's own switch, for programs that are started by `opentelemetry-instrument` too.
-    names = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
-    return {client.instrumentation for client in CLIENTS} if "*" in names else names
 
 
 def _propagators() -> set[str]:

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from traceai_vllm.cli.findings import NOTE, OK, PROBLEM, WARNING, Finding
+from traceai_vllm.telemetry import disabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +44,12 @@ def sdk_is_disabled() -> bool:
 
 
 def _ways_in() -> Iterator[Finding]:
-    disabled = [name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")]
-    if "vllm" in disabled or "*" in disabled:
+    if disabled.is_disabled("vllm"):
         yield Finding(
             "instrumented",
             WARNING,
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS turns the instrumentation off for `opentelemetry-instrument`.",
-            "take vllm out of OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
+            f"{disabled.VARIABLE} turns the instrumentation off for `opentelemetry-instrument`.",
+            f"take vllm out of {disabled.VARIABLE}",
         )
     ours = [entry.name for entry in entry_points(group="vllm.general_plugins") if "traceai_vllm" in entry.value]
     allowed = os.environ.get("VLLM_PLUGINS")

@@ -32,6 +32,8 @@ MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name 
 #: Their English names, by number.
 ENGLISH_MONTHS = ("", *(names.split()[0] for names in _MONTH_NAMES))
 FIRST_YEAR, LAST_YEAR = 1500, 2100
+#: The signs of Chinese and Japanese that no spaces part from what is beside them, for a class of a pattern.
+UNSPACED = "\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff"
 
 _GROUPING = " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, beside comma and point
 _UNGROUPED = dict.fromkeys(map(ord, _GROUPING))

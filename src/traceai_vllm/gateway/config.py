@@ -192,7 +192,7 @@ class Restriction(Strict):
     @property
     def limits_length(self) -> bool:
         """Whether it limits the length of prompts."""
-        return _limits_length(self)
+        return self.max_prompt_tokens is not None or self.max_prompt_bytes is not None
 
 
 class Serving(Strict):
@@ -240,11 +240,6 @@ class Route(Serving):
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
     prompt_version: str | None = None
     traffic_cohort: str | None = None
-
-    @property
-    def limits_length(self) -> bool:
-        """Whether it limits the length of prompts."""
-        return _limits_length(self)
 
 
 class GatewayConfig(Strict):
@@ -343,10 +338,6 @@ def address(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"write it as host:port, e.g. 127.0.0.1:8080, not {text!r}")
     return host.strip("[]"), int(port)
-
-
-def _limits_length(limits: Restriction | Route) -> bool:
-    return limits.max_prompt_tokens is not None or limits.max_prompt_bytes is not None
 
 
 def _check_server(servers: Mapping[str, Any], name: str | None, location: tuple[str | int, ...]) -> None:

@@ -91,8 +91,11 @@ def _without_upgrade(data: bytes) -> bytes:
 
     Java's own client asks for HTTP/2 so; httptools would take the body for the other protocol's, and leave it out.
     """
-    head, end, body = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"te", head) + end + body  # another one that ends here
+    end = data.find(b"\r\n\r\n")
+    end = len(data) if end < 0 else end
+    if _UPGRADE.search(data, 0, end) is None:  # nearly always: nothing is copied
+        return data
+    return _UPGRADE.sub(b"te", data[:end]) + data[end:]  # another header that ends here
 
 
 def protocol(limits: Limits) -> type[asyncio.Protocol]:

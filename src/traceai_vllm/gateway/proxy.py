@@ -230,7 +230,8 @@ class _Request:
         left = self._user.gone and (record is None or error is not None)
         if arm is not None:
             with _GUARD:
-                self._judge(arm, left)  # at once: it decides who answers the next request
+                # At once: it decides who answers the next request.
+                self._given_up(arm) if left else self._judge(arm)
         self._record(arm, error, left)
 
     def _record(self, arm: Arm | None, error: str | None, left: bool) -> None:
@@ -256,12 +257,10 @@ class _Request:
         elif arm is not None:
             arm.release()
 
-    def _judge(self, arm: Arm, left: bool) -> None:
+    def _judge(self, arm: Arm) -> None:
         """Tell the circuit and the guard how the answer that the user got went."""
         record = arm.record
-        if record is not None and left:
-            self._left(arm, record)
-        if record is None or left or record.error == CANCELLED:
+        if record is None or record.error == CANCELLED:
             return
         failure = record.failure()
         if arm.name == books.CANDIDATE:
@@ -270,9 +269,11 @@ class _Request:
         elif self._fallback is None and not 400 <= record.status < 500:
             self._runtime.rollout.baseline_answered(self._call.route.name, failed=failure is not None)
 
-    def _left(self, arm: Arm, record: Exchange) -> None:
-        if arm.name == books.CANDIDATE and record.first_byte is None and self._shift is not None:
-            self._runtime.rollout.given_up(self._shift, record.duration)
+    def _given_up(self, arm: Arm) -> None:
+        """Tell the guard that the user hung up, if it was before the candidate's first byte."""
+        record, shift = arm.record, self._shift
+        if arm.name == books.CANDIDATE and shift is not None and record is not None and record.first_byte is None:
+            self._runtime.rollout.given_up(shift, record.duration)
 
     def _remember(self, arm: Arm, context: SpanContext | None) -> None:
         """Keep what feedback and evaluations that come later need, and learn from the answer's counts."""

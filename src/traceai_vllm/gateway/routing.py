@@ -45,10 +45,8 @@ def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
         call: the request.
         tokens: estimates the tokens of a prompt from its bytes.
     """
-    route, body = call.route, call.body
-    if route.candidate is None or (route.limits_length and not body.fields):
-        return False
-    return _short_enough(route, body.prompt_bytes, tokens)
+    route = call.route
+    return route.candidate is not None and _short_enough(route, call.body, tokens)
 
 
 def candidate_answers(
@@ -91,10 +89,9 @@ def session_of(call: Call) -> str:
 
 
 def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float], slices: SliceOptions) -> bool:
-    length = call.body.prompt_bytes
-    if not call.body.fields or not _short_enough(only, length, tokens):
-        return False  # a body that cannot be read here may be read there: UTF-16, a byte order mark, NaN
-    estimate = tokens(length)
+    if not call.body.fields or not _short_enough(only, call.body, tokens):
+        return False
+    estimate = tokens(call.body.prompt_bytes)
     for allowed, value in (
         (only.intents, call.route.intent),
         (only.prompt_versions, call.tags.get(semconv.PROMPT_VERSION)),
@@ -109,10 +106,14 @@ def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float], slic
     return only.slices is None or any(_in_slice(part, call, estimate, found) for part in only.slices)
 
 
-def _short_enough(limits: Route | Restriction, length: int, tokens: Callable[[int], float]) -> bool:
-    if limits.max_prompt_bytes is not None and length > limits.max_prompt_bytes:
+def _short_enough(limits: Route | Restriction, body: Body, tokens: Callable[[int], float]) -> bool:
+    if limits.max_prompt_bytes is None and limits.max_prompt_tokens is None:
+        return True
+    if not body.fields:
+        return False  # what cannot be read here may be read there, however long: UTF-16, a byte order mark, NaN
+    if limits.max_prompt_bytes is not None and body.prompt_bytes > limits.max_prompt_bytes:
         return False
-    return limits.max_prompt_tokens is None or tokens(length) <= limits.max_prompt_tokens
+    return limits.max_prompt_tokens is None or tokens(body.prompt_bytes) <= limits.max_prompt_tokens
 
 
 def _in_slice(part: Slice, call: Call, estimate: float, found: frozenset[str]) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
-import os
 import string
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
@@ -20,6 +19,7 @@ from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.middleware import HIDDEN, CallerMiddleware
 from traceai_vllm.server.unquoted import spans_without_messages
+from traceai_vllm.telemetry.disabled import is_disabled
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -75,9 +75,7 @@ def _add_middleware(app: Any) -> None:
 
 
 def _instrument(app: Any) -> None:
-    # OpenTelemetry's own switch, for programs that are started by `opentelemetry-instrument` too.
-    disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
-    if disabled & {"fastapi", "*"}:
+    if is_disabled("fastapi"):
         return
     if importlib.util.find_spec("opentelemetry.instrumentation.fastapi") is None:
         _log.warning(

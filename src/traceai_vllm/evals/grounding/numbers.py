@@ -6,6 +6,7 @@ two: if a *different* number sits in the more similar surroundings, the claim ha
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.grounding.dates import YEAR
@@ -69,10 +70,10 @@ class Figures:
     def __init__(self, numpy: Any, quantities: Sequence[Quantity]) -> None:
         self._np = numpy
         self._units: dict[str, int] = {"": 0}
-        for reading in _readings(quantities):
-            for each in reading:
-                self._units.setdefault(each.unit, len(self._units))
-        self._readings = [self._columns(reading) for reading in _readings(quantities)]
+        readings = _readings(quantities)
+        for each in itertools.chain.from_iterable(readings):
+            self._units.setdefault(each.unit, len(self._units))
+        self._readings = [self._columns(reading) for reading in readings]
 
     def _columns(self, quantities: Sequence[Quantity]) -> tuple[Any, ...]:
         """Unit, whether it is a noun counted, whether a day of some month, value and amount."""

@@ -14,23 +14,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import optional
 from traceai_vllm.evals.grounding.dates import Dates
-from traceai_vllm.evals.notation import ASCII_NUMBER, ENGLISH_MONTHS, IDEOGRAPHIC_NUMBER, MONTHS, NUMBER, readings
+from traceai_vllm.evals.notation import (
+    ASCII_NUMBER,
+    ENGLISH_MONTHS,
+    IDEOGRAPHIC_NUMBER,
+    MONTHS,
+    NUMBER,
+    UNSPACED,
+    readings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from traceai_vllm.evals.grounding.dates import Dated
 
-# Chinese and Japanese have no spaces: each sign is a word, but for katakana, which write a foreign word together.
-_KANA = "\u3041-\u309f"
-_UNSPACED = f"{_KANA}\u3400-\u4dbf\u4e00-\u9fff"
+# In Chinese and Japanese each sign is a word, but for katakana, which write a foreign word together.
 _TOKEN = re.compile(
-    rf"({IDEOGRAPHIC_NUMBER}|[{_UNSPACED}]"
-    rf"|[^\W\d_{_UNSPACED}]+(?:['\u2019][^\W\d_{_UNSPACED}]+)*|{NUMBER}|[%$£€¥°])",
+    rf"({IDEOGRAPHIC_NUMBER}|[{UNSPACED}]"
+    rf"|[^\W\d_{UNSPACED}]+(?:['\u2019][^\W\d_{UNSPACED}]+)*|{NUMBER}|[%$£€¥°])",
 )
 # The same for a text that is ASCII, in two thirds of the time.
 _ASCII_TOKEN = re.compile(rf"([A-Za-z]+(?:'[A-Za-z]+)*|{ASCII_NUMBER}|[%$])")
-_SIGN = re.compile(f"[{_UNSPACED}]+")
+_SIGN = re.compile(f"[{UNSPACED}]+")
 STOP = frozenset(
     """a an the this that these those there here it its it's he she they them his her hers their theirs him we us our
     you your yours i me my mine who whom whose which what where when why how and or but if then than so as of at by for

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from traceai_vllm.evals.errors import MissingExtra
 from traceai_vllm.evals.languages import language_of
 from traceai_vllm.evals.missing import say_once
-from traceai_vllm.evals.notation import NUMBER, dates_in, minus_before, readings
+from traceai_vllm.evals.notation import NUMBER, UNSPACED, dates_in, minus_before, readings
 from traceai_vllm.evals.paired.answer import pairs
 from traceai_vllm.evals.rare_names import rare_names
 from traceai_vllm.evals.result import EvaluationResult, TextRange
@@ -34,7 +34,7 @@ _FACT = re.compile(
     rf"|(?P<number>{NUMBER})[a-z]{{0,3}}(?!\w|[./:-]\w|,\d)"
     r"|[^\W_](?:(?:[\w./:-]|,(?=\d{3}(?!\d))){0,100}[^\W_])?"
 )
-_SIGNS = re.compile("[\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff]")  # no spaces part them from a number
+_SIGNS = re.compile(f"[{UNSPACED}]")
 _DIGIT = re.compile(r"\d")
 # With what is written right behind it, as in 20mg and 3rd.
 _NUMBER = re.compile(rf"({NUMBER})([a-z]{{0,3}})", re.I)
@@ -93,13 +93,20 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     before, after = facts_in(baseline.text, settings), facts_in(candidate.text, settings)
     if not before:
         return None
-    known = {each for fact in after for each in (fact.value, fact.other, *_ends(fact), *_parts(fact))}
+    known = {each for fact in after for each in (*_spellings(fact), *_ends(fact), *_parts(fact))}
     known |= _spelled(candidate.text)
-    lost = [fact for fact in before if fact.value not in known and (not fact.other or fact.other not in known)]
-    lost = [fact for fact in lost if not (_ends(fact) and known.issuperset(_ends(fact)))]
-    lost = [fact for fact in lost if not _stands_in(candidate.text, fact)]
-    apart = {fact.value for fact in after if fact.kind == "amount"}
-    lost = [fact for fact in lost if not (_parts(fact) and apart.issuperset(_parts(fact)))]
+    amounts = {fact.value for fact in after if fact.kind == "amount"}
+
+    def is_kept(fact: Fact) -> bool:
+        ends, parts = _ends(fact), _parts(fact)
+        return (
+            not known.isdisjoint(_spellings(fact))
+            or (bool(ends) and known.issuperset(ends))
+            or (bool(parts) and amounts.issuperset(parts))
+            or _stands_in(candidate.text, fact)
+        )
+
+    lost = [fact for fact in before if not is_kept(fact)]
     added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
     altered = _altered(lost, added)
     counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
@@ -128,11 +135,14 @@ def facts_in(text: str, settings: PairedSettings) -> list[Fact]:
 
 def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
     plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text).translate(_HYPHENS)
+    rest: list[str] = []
+    at = 0
     for start, end, days in dates_in(plain):
         value, *other = (f"{day.year}-{day.month:02}-{day.day:02}" for day in days)
         yield Fact("date", value, TextRange(start, end), *other)
-        plain = plain[:start] + "\n" * (end - start) + plain[end:]
-    plain = _SIGNS.sub("\n", plain)
+        rest += plain[at:start], "\n" * (end - start)
+        at = end
+    plain = _SIGNS.sub("\n", "".join((*rest, plain[at:])))
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
         if number:
@@ -177,6 +187,10 @@ def _ends(fact: Fact) -> tuple[str, ...]:
     """The two amounts of a range, as of 10-20, which may be written as 10 to 20."""
     ends = _RANGE.fullmatch(fact.value)
     return ends.groups() if ends else ()
+
+
+def _spellings(fact: Fact) -> tuple[str, ...]:
+    return (fact.value, fact.other) if fact.other else (fact.value,)
 
 
 def _parts(date: Fact) -> tuple[str, ...]:
