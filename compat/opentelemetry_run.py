@@ -8,6 +8,7 @@ Ends with an error where a span, a measurement or a score is missing, or an erro
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.metadata import version
 
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.support.records import finished_record, in_memory_metrics, in_memory_tracing, points
 
 from traceai_vllm import guard
+from traceai_vllm.cli import check_export
 from traceai_vllm.evals import JSONValidation
 from traceai_vllm.evals.pipeline import EvaluatorSpanProcessor
 from traceai_vllm.telemetry import semconv
@@ -80,11 +82,19 @@ class _Longer:
         return float(len(response) > 1)
 
 
+def the_doctor_reads_headers() -> None:
+    """Of two the one that cannot be read is named."""
+    os.environ |= {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_HEADERS": "x=1,unreadable"}
+    (found,) = [finding for finding in check_export.findings(1.0) if finding.check == "headers"]
+    assert "number 2 " in found.message, found
+
+
 def main() -> int:
     """Run all; return the process exit status."""
     requests_are_spans_and_measurements()
     what_is_sampled_off_leaves_no_span()
     spans_have_scores()
+    the_doctor_reads_headers()
     errors = guard.internal_errors()
     assert not errors, errors
     print(f"OpenTelemetry {version('opentelemetry-sdk')}: passed")

@@ -7,6 +7,8 @@ The SDK's exporters keep the reason of a failure to themselves and try again for
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import os
 import sys
@@ -59,9 +61,12 @@ def _headers() -> Iterator[Finding]:
     # The SDK leaves out what it cannot read, with a line in the log that has the secret in it; here it is counted.
     from opentelemetry.util.re import parse_env_headers
 
+    parsed = parse_env_headers
+    if "liberal" in inspect.signature(parse_env_headers).parameters:  # from 1.27 on, as its exporters read them
+        parsed = functools.partial(parse_env_headers, liberal=True)
     for variable in (_HEADERS, *(signal.otlp_variable("HEADERS") for signal in (TRACES, METRICS, LOGS))):
         entries = [entry for entry in os.environ.get(variable, "").split(",") if entry.strip()]
-        wrong = [str(at) for at, entry in enumerate(entries, 1) if not parse_env_headers(entry, liberal=True)]
+        wrong = [str(at) for at, entry in enumerate(entries, 1) if not parsed(entry)]
         if wrong:
             yield Finding(
                 "headers",
