@@ -21,7 +21,7 @@ _MARK = re.compile(r"\s*(?:[-*•\u2013#>]+|\(?\d{1,2}[.):]|\(?[a-z][.)])\s+")
 _ITEM = re.compile(r"\d[.)]\s")  # which is found sooner
 _INLINE_ITEM = re.compile(r"(?<=[.;:!?])\s+(?=\d{1,2}[.)]\s+[A-Z])")
 _WORD = re.compile(r"[^\W_]")
-_DAY = re.compile(r"(?<![\d.])\d{1,2}\.\s*\Z")
+_DAY = re.compile(r"(?<![\d.])\d{1,2}\.\Z")
 _MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as other words
 # The headings of a Markdown table, which stand over a line of hyphens.
 _TABLE = re.compile(r"^[^\n]*\|[^\n]*\n(?=[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$)", re.M)
@@ -74,7 +74,8 @@ def _whole_dates(pieces: Iterable[str]) -> list[str]:
     """Put together what was parted at the point of a day: `3. März`."""
     whole: list[str] = []
     for piece in pieces:
-        if whole and _DAY.search(whole[-1]) and _first_word(piece) in _MONTHS_BEHIND:
+        # The pattern is bound to the end alone, and would be tried at every place of a sentence.
+        if whole and _DAY.search(whole[-1].rstrip()[-4:]) and _first_word(piece) in _MONTHS_BEHIND:
             whole[-1] += piece
         else:
             whole.append(piece)

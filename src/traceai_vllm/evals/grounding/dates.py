@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,8 +64,8 @@ class Dates:
         self.read_as: dict[int, str] = {}
         self._lower = lower
         last = len(lower) - 1
-        for index, number in enumerate(digits):
-            mark = gaps[index] if number else ""
+        for index in itertools.compress(range(len(digits)), digits):
+            mark = gaps[index]
             if (
                 mark in _MARKS
                 and 0 < index < last

@@ -157,12 +157,15 @@ class Lexicon:
         if len(pieces) == 1:
             return Words(text, [], [], [], [], [], [], [], [], [], [], {})
         known = [seen.get(word) or know(word) for word in pieces[1::2]]
-        dates = Dates(text, [word.lower for word in known], pieces[::2], [word.digits for word in known])
-        for index, word in dates.read_as.items():
-            same = seen.get(word) or know(word)
-            spelled = word if word.isdecimal() else known[index].lower
-            known[index] = same._replace(lower=spelled, capital=0, digits=True)
-        lower, stems, weights, capitals, rows, denies, digits = ([*map(column, known)] for column in _COLUMNS)
+        columns = [[*map(column, known)] for column in _COLUMNS]
+        dates = Dates(text, columns[0], pieces[::2], columns[-1])
+        if dates.read_as:
+            for index, word in dates.read_as.items():
+                same = seen.get(word) or know(word)
+                spelled = word if word.isdecimal() else known[index].lower
+                known[index] = same._replace(lower=spelled, capital=0, digits=True)
+            columns = [[*map(column, known)] for column in _COLUMNS]
+        lower, stems, weights, capitals, rows, denies, digits = columns
         borders = list(itertools.accumulate(map(len, pieces)))
         places = range(len(known))
         return Words(
