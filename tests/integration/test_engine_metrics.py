@@ -14,10 +14,12 @@ import traceai_vllm
 from tests.integration.conftest import ENGINE_ARGS, Run, Traced
 from tests.integration.test_offline import params
 
+# A name of its own: other tests' engines may be alive in this process.
+METERED = "metered"
 VARIANT = {
     "gen_ai.provider.name": "vllm",
-    "gen_ai.request.model": "one-layer",
-    "model_variant": "one-layer",
+    "gen_ai.request.model": METERED,
+    "model_variant": METERED,
     "quantization_format": "bf16",
 }
 # Ours to vLLM's own Prometheus metric.
@@ -33,13 +35,19 @@ SAME_AS_VLLM = {
 OF_ENGINES = ("vllm.", "process.", "hw.")
 
 
-def values(traced: Traced) -> dict[str, Any]:
-    """Return the engine metrics of which there is one point each: name to value."""
-    return {
-        name: points[0].value
+def points_of(traced: Traced, variant: str) -> dict[str, list[Any]]:
+    """Return the points of the engine metrics of one variant, by name; of names without any, none."""
+    found = {
+        name: [point for point in points if point.attributes.get("model_variant") == variant]
         for name, points in traced.points().items()
-        if name.startswith(OF_ENGINES) and len(points) == 1
+        if name.startswith(OF_ENGINES)
     }
+    return {name: points for name, points in found.items() if points}
+
+
+def values(traced: Traced, variant: str) -> dict[str, Any]:
+    """Return the engine metrics of which a variant has one point each: name to value."""
+    return {name: points[0].value for name, points in points_of(traced, variant).items() if len(points) == 1}
 
 
 @pytest.fixture
@@ -48,12 +56,13 @@ def engine(one_layer_model: str, traced: Traced, monkeypatch: pytest.MonkeyPatch
     from vllm import LLM
 
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    return [LLM(one_layer_model, **ENGINE_ARGS, disable_log_stats=False, num_gpu_blocks_override=24)]
+    options = {**ENGINE_ARGS, "served_model_name": METERED}
+    return [LLM(one_layer_model, **options, disable_log_stats=False, num_gpu_blocks_override=24)]
 
 
 def test_an_engines_metrics_are_vllms_own_and_end_with_it(engine: list[Any], traced: Traced) -> None:
     """Load, caches, preemptions and memory agree with vLLM; nothing is left when the engine is gone."""
-    assert not any(name.startswith("vllm.num") for name in traced.points())
+    assert not any(name.startswith("vllm.num") for name in points_of(traced, METERED))
 
     llm = engine[0]
     same = {"prompt_token_ids": list(range(100, 300))}
@@ -61,8 +70,9 @@ def test_an_engines_metrics_are_vllms_own_and_end_with_it(engine: list[Any], tra
     llm.generate(same, params(), use_tqdm=False)
     llm.generate([f"prompt {i}" for i in range(16)], params(max_tokens=700), use_tqdm=False)
 
-    theirs = {metric.name: metric.value for metric in llm.get_metrics() if metric.name in SAME_AS_VLLM.values()}
-    found = values(traced)
+    metrics = [metric for metric in llm.get_metrics() if metric.labels.get("model_name") == METERED]
+    theirs = {metric.name: metric.value for metric in metrics if metric.name in SAME_AS_VLLM.values()}
+    found = values(traced, METERED)
     assert {ours: found[ours] for ours in SAME_AS_VLLM} == {ours: theirs[name] for ours, name in SAME_AS_VLLM.items()}
     assert found["vllm.prefix_cache_hits"] > 0
     assert found["vllm.num_preemptions"] > 0
@@ -75,10 +85,10 @@ def test_an_engines_metrics_are_vllms_own_and_end_with_it(engine: list[Any], tra
     (group,) = scheduler.kv_cache_config.kv_cache_groups
     pages = 24 * len(group.layer_names) * group.kv_cache_spec.page_size_bytes
     assert found["vllm.kv_cache_memory"] == pages
-    assert found["process.memory.usage"] == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
-    points = traced.points()
+    resident = {p.attributes["process.pid"]: p.value for p in traced.points()["process.memory.usage"]}
+    assert resident[os.getpid()] == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    points = points_of(traced, METERED)
     assert all(dict(points[name][0].attributes) == VARIANT for name in SAME_AS_VLLM)
-    assert dict(points["process.memory.usage"][0].attributes) == {**VARIANT, "process.pid": os.getpid()}
 
     traceai_vllm.uninstrument()
     assert not live(traced)
@@ -93,7 +103,7 @@ def test_an_engines_metrics_are_vllms_own_and_end_with_it(engine: list[Any], tra
 
 def live(traced: Traced) -> set[str]:
     """Return the names of the engine metrics that have points, without the counter of what happened."""
-    return {name for name in traced.points() if name.startswith(OF_ENGINES)} - {"vllm.num_preemptions"}
+    return set(points_of(traced, METERED)) - {"vllm.num_preemptions"}
 
 
 def test_a_server_engine_reports_while_it_runs(async_engine: Any, traced: Traced, run: Run) -> None:
@@ -103,9 +113,9 @@ def test_a_server_engine_reports_while_it_runs(async_engine: Any, traced: Traced
         requests = [asyncio.create_task(answer(async_engine, f"load-{i}")) for i in range(4)]
         try:
             async with asyncio.timeout(60):
-                while values(traced).get("vllm.num_requests_running") != 4:
+                while values(traced, "one-layer").get("vllm.num_requests_running") != 4:
                     await asyncio.sleep(0.01)
-            return values(traced)
+            return values(traced, "one-layer")
         finally:
             for request in requests:
                 request.cancel()
@@ -119,7 +129,6 @@ def test_a_server_engine_reports_while_it_runs(async_engine: Any, traced: Traced
     core = {process.pid for process in async_engine.engine_core.resources.engine_manager.processes}
     assert set(memory) >= {os.getpid(), *core}  # and what the core has started
     assert all(memory[pid].value > 50e6 for pid in (os.getpid(), *core))
-    assert all(point.attributes["model_variant"] == "one-layer" for point in memory.values())
 
 
 async def answer(engine: Any, request_id: str) -> None:
