@@ -125,6 +125,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             model_variant=_option(kwargs, "model_variant"),
             quantization_format=_option(kwargs, "quantization_format"),
             content=None if content is None else ContentReader(content),
+            place_hooks=patches.place_needed,
         )
         runtime.switch(active)
         EngineMetrics(meter, partial(readings.read_all, meter))

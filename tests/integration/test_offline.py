@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry import trace
@@ -233,6 +234,65 @@ def test_an_engine_that_fails_ends_every_open_request(
     assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"] * 2
     assert {span.status.description for span in traced.requests} == {"the kernel crashed"}
     assert traced.batches[0].attributes["error.type"] == "RuntimeError"
+
+
+def test_an_engine_that_fails_under_its_own_interface_ends_every_open_request(
+    llm: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes the steps without an entry point of `LLM` gets the error on the spans as well."""
+    engine = llm.llm_engine
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.engine_core, "get_output", Mock(side_effect=RuntimeError("the kernel crashed")))
+        engine.add_request("mine", "hello", params())
+        with pytest.raises(RuntimeError, match="the kernel crashed"):
+            engine.step()
+        engine.abort_request(list(engine.output_processor.request_states), internal=True)
+        llm.enqueue(["a", "b"], params(), use_tqdm=False)
+        with pytest.raises(RuntimeError, match="the kernel crashed"):
+            llm.wait_for_completion(use_tqdm=False)
+    engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+    assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"] * 3
+    assert {span.status.description for span in traced.requests} == {"the kernel crashed"}
+
+
+def test_a_refused_prompt_does_not_end_what_was_queued_before(llm: Any, traced: Traced) -> None:
+    """Only the failure of a step is one of all open requests."""
+    from vllm.exceptions import VLLMValidationError
+
+    llm.enqueue(["a", "b"], params(), use_tqdm=False)
+    with pytest.raises(VLLMValidationError):
+        llm.generate({"prompt_token_ids": [5] * 2000}, params(), use_tqdm=False)
+    assert traced.requests == []
+    llm.wait_for_completion(use_tqdm=False)
+
+    assert [span.attributes["gen_ai.response.finish_reasons"] for span in traced.requests] == [("length",)] * 2
+
+
+def test_nothing_of_ours_runs_at_each_step_of_an_offline_engine(llm: Any) -> None:
+    """`LLM` as it comes: what vLLM calls at each step is its own, before, during and after a call."""
+    from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    def each_step() -> list[Any]:
+        return [vars(LLMEngine)["step"], vars(OutputProcessor)["update_scheduler_stats"]]
+
+    own = each_step()
+    seen = Traced()
+    seen.instrument()
+    try:
+        at_first = each_step()
+        llm.generate("hello", params(), use_tqdm=False)
+        llm.chat([{"role": "user", "content": "hello"}], params(), use_tqdm=False)
+        assert len(seen.requests) == 2
+        assert at_first == each_step() == own
+        llm.llm_engine.add_request("mine", "hello", params())
+        assert each_step()[0] is not own[0]
+        while llm.llm_engine.has_unfinished_requests():
+            llm.llm_engine.step()
+    finally:
+        traceai_vllm.uninstrument()
+    assert each_step() == own
 
 
 def test_suppressed_calls_leave_no_trace(llm: Any, traced: Traced) -> None:

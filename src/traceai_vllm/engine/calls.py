@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import runtime
 from traceai_vllm.engine.funnel import Tracker, tracker_of
-from traceai_vllm.engine.live import INTERNAL, Internal, LiveRequest, admission, begin
+from traceai_vllm.engine.live import INTERNAL, SCOPE_KEY, Internal, LiveRequest, admission, begin
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def add_request_async(original: Any) -> Any:
 
 def _begin(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal | None:
     params = args[2] if len(args) > 2 else kwargs.get("params")
-    return begin(tracker_of_engine(engine), params, args[0] if args else kwargs.get("request_id"))
+    live = begin(tracker_of_engine(engine), params, args[0] if args else kwargs.get("request_id"))
+    if isinstance(live, LiveRequest) and SCOPE_KEY not in live.context:
+        live.runtime.need("step")  # whoever adds requests without `LLM` makes the steps without it, too
+    return live
 
 
 def _begin_async(engine: Any, args: Any, kwargs: Any) -> LiveRequest | Internal | None:
@@ -193,7 +196,8 @@ def _argument(args: Any, kwargs: Any, position: int, *names: str) -> Any:
 def step(original: Any) -> Any:
     """Build the hook on ``LLMEngine.step()``, once per engine step: nothing unless it raises.
 
-    Offline vLLM does not pass through ``propagate_error``.
+    Offline vLLM does not pass through ``propagate_error``. Only there once somebody steps an engine without an entry
+    point of ``LLM``, which sees the failure itself (:func:`failed_in_step`).
     """
 
     @functools.wraps(original)
@@ -206,3 +210,17 @@ def step(original: Any) -> Any:
             raise
 
     return hook
+
+
+def failed_in_step(error: BaseException) -> bool:
+    """Return whether an error that came out of an entry point of ``LLM`` is the failure of an engine step.
+
+    Others leave the engine's requests open: a prompt that is refused, or Ctrl-C.
+    """
+    traceback = error.__traceback__ if isinstance(error, Exception) else None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == "step" and frame.f_globals.get("__name__") == "vllm.v1.engine.llm_engine":
+            return True
+        traceback = traceback.tb_next
+    return False

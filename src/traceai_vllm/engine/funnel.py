@@ -41,6 +41,7 @@ class Tracker:
         open: internal request id to the request and vLLM's state of it.
         calls: callers' contexts of ``AsyncLLM.generate`` calls that were made but not admitted yet.
         engine: weak reference to the engine, once it is known.
+        keeps_statistics: whether the engine's load comes with its steps.
         load: the engine's latest ``SchedulerStats``.
         prefix_cache_queries: tokens looked up in the prefix cache so far (blocks in old versions of vLLM).
         prefix_cache_hits: tokens found there so far.
@@ -53,6 +54,7 @@ class Tracker:
         "calls",
         "config",
         "engine",
+        "keeps_statistics",
         "load",
         "on_drained",
         "open",
@@ -60,7 +62,8 @@ class Tracker:
         "prefix_cache_queries",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_statistics: bool = True) -> None:
+        self.keeps_statistics = keeps_statistics
         self.open: dict[str, tuple[LiveRequest, Any]] = {}
         self.calls: dict[Any, list[Any]] = {}
         self.config: Any = None
@@ -74,6 +77,8 @@ class Tracker:
     def variant(self, active: Runtime) -> Variant:
         """Return what the engine serves; read once per engine and period of instrumentation."""
         if self._variants is None or self._variants[0] is not active:
+            if self.keeps_statistics:
+                active.need("update_scheduler_stats")
             if self.config is None:
                 return UNKNOWN_VARIANT
             # What cannot be read once is not tried again for every request, which is traced all the same.
@@ -120,7 +125,7 @@ def tracker_of(processor: Any) -> Tracker:
     # getattr and setattr, not `__dict__`: see live._remove_shadow.
     tracker: Tracker | None = getattr(processor, _ATTRIBUTE, None)
     if tracker is None:
-        tracker = Tracker()
+        tracker = Tracker(keeps_statistics=getattr(processor, "log_stats", True))
         setattr(processor, _ATTRIBUTE, tracker)
         _processors.add(processor)
     return tracker
@@ -290,7 +295,7 @@ def _end_of(output: Any, stopped: bool) -> tuple[str, BaseException | None]:
 def update_scheduler_stats(original: Any) -> Any:
     """Build the hook on ``OutputProcessor.update_scheduler_stats``, once per engine step: an assignment, two sums.
 
-    Where vLLM keeps no statistics (offline, by default), a comparison.
+    Only there once an engine keeps statistics, as servers do; offline vLLM by default does not.
     """
 
     @functools.wraps(original)

@@ -77,12 +77,12 @@ class LiveRequest:
         "_params",
         "_record",
         "_request_id",
-        "_runtime",
         "context",
         "end_ns",
         "ended",
         "first_token",
         "operation",
+        "runtime",
         "start_ns",
         "stream",
         "variant",
@@ -100,7 +100,7 @@ class LiveRequest:
         request_id: Any = None,
         operation: str | None = None,
     ) -> None:
-        self._runtime = active
+        self.runtime = active
         self._params = params
         self.variant = variant
         self.context = ctx
@@ -188,8 +188,8 @@ class LiveRequest:
     def _end(self) -> None:
         if self.ended:
             return
-        if self._runtime.lost:
-            self._runtime.drain()
+        if self.runtime.lost:
+            self.runtime.drain()
         self._finish()
 
     def _finish(self) -> None:
@@ -197,7 +197,7 @@ class LiveRequest:
         self.end_ns = self.start_ns + time.perf_counter_ns() - self._clock
         if not self.operation:
             self.operation = self._known_operation()
-        self._runtime.pipeline.finish(self)
+        self.runtime.pipeline.finish(self)
 
     def _known_operation(self) -> str:
         served = served_in(self.context)
@@ -252,7 +252,7 @@ class LiveRequest:
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
-            self._runtime.lost.append(self)
+            self.runtime.lost.append(self)
 
 
 def _first_update(live: LiveRequest, detokenizer: Any, update: Any, *args: Any, **kwargs: Any) -> Any:

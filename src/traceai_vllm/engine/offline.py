@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import beams, runtime
-from traceai_vllm.engine.calls import tracker_of_engine
+from traceai_vllm.engine.calls import failed_in_step, tracker_of_engine
 from traceai_vllm.engine.content import with_conversations
 from traceai_vllm.engine.live import SCOPE_KEY, Scope, error_message, error_type
 from traceai_vllm.guard import Guard
@@ -31,6 +31,7 @@ _BEGIN = Guard("the beginning of a batch")
 _END = Guard("the end of a batch")
 _DETACH = Guard("leaving a batch's context")
 _BEAMS = Guard("the requests of a beam search")
+_STEP = Guard("the failure of an engine step")
 _BATCH_KEY = otel_context.create_key("traceai-vllm-batch")
 
 # Entry point of LLM to the operation of its requests; None where the pooling task says it.
@@ -54,7 +55,8 @@ class Batch:
         self.runtime = active
         self.name = name
         self.start_ns = time.time_ns()
-        self.variant = tracker_of_engine(llm.llm_engine).variant(active)
+        self.tracker = tracker_of_engine(llm.llm_engine)
+        self.variant = self.tracker.variant(active)
         self.caller = otel_context.get_current()
         self.span: Span = active.pipeline.spans.start_batch(f"LLM.{name}", self.variant, self.caller)
         self.context = self._context()
@@ -120,6 +122,9 @@ def _end(batch: Batch, result: Any, error: BaseException | None, args: Any, kwar
     with _BEAMS:
         if batch.name == "beam_search":
             _finish_beam_searches(batch, result, error, args, kwargs)
+    with _STEP:
+        if error is not None and failed_in_step(error):
+            batch.tracker.close_all(error)
     batch.end(result, error)
 
 
@@ -161,6 +166,7 @@ def enqueue(name: str) -> Any:
         with _BEGIN:
             active = runtime.current()
             if active is not None and is_instrumentation_enabled():
+                active.need("step")  # `LLM.wait_for_completion` makes the steps, or the caller
                 ctx = otel_context.set_value(SCOPE_KEY, Scope(ENQUEUE_OPERATIONS[name]))
                 if name == "enqueue_chat" and active.content is not None:
                     ctx = with_conversations(ctx, wrapped, args, kwargs)

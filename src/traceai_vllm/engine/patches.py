@@ -42,6 +42,7 @@ class Patch:
         lost: what else is missing without it, for the warning; empty where nothing is, as for a call that a version
             does not offer.
         only_if: says from the module whether the patch is needed in this version.
+        on_need: runs at each engine step, so it is put in place when an engine needs it (:meth:`runtime.Runtime.need`).
     """
 
     module: str
@@ -51,6 +52,7 @@ class Patch:
     required: bool = False
     lost: str = ""
     only_if: Callable[[Any], bool] = lambda module: True
+    on_need: bool = False
 
     def __str__(self) -> str:
         """Return the place of the hook, as ``module.Class.name``."""
@@ -113,12 +115,12 @@ PATCHES: tuple[Patch, ...] = (
     Patch(*_PROCESSOR, "abort_requests", funnel.abort_requests, required=True),
     Patch(*_PROCESSOR, "propagate_error", funnel.propagate_error, required=True),
     Patch(*_PROCESSOR, "process_outputs", funnel.process_outputs, required=True, only_if=_ends_in_process_outputs),
-    Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats, lost=_LOAD),
+    Patch(*_PROCESSOR, "update_scheduler_stats", funnel.update_scheduler_stats, lost=_LOAD, on_need=True),
     Patch(*_ASYNC, "generate", _wrapping(calls.generate), required=True, only_if=_answers_are_seen),
     Patch(*_ASYNC, "encode", _wrapping(calls.generate), only_if=_answers_are_seen),
     Patch(*_ASYNC, "add_request", calls.add_request_async, required=True, only_if=_answers_are_seen),
     Patch(*_SYNC, "add_request", calls.add_request, required=True, only_if=_answers_are_seen),
-    Patch(*_SYNC, "step", calls.step, required=True),
+    Patch(*_SYNC, "step", calls.step, required=True, on_need=True),
     Patch(*_WORKER, "initialize_from_config", _wrapping(readings.worker_ready), lost=_MEMORY),
     Patch("vllm.engine.llm_engine", "LLMEngine", "__init__", first_engine.init, only_if=_is_first_engine),
     *(Patch(*_LLM, name, _wrapping(offline.call(name)), lost=_BATCH.get(name, "")) for name in offline.OPERATIONS),
@@ -198,12 +200,30 @@ def _apply_one(patch: Patch, module: Any) -> None:
                 lost,
             )
         return
+    if patch.on_need and not _is_needed(patch):
+        return
     inherited = patch.name not in vars(owner)
     original = original if inherited else vars(owner)[patch.name]
     replacement = patch.build(original)
     applied = Applied(patch, owner, inherited, original, replacement)
     setattr(owner, patch.name, replacement)
     _applied[patch] = applied
+
+
+def place_needed() -> None:
+    """Put in place what became needed since (:meth:`runtime.Runtime.need`)."""
+    import sys
+
+    with _lock:
+        for patch in PATCHES:
+            if patch.on_need and patch not in _applied and _is_needed(patch) and _is_ready(patch):
+                with _PATCH:
+                    _apply_one(patch, sys.modules[patch.module])
+
+
+def _is_needed(patch: Patch) -> bool:
+    active = runtime.current()
+    return active is not None and patch.name in active.needed
 
 
 def _lost(patch: Patch, module: Any) -> str:
@@ -263,8 +283,8 @@ def _applied_original(name: str) -> Any:
 
 
 def matched() -> dict[str, bool]:
-    """Return for each hook point whether it is in place, as ``module.Class.name``."""
-    return {str(patch): patch in _applied for patch in PATCHES}
+    """Return for each hook point whether it is in place or can be when it is needed, as ``module.Class.name``."""
+    return {str(patch): _is_ready(patch) for patch in PATCHES}
 
 
 def missing() -> dict[str, str]:
@@ -274,6 +294,13 @@ def missing() -> dict[str, str]:
     absent: dict[str, str] = {}
     for patch in PATCHES:
         module = sys.modules.get(patch.module)
-        if module is not None and patch not in _applied and patch.only_if(module):
+        if module is not None and not _is_ready(patch) and patch.only_if(module):
             absent[str(patch)] = _lost(patch, module)
     return {place: lost for place, lost in absent.items() if lost}
+
+
+def _is_ready(patch: Patch) -> bool:
+    import sys
+
+    owner = getattr(sys.modules.get(patch.module), patch.owner, None)
+    return patch in _applied or (patch.on_need and hasattr(owner, patch.name))

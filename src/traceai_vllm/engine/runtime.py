@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from traceai_vllm.guard import Guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.metrics import Meter
 
     from traceai_vllm.content.content import ContentReader
@@ -35,7 +37,9 @@ class Runtime:
         model_variant: declared by the user; None to read it from the engine.
         quantization_format: declared by the user; None to read it from the engine.
         content: reads what requests say; None when that is not captured.
+        place_hooks: puts the hooks in place that became needed.
         lost: requests that vLLM forgot without ending them; see :meth:`drain`.
+        needed: the functions of vLLM that run at each engine step and that an engine needs hooked; see :meth:`need`.
     """
 
     pipeline: Pipeline
@@ -43,7 +47,9 @@ class Runtime:
     model_variant: str | None = None
     quantization_format: str | None = None
     content: ContentReader | None = None
+    place_hooks: Callable[[], None] = lambda: None
     lost: deque[LiveRequest] = field(default_factory=deque)
+    needed: set[str] = field(default_factory=set)
     _logged: set[tuple[str, str]] = field(default_factory=set)
 
     def drain(self) -> None:
@@ -56,6 +62,15 @@ class Runtime:
             live = self.lost.popleft()
             with _LOST:
                 live.abandoned()
+
+    def need(self, function: str) -> None:
+        """Hook a function that vLLM calls at each engine step, because an engine needs it.
+
+        With one request in flight a step is a token. ``LLM`` as it comes needs no such hook, and pays for none.
+        """
+        if function not in self.needed:
+            self.needed.add(function)
+            self.place_hooks()
 
     def note_declared(self, variant: Variant) -> None:
         """Log, once for each, where the user's declaration and the engine disagree."""
