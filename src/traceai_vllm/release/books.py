@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from traceai_vllm.release.columns import BASELINE, CANDIDATE, REPEAT
+from traceai_vllm.release.frame import PROMPT_TOKENS
 from traceai_vllm.release.keeping import only_row
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Books:
         unscored: evaluator to how many pairs lack only the baseline's score, only the candidate's, or none.
         stray: evaluator to how many scores are not from 0 to 1, how many of them leave open what the policy guards, and
             how many scores and verdicts there are; without evaluators that have none.
+        unknown_length: clean pairs whose prompt neither server counted, where the policy guards ``prompt_tokens``.
         feedback: what users said in spans of its own: how often, how much of it came again and counts once, is about an
             answer that is not here, or came too late to count; empty where there is none.
     """
@@ -84,6 +86,7 @@ class Books:
     repeats: int
     unscored: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     stray: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    unknown_length: int = 0
     feedback: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -103,6 +106,7 @@ class Books:
             "untagged": max(self.untagged.values(), default=0) / self.answers if self.answers else 0.0,
             "unscored": max(lacking, default=0.0),
             "apart": self.apart / pairs if pairs else 0.0,
+            "unknown_length": self.unknown_length / self.clean if self.clean else 0.0,
         }
 
     @property
@@ -114,6 +118,8 @@ class Books:
 
     def over_limit(self, limits: Limits) -> list[str]:
         """Return what is over its limit, in words."""
+        if not self.sampled:
+            return ["no question was sampled"]
         allowed = limits.model_dump()
         return [
             f"{name} {share:.1%} (limit {allowed[name]:.1%})"
@@ -123,7 +129,7 @@ class Books:
 
 
 def books_of(answers: Any, pairs: Pairs, evaluators: Sequence[str] = (), feedback: Feedback | None = None) -> Books:
-    """Make up the books, but for the scores that are missing: :func:`with_unscored` adds these.
+    """Make up the books, but for what is not known of pairs: :func:`with_unknown` adds that.
 
     Args:
         answers: an Ibis table of :func:`~traceai_vllm.release.answers.answers_of`.
@@ -152,20 +158,23 @@ def books_of(answers: Any, pairs: Pairs, evaluators: Sequence[str] = (), feedbac
     )
 
 
-def with_unscored(books: Books, frame: Frame, evaluators: Sequence[str], policy: Policy) -> Books:
-    """Return the books with the scores that clean pairs lack.
+def with_unknown(books: Books, frame: Frame, evaluators: Sequence[str], policy: Policy) -> Books:
+    """Return the books with what is not known of clean pairs: scores, and the length of prompts.
 
     Args:
         books: of :func:`books_of`.
         frame: the clean pairs.
         evaluators: names of the evaluators whose scores ``frame`` has.
-        policy: says whether answers that failed count as such.
+        policy: says whether answers that failed count as such, and whether lengths are guarded.
     """
     failed = np.zeros(len(frame), dtype=np.bool_)
     for measure, column in (("errors", "error"), ("timeouts", "timeout")):
         if measure in policy.measures:
             failed |= frame.values[f"c:{column}"] > 0
-    return replace(books, unscored={name: _unscored(frame, name, failed) for name in evaluators})
+    unscored = {name: _unscored(frame, name, failed) for name in evaluators}
+    # In vLLM's streams tokens are counted only where the caller asks for it (`stream_options.include_usage`).
+    unknown = int((frame.codes[PROMPT_TOKENS] < 0).sum()) if PROMPT_TOKENS in policy.divisions else 0
+    return replace(books, unscored=unscored, unknown_length=unknown)
 
 
 def _feedback(feedback: Feedback) -> dict[str, int]:

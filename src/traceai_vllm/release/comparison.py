@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from traceai_vllm.release.answers import answers_of, arms_of
-from traceai_vllm.release.books import Books, books_of, with_unscored
+from traceai_vllm.release.books import Books, books_of, with_unknown
 from traceai_vllm.release.cells import REGRESSED, Cell, cells_of, with_alarms_controlled
 from traceai_vllm.release.feedback import feedback_of, served_frame
 from traceai_vllm.release.frame import PROMPT_TOKENS, SLICE, Frame, frame_of, rows_of
@@ -112,7 +112,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
-        books=with_unscored(books, frame, source.evaluators, policy),
+        books=with_unknown(books, frame, source.evaluators, policy),
         volume=volume,
         variants=variants,
         cost_per_trace=_cost_per_trace(whole_pairs, frame),

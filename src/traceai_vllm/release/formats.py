@@ -112,6 +112,7 @@ def _books(judgement: Judgement) -> dict[str, Any]:
         "repeated_answers": books.repeated,
         "feedback": books.feedback,
         "arms_a_minute_apart": books.apart,
+        "unknown_prompt_length": books.unknown_length,
         "end_before_start": books.backwards,
         "baseline_repeats": books.repeats,
         "unscored": {

@@ -84,6 +84,7 @@ class Limits(_Strict):
             evaluator's scores that may be none, not being from 0 to 1.
         apart: share of the pairs whose arms began more than a minute apart: late copies, or clocks that differ. Any
             share by default, since what is replayed is apart by nature.
+        unknown_length: share of the pairs whose prompt neither server counted, where ``prompt_tokens`` is guarded.
     """
 
     unpaired: Share = 0.05
@@ -92,6 +93,7 @@ class Limits(_Strict):
     untagged: Share = 0.02
     unscored: Share = 0.02
     apart: Share = 1.0
+    unknown_length: Share = 0.02
 
 
 class PolicyConflict(ValueError):
@@ -328,6 +330,11 @@ class Policy(_Strict):
         """Identifies the policy by what it says, however the file is written: SHA-256, 16 hexadecimal digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def divisions(self) -> frozenset[str]:
+        """The divisions of the traffic in which some measure is guarded."""
+        return frozenset().union(*(self.guard if one.guard is None else one.guard for one in self.measures.values()))
 
     def guard_of(self, measure: str, scope: tuple[tuple[str, str], ...]) -> Allowance | None:
         """Return what is allowed of a measure in a part of the traffic; None where it is only shown."""

@@ -138,6 +138,7 @@ def books_table(comparison: Comparison) -> Table:
     for text, count in (
         ("answers that came twice", books.repeated),
         ("arms a minute apart", books.apart),
+        ("pairs of unknown prompt length", books.unknown_length),
         ("answers that end before they begin", books.backwards),
         ("repeats of the baseline", books.repeats),
     ):

@@ -303,6 +303,36 @@ def test_an_answer_that_is_not_there_yet_makes_its_pair_later(tmp_path: Path) ->
     assert (second.books.clean, second.books.unpaired) == (20, {})
 
 
+def test_lengths_that_nobody_counted_are_no_pass_where_lengths_are_guarded(tmp_path: Path) -> None:
+    """Streams without usage: no prompt is known to be long, and none to be short; the policy may leave lengths out."""
+    uncounted = {"gen_ai.usage.input_tokens": None}
+    given = [
+        Request(baseline=dict(uncounted), candidate=dict(uncounted) if place < 6 else {"gen_ai.usage.input_tokens": 9})
+        for place in range(60)
+    ]
+    rules = {"rules": [{"when": ["all_healthy"], "then": "promote"}, {"then": "keep_mirroring"}]}
+
+    guarded = compared(tmp_path / "guarded", given, **rules)
+    left_out = compared(tmp_path / "left_out", given, guard=["all", "route"], **rules)
+
+    assert guarded.books.unknown_length == 6
+    assert Judgement(guarded).books_problems == ["unknown_length 10.0% (limit 2.0%)"]
+    judgement = Judgement(guarded)
+    assert json.loads(as_json(judgement, decision_of(judgement)))["books"]["unknown_prompt_length"] == 6
+    printed = Console(width=120, record=True)
+    printed.print(books_table(guarded))
+    assert "pairs of unknown prompt length" in printed.export_text()
+    assert left_out.books.unknown_length == 0
+    assert Judgement(left_out).books_problems == []
+
+
+def test_a_store_without_questions_says_so(tmp_path: Path) -> None:
+    """Not that all of none are missing."""
+    comparison = compared(tmp_path, [])
+    assert Judgement(comparison).books_problems == ["no question was sampled"]
+    assert Judgement(comparison).action.value == "keep_mirroring"
+
+
 def test_a_clock_that_is_wrong_is_seen_and_changes_no_latency(tmp_path: Path) -> None:
     """The candidate's host is ten minutes ahead: times are each arm's own, the books tell, a limit can block."""
     spans = [span for place in range(30) for span in spans_of(place, Request())]
