@@ -29,6 +29,7 @@ BODIES: list[dict[str, Any]] = [
             {"role": "tool", "tool_call_id": "c1", "content": "found"},
         ],
         "tools": [TOOL],
+        "tool_choice": {"type": "function", "function": {"name": "look_up"}},
         "documents": [{"text": "a paragraph"}],
         "response_format": {
             "type": "json_schema",
@@ -144,7 +145,7 @@ def test_a_bare_prompt_is_asked_as_one(tmp_path: Path) -> None:
 def test_a_prompt_that_was_not_recorded_whole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where the gateway noted a prompt's hash, what is asked again has it too, however a client wrote its JSON."""
     chat = {"model": "m", "messages": [{"role": "user", "content": "é?"}], "tools": [TOOL]}
-    lost = {**chat, "tool_choice": "required"}
+    lost = {**chat, "chat_template_kwargs": {"enable_thinking": False}}
     bodies = [
         json.dumps(chat).encode(),
         json.dumps(chat, ensure_ascii=False).encode(),

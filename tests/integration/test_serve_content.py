@@ -33,7 +33,14 @@ def post(server: ApiServer, path: str, call: Call, **body: Any) -> httpx.Respons
 def said(server: ApiServer, call: Call) -> dict[str, Any]:
     """Return the engine span's content."""
     _, engine = server.pair(call)
-    names = (INPUT, OUTPUT, "gen_ai.system_instructions", "gen_ai.tool.definitions", "traceai.context")
+    names = (
+        INPUT,
+        OUTPUT,
+        "gen_ai.system_instructions",
+        "gen_ai.tool.definitions",
+        "traceai.tool_choice",
+        "traceai.context",
+    )
     return {name: json.loads(engine.attributes[name]) for name in names if name in engine.attributes}
 
 
@@ -50,6 +57,7 @@ def test_a_chat_with_documents_marked_context_and_tools(server: ApiServer) -> No
         model=SERVED_NAME,
         messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": [marked]}],
         tools=[{"type": "function", "function": TOOL}],
+        tool_choice="auto",
         max_tokens=60,
         extra_body={"documents": [{"title": "T", "text": "Rome is old."}], "structured_outputs": {"regex": CALL_REGEX}},
         extra_headers=call.headers(),
@@ -58,6 +66,7 @@ def test_a_chat_with_documents_marked_context_and_tools(server: ApiServer) -> No
     content = said(server, call)
     assert content[INPUT] == [text("system", "Be brief."), text("user", "Paris is big.")]
     assert content["gen_ai.tool.definitions"] == [{"type": "function", **TOOL}]
+    assert content["traceai.tool_choice"] == "auto"
     assert content["traceai.context"] == [
         {"source": "documents", "title": "T", "content": "Rome is old."},
         {"source": "message", "content": "Paris is big."},
@@ -202,6 +211,7 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         ("/v1/chat/completions", {"messages": chat["messages"][:2], "response_format": json_schema, "max_tokens": 4}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": image}]}),
         ("/v1/chat/completions", {**chat, "tool_choice": CANARY}),
+        ("/v1/chat/completions", {**chat, "tool_choice": {"type": "function", "function": {"name": CANARY}}}),
         ("/v1/chat/completions", {"messages": [{"role": CANARY, "content": f"{CANARY} " * 2000}]}),
         ("/v1/chat/completions", {**chat, "chat_template": f"{{{{ raise_exception('{CANARY}') }}}}"}),
         ("/v1/completions", {"prompt": CANARY, "suffix": None, "user": CANARY, "stop": CANARY, "max_tokens": 4}),

@@ -29,7 +29,9 @@ class Content:
         stop_sequences: the stop strings, which are a caller's own words too.
         output_schema: the JSON schema that the answer is to meet, a dictionary or its text; None when there is none.
             It is not redacted, which could change what it means.
-        schema_may_leave: whether redaction finds nothing in the schema; else it is for evaluators here alone.
+        tool_choice: whether a tool was to be called, or which, in the words of the request; None when it did not say.
+            It is not redacted either.
+        may_leave: which of those two redaction finds nothing in; the other is for evaluators here alone.
         expected_calls: the tool calls that are right; empty where none is, None where nobody said so.
         redactions: in how many places something was replaced.
     """
@@ -41,12 +43,14 @@ class Content:
     context: list[dict[str, Any]] = field(default_factory=list)
     stop_sequences: list[str] = field(default_factory=list)
     output_schema: Any = None
-    schema_may_leave: bool = False
+    tool_choice: Any = None
+    may_leave: frozenset[str] = frozenset()
     expected_calls: list[Any] | None = None
     redactions: int = 0
 
 
 FIELDS = ("input_messages", "output_messages", "system_instructions", "tool_definitions", "context", "stop_sequences")
+_WHOLE_FIELDS = ("output_schema", "tool_choice")
 _DEEPEST_SCHEMA = 128
 
 
@@ -76,17 +80,19 @@ class ContentReader:
                     redacted, places = self._redaction(entries)
                     setattr(content, name, redacted)
                     content.redactions += places
-            content.schema_may_leave = self._has_nothing_to_hide(content.output_schema)
+            content.may_leave = frozenset(
+                name for name in _WHOLE_FIELDS if self._has_nothing_to_hide(getattr(content, name))
+            )
             return content
         except Exception as error:
             report_unquoted("the content of a request", error)
             return None
 
-    def _has_nothing_to_hide(self, schema: Any) -> bool:
+    def _has_nothing_to_hide(self, value: Any) -> bool:
         # What is no JSON would become text, and another schema by that.
-        if schema is None or plain(schema, _DEEPEST_SCHEMA) != schema:
+        if value is None or plain(value, _DEEPEST_SCHEMA) != value:
             return False
-        return self._redaction([{"parameters": schema}])[1] == 0
+        return self._redaction([{"parameters": value}])[1] == 0
 
 
 def report_unquoted(where: str, error: Exception) -> None:

@@ -72,6 +72,11 @@ def tool_definitions(tools: Any) -> list[dict[str, Any]]:
     return [_tool(tool) for tool in _items(tools)]
 
 
+def tool_choice(choice: Any, tools: Any) -> Any:
+    """Return a request's choice of tools as JSON; None without tools, where vLLM fills in a choice of its own."""
+    return plain(choice) if _items(tools) else None
+
+
 def context_documents(documents: Any, source: str) -> list[dict[str, Any]]:
     """Return retrieved context as a list of ``{"source": …, "content": …}``, with ``id`` and ``title`` when given.
 

@@ -160,6 +160,7 @@ class RequestContent:
             content.input_messages = messages.input_messages(self._conversation)
             content.system_instructions = messages.system_instructions(call.instructions)
             content.tool_definitions = messages.tool_definitions(call.tools)
+            content.tool_choice = messages.tool_choice(getattr(call.request, "tool_choice", None), call.tools)
             content.context = messages.context_documents(call.documents, "documents")
             content.context += messages.marked_context(self._conversation)
         else:

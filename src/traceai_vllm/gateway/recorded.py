@@ -124,6 +124,9 @@ class Recorded:
         for name, value in (("tools", tools), ("documents", documents)):
             if value:
                 content[name] = value
+        choice = attributes.get(semconv.TOOL_CHOICE)
+        if tools and isinstance(choice, str):
+            content["tool_choice"] = json.loads(choice)
         return content
 
 

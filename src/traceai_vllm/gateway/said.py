@@ -49,6 +49,7 @@ def content_of(body: Body, answer: Answer) -> Content:
         output_messages=[_message(choice) for _, choice in sorted(answer.choices.items())],
         system_instructions=messages.system_instructions(body.get("instructions") or body.get("system")),
         tool_definitions=messages.tool_definitions(body.get("tools")),
+        tool_choice=messages.tool_choice(body.get("tool_choice"), body.get("tools")),
         context=[*messages.context_documents(documents, "documents"), *messages.marked_context(given)],
         output_schema=json_format(body),
         stop_sequences=body.stop_strings(),

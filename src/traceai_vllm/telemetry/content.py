@@ -97,7 +97,8 @@ class ContentExport:
 def _judged_by(content: Content) -> Attributes:
     """What an answer is judged by; an empty list of calls says that none is due."""
     given = {
-        semconv.OUTPUT_SCHEMA: content.output_schema if content.schema_may_leave else None,
+        semconv.OUTPUT_SCHEMA: content.output_schema if "output_schema" in content.may_leave else None,
+        semconv.TOOL_CHOICE: content.tool_choice if "tool_choice" in content.may_leave else None,
         semconv.EXPECTED_CALLS: content.expected_calls,
     }
     return {key: value for key, value in given.items() if value is not None}

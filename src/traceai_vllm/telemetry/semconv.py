@@ -109,6 +109,7 @@ ENGINE_KV_CACHE_USAGE: Final = "traceai.engine.kv_cache_usage"
 # --- Content, when it is captured --------------------------------------------------------------------------------
 RETRIEVED_CONTEXT: Final = "traceai.context"
 OUTPUT_SCHEMA: Final = "traceai.output_schema"
+TOOL_CHOICE: Final = "traceai.tool_choice"
 EXPECTED_CALLS: Final = "traceai.expected_calls"
 CONTENT_LEFT_OUT: Final = "traceai.content.left_out"
 CONTENT_REDACTIONS: Final = "traceai.content.redactions"
@@ -227,6 +228,12 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
         "JSON",
         "The JSON schema that the answer is to meet; like them, but whole or not at all, and only if nothing in it "
         "would be redacted.",
+        _OURS,
+    ),
+    Attribute(
+        TOOL_CHOICE,
+        "JSON",
+        "Whether a tool was to be called, or which, in the words of the request; like the schema.",
         _OURS,
     ),
     Attribute(

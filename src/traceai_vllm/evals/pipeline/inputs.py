@@ -42,6 +42,7 @@ class Said:
         context: the retrieved context.
         schema: the JSON schema that the answer is to meet, a dictionary or its text.
         expected: the tool calls that are right; None when nobody said so.
+        tool_choice: whether a tool was to be called, or which; None when the request did not say.
     """
 
     input: list[Any] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Said:
     context: list[Any] = field(default_factory=list)
     schema: Any = None
     expected: Any = None
+    tool_choice: Any = None
 
 
 NOTHING = Said()
@@ -67,6 +69,7 @@ def said_in_record(record: RequestRecord) -> Said:
         content.context,
         content.output_schema,
         content.expected_calls,
+        content.tool_choice,
     )
 
 
@@ -79,6 +82,7 @@ def said_in_attributes(attributes: Mapping[str, Any]) -> Said:
         _whole_list(attributes, semconv.RETRIEVED_CONTEXT),
         _json(attributes.get(semconv.OUTPUT_SCHEMA)),
         _json(attributes.get(semconv.EXPECTED_CALLS)),
+        _json(attributes.get(semconv.TOOL_CHOICE)),
     )
 
 
@@ -147,6 +151,7 @@ def evaluator_inputs(said: Said, attributes: Mapping[str, Any]) -> Inputs:
         "question": next((_text(m) for m in reversed(said.input) if m.get("role") == "user"), None),
         "tools": said.tools or None,
         "expected": said.expected,
+        "tool_choice": said.tool_choice,
         "finish_reason": answer.get("finish_reason") or next(iter(_finish_reasons(attributes)), None),
         "route": attributes.get(semconv.ROUTE),
     }

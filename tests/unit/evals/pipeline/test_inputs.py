@@ -184,6 +184,23 @@ def test_an_expected_call_reaches_the_evaluator() -> None:
         assert (result.label, result.details["against"]) == (label, "expected")
 
 
+def test_a_call_that_the_request_asked_for_is_missed() -> None:
+    """Or one that it did not allow: ``tool_choice`` reaches the evaluator, here and from the span."""
+    called = {"role": "assistant", "parts": [{"type": "tool_call", "name": "search", "arguments": {"q": "B"}}]}
+    one = {"type": "function", "function": {"name": "other"}}
+    for choice, said, label in (
+        ("required", answer("Plan B."), "missing_call"),
+        ("none", called, "needless_call"),
+        (one, called, "wrong_tool"),
+        ("auto", called, "correct"),
+    ):
+        captured = Content(output_messages=[said], tool_definitions=TOOLS, tool_choice=choice)
+        here, stored = inputs_of_record(record(captured), {}), inputs_of_attributes(exported(captured))
+        for inputs in (here, stored):
+            result = run_evaluator(ToolSelectionAccuracy(), {**inputs, "response": inputs["message"]})
+            assert (result.label, result.details["against"]) == (label, "tools")
+
+
 def test_a_schema_of_the_applications_own_needs_no_structured_output() -> None:
     """JSON that was asked for in the prompt alone."""
     captured = Content(output_messages=[answer("Ninety days.")], output_schema=SCHEMA)
