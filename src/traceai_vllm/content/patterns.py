@@ -54,9 +54,7 @@ def _ibans(text: str) -> tuple[str, int]:
 
 
 def _ssns(text: str) -> tuple[str, int]:
-    if "-" not in text or not _has_digits(text):
-        return text, 0
-    return _checked(_SSN, "[us_ssn]", _issued, text)
+    return _checked(_SSN, "[us_ssn]", _issued, text) if b"000-00-0000" in _shape(text, b"") else (text, 0)
 
 
 def _secrets(text: str) -> tuple[str, int]:
@@ -65,15 +63,17 @@ def _secrets(text: str) -> tuple[str, int]:
     return _SECRET.subn("[secret]", text)
 
 
-_SHAPES = bytes(48 if 48 <= byte < 58 else 65 if 65 <= byte < 91 else 120 for byte in range(256))
+_SHAPES = bytes(
+    48 if 48 <= byte < 58 else 65 if 65 <= byte < 91 else byte if byte == ord("-") else 120 for byte in range(256)
+)
 
 
-def _shape(text: str) -> bytes:
-    """Return a text with 0 for each digit, A for each capital, x for others, and no spaces and dashes.
+def _shape(text: str, left_out: bytes = b" -") -> bytes:
+    """Return a text with 0 for each digit, A for each capital, x for others but the dash, and no spaces and dashes.
 
     A tenth of what a regular expression takes to find out that there is no card number.
     """
-    return text.encode("utf-8", "replace").translate(_SHAPES, b" -") if _has_digits(text) else b""
+    return text.encode("utf-8", "replace").translate(_SHAPES, left_out) if _has_digits(text) else b""
 
 
 def _has_digits(text: str) -> bool:
