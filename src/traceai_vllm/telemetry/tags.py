@@ -223,6 +223,7 @@ def _extra(extra: Mapping[str, TagValue]) -> dict[str, TagValue]:
 
 
 def _shortened(value: str) -> str:
+    value = str.__str__(value)  # of an Enum, what it stands for: metrics and baggage would have its name
     value = encodable(value)  # baggage raises for others, in the middle of the user's call
     if len(value) <= MAX_VALUE_LENGTH:
         return value

@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Mapping
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -202,6 +203,22 @@ def test_baggage_is_set_on_request_only_and_with_the_named_tags_alone() -> None:
     with tags(route="support", extra={"customer": "42"}, propagate=True):
         assert dict(baggage.get_all()) == {"route": "support"}
     assert dict(baggage.get_all()) == {}
+
+
+def test_the_value_of_an_enum_is_the_tag_wherever_it_goes() -> None:
+    """`class Route(str, Enum)`: on spans, in metrics (which take text) and in baggage, and as a free tag."""
+
+    class Route(str, Enum):
+        SUPPORT = "support"
+
+    carrier: dict[str, str] = {}
+    with tags(route=Route.SUPPORT, extra={"tenant": Route.SUPPORT}, propagate=True):
+        propagate.inject(carrier)
+        assert {key: str(value) for key, value in here().items()} == {
+            "route": "support",
+            "traceai.tag.tenant": "support",
+        }
+    assert carrier["baggage"] == "route=support"
 
 
 def test_tags_are_part_of_the_public_face() -> None:
