@@ -121,7 +121,8 @@ def output_message(text: str | None, finish_reason: str, reasoning: str | None =
 
 
 def _message(message: Any) -> Message:
-    build = _ITEMS.get(_get(message, "type") or "")
+    kind = _get(message, "type")
+    build = _ITEMS.get(kind) if isinstance(kind, str) else None  # a caller may write anything there
     if build is not None:
         return build(message)
     role = str(_get(message, "role") or "user")
@@ -264,7 +265,7 @@ def _parsed(arguments: Any) -> Any:
     if not isinstance(arguments, str):
         return plain(arguments)
     try:
-        return json.loads(arguments)
+        return plain(json.loads(arguments))
     except (ValueError, RecursionError):
         return arguments
 

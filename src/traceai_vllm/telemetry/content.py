@@ -32,7 +32,7 @@ _ATTRIBUTES = {
     "stop_sequences": semconv.REQUEST_STOP_SEQUENCES,
 }
 # Made once: json.dumps with settings of one's own makes an encoder for each call.
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False).encode
 
 
 class ContentExport:
@@ -107,6 +107,15 @@ def _judged_by(content: Content) -> Attributes:
 def _span_value(key: str, entries: Any) -> Any:
     # The conventions have strings here, which a span can hold as they are.
     return tuple(entries) if key == semconv.REQUEST_STOP_SEQUENCES else _to_json(entries)
+
+
+def _to_json(entries: Any) -> str:
+    try:
+        return _encode(entries)
+    except ValueError:  # NaN or Infinity, which models write and Python reads, and a database refuses
+        from traceai_vllm.store.encode import portable
+
+        return _encode(portable(entries))
 
 
 def _log_record(ctx: Any, end_ns: int, attributes: Attributes) -> Any:

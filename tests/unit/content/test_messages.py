@@ -209,6 +209,7 @@ def test_whatever_callers_send_is_read(value: Any) -> None:
     for made in (
         messages.input_messages(value),
         messages.input_messages([{"role": value, "content": value, "tool_calls": value}]),
+        messages.input_messages([{"type": value, "role": "user", "content": value}]),
         messages.input_messages(
             [{"role": "user", "content": [{"type": value, "image_url": value, "text": value}, value]}]
         ),
