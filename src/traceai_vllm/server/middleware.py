@@ -59,19 +59,19 @@ class CallerMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         token, span, begun, waiting = None, trace.get_current_span(), time.perf_counter_ns(), True
-        file_is_sent = False  # by the server itself, of whose end nobody hears
+        is_given = False  # all of the response is the server's: its last part, or a file that it sends by itself
         served: ServedRequest | None = None
 
         async def incoming() -> Message:
             message = await receive()
             with _CLIENT:
-                if message["type"] == "http.disconnect" and not file_is_sent:
+                if message["type"] == "http.disconnect" and not is_given:
                     _note_gone(span)
             return message
 
         def outgoing(message: Message) -> Awaitable[None]:
             # Not a coroutine function: for every chunk between the first and the last this is a check and a call.
-            nonlocal waiting, file_is_sent
+            nonlocal waiting, is_given
             if waiting or not message.get("more_body"):
                 with _RESPONSE:
                     if message["type"] == "http.response.start":
@@ -79,9 +79,11 @@ class CallerMiddleware:
                     elif waiting and message.get("body"):
                         waiting = False
                         _note_first_chunk(span, begun)
-                    if message["type"] == "http.response.body" and not message.get("more_body"):
+                    if message["type"] == "http.response.pathsend":
+                        is_given = True
+                    elif message["type"] == "http.response.body" and not message.get("more_body"):
+                        is_given = True
                         _note_end(span, served)
-                    file_is_sent = message["type"] == "http.response.pathsend"
             return send(message)
 
         with _BEGIN:
@@ -102,7 +104,7 @@ class CallerMiddleware:
             raise
         else:
             with _CLIENT:
-                if not file_is_sent:
+                if not is_given:
                     _note_if_unfinished(scope, span)
         finally:
             with _DETACH:

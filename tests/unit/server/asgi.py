@@ -23,6 +23,8 @@ async def call(app: Any, path: str, leave_after: int | None = None, **more: Any)
         seen.append(message)
         if leave_after is not None and sum(m["type"] == "http.response.body" for m in seen) >= leave_after:
             left.set()
+        await asyncio.sleep(0)  # what stands round the application may have to do something of its own
+        await asyncio.sleep(0)
 
     scope = {
         "type": "http",
