@@ -256,14 +256,49 @@ def test_an_engine_that_fails_under_its_own_interface_ends_every_open_request(
     assert {span.status.description for span in traced.requests} == {"the kernel crashed"}
 
 
-def test_a_refused_prompt_does_not_end_what_was_queued_before(llm: Any, traced: Traced) -> None:
+def test_an_engine_that_fails_under_a_step_of_the_users_ends_every_open_request(
+    llm: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands round vLLM's step may raise an error of its own: vLLM's may be its cause, or only its context."""
+    engine, step = llm.llm_engine, type(llm.llm_engine).step
+
+    class AppError(Exception):
+        pass
+
+    def own_step(engine: Any) -> Any:
+        try:
+            return step(engine)
+        except RuntimeError:
+            raise AppError("the node is ill") from None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.engine_core, "get_output", Mock(side_effect=RuntimeError("the kernel crashed")))
+        patch.setattr(type(engine), "step", own_step)
+        with pytest.raises(AppError):
+            llm.generate(["a", "b"], params(), use_tqdm=False)
+    engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+    assert [span.attributes["error.type"] for span in traced.requests] == ["AppError"] * 2
+
+
+def test_a_refused_prompt_does_not_end_what_was_queued_before(
+    llm: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the failure of a step is one of all open requests."""
     from vllm.exceptions import VLLMValidationError
 
-    llm.enqueue(["a", "b"], params(), use_tqdm=False)
-    with pytest.raises(VLLMValidationError):
-        llm.generate({"prompt_token_ids": [5] * 2000}, params(), use_tqdm=False)
-    assert traced.requests == []
+    engine = llm.llm_engine
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.engine_core, "get_output", Mock(side_effect=RuntimeError("the kernel crashed")))
+            llm.generate("c", params(), use_tqdm=False)
+    except RuntimeError:  # also while a failure of before is handled
+        engine.abort_request(list(engine.output_processor.request_states), internal=True)
+        llm.enqueue(["a", "b"], params(), use_tqdm=False)
+        with pytest.raises(VLLMValidationError):
+            llm.generate({"prompt_token_ids": [5] * 2000}, params(), use_tqdm=False)
+    assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"]
+    traced.clear()
     llm.wait_for_completion(use_tqdm=False)
 
     assert [span.attributes["gen_ai.response.finish_reasons"] for span in traced.requests] == [("length",)] * 2

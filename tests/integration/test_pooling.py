@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,6 +62,21 @@ def test_entry_points_name_their_operation(
     assert [span.attributes["gen_ai.operation.name"] for span in traced.requests] == [operation] * requests
     assert len(traced.batches) == 1
     assert all(span.parent.span_id == traced.batches[0].context.span_id for span in traced.requests)
+
+
+def test_an_engine_that_fails_gives_its_error_to_every_request(
+    pooling_llm: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM itself aborts what is left of the batch: that is the engine's failure, and no cancellation."""
+    broken = Mock(side_effect=RuntimeError("the kernel crashed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(pooling_llm.llm_engine.engine_core, "get_output", broken)
+        with pytest.raises(RuntimeError, match="the kernel crashed"):
+            pooling_llm.embed(["a", "b"], use_tqdm=False)
+
+    assert [span.attributes["error.type"] for span in traced.requests] == ["RuntimeError"] * 2
+    assert {span.status.description for span in traced.requests} == {"the kernel crashed"}
+    assert not any("gen_ai.response.finish_reasons" in span.attributes for span in traced.requests)
 
 
 def test_an_asynchronous_embedding_is_a_request(one_layer_model: str, run: Run, traced: Traced) -> None:

@@ -197,7 +197,7 @@ def step(original: Any) -> Any:
     """Build the hook on ``LLMEngine.step()``, once per engine step: nothing unless it raises.
 
     Offline vLLM does not pass through ``propagate_error``. Only there once somebody steps an engine without an entry
-    point of ``LLM``, which sees the failure itself (:func:`failed_in_step`).
+    point of ``LLM``, which sees the failure itself (:func:`~traceai_vllm.engine.funnel.failed_in_step`).
     """
 
     @functools.wraps(original)
@@ -210,17 +210,3 @@ def step(original: Any) -> Any:
             raise
 
     return hook
-
-
-def failed_in_step(error: BaseException) -> bool:
-    """Return whether an error that came out of an entry point of ``LLM`` is the failure of an engine step.
-
-    Others leave the engine's requests open: a prompt that is refused, or Ctrl-C.
-    """
-    traceback = error.__traceback__ if isinstance(error, Exception) else None
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_code.co_name == "step" and frame.f_globals.get("__name__") == "vllm.v1.engine.llm_engine":
-            return True
-        traceback = traceback.tb_next
-    return False

@@ -32,6 +32,7 @@ _FAIL = Guard("the failure of an engine")
 _SWEEP = Guard("looking for requests that have ended")
 _LOAD = Guard("the engine's load")
 _VARIANT = Guard("detecting the model variant")
+_MAX_CAUSES = 16
 
 
 class Tracker:
@@ -223,9 +224,11 @@ def abort_requests(original: Any) -> Any:
         aborted = original(self, *args, **kwargs)
         with _ABORT:
             cause = _cause_of_abort(sys.exc_info()[1])
+            # What is left of a pooling batch is aborted when the engine has failed.
+            reason = None if cause is not None and failed_in_step(cause) else "abort"
             tracker = tracker_of(self)
             for request_id in aborted:
-                tracker.close(request_id, "abort", cause)
+                tracker.close(request_id, reason, cause)
         return aborted
 
     return hook
@@ -241,6 +244,36 @@ def _cause_of_abort(error: BaseException | None) -> BaseException | None:
     traceback = None if error is None else error.__traceback__  # its first frame is the one that handles the error
     handled_by_vllm = traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("vllm.")
     return error if handled_by_vllm else None
+
+
+def failed_in_step(error: BaseException, handled: BaseException | None = None) -> bool:
+    """Return whether an error that came out of an entry point of ``LLM`` is the failure of an engine step.
+
+    Others leave the engine's requests open: a prompt that is refused, or Ctrl-C. A function that stands round the step
+    may raise an error of its own for it.
+
+    Args:
+        error: the error.
+        handled: what the caller was handling when it called, and is no failure of this call.
+    """
+    cause: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if not isinstance(cause, Exception) or cause is handled:
+            return False
+        if _came_out_of_step(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _came_out_of_step(error: Exception) -> bool:
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == "step" and frame.f_globals.get("__name__") == "vllm.v1.engine.llm_engine":
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def propagate_error(original: Any) -> Any:

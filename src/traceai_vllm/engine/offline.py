@@ -5,6 +5,7 @@ Beam search is the exception: one record per prompt is made from its result (see
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from traceai_vllm.engine import beams, runtime
-from traceai_vllm.engine.calls import failed_in_step, tracker_of_engine
+from traceai_vllm.engine.calls import tracker_of_engine
 from traceai_vllm.engine.content import with_conversations
+from traceai_vllm.engine.funnel import failed_in_step
 from traceai_vllm.engine.live import SCOPE_KEY, Scope, error_message, error_type
 from traceai_vllm.guard import Guard
 from traceai_vllm.telemetry import semconv
@@ -55,6 +57,7 @@ class Batch:
         self.runtime = active
         self.name = name
         self.start_ns = time.time_ns()
+        self.handled = sys.exc_info()[1]
         self.tracker = tracker_of_engine(llm.llm_engine)
         self.variant = self.tracker.variant(active)
         self.caller = otel_context.get_current()
@@ -123,7 +126,7 @@ def _end(batch: Batch, result: Any, error: BaseException | None, args: Any, kwar
         if batch.name == "beam_search":
             _finish_beam_searches(batch, result, error, args, kwargs)
     with _STEP:
-        if error is not None and failed_in_step(error):
+        if error is not None and failed_in_step(error, batch.handled):
             batch.tracker.close_all(error)
     batch.end(result, error)
 
