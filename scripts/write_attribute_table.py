@@ -49,7 +49,7 @@ ERRORS = """
 | failed in the engine | `error`, or none | class of the exception, or `engine_error` | error |
 | the engine waited in vain (a `TimeoutError`) | none | `timeout` | error |
 | the engine died | none | `EngineDeadError` | error |
-| vLLM dropped it without an end | none | `abandoned` | error |
+| vLLM dropped it without an end, or the process exits before its end | none | `abandoned` | error |
 
 The status description is the exception's message, except for errors about the request itself (`ValueError`,
 `TypeError`, `LookupError`, vLLM's client errors), what is no `Exception` (a panic in Rust) and those that a request was

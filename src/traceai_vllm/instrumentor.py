@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from traceai_vllm.content.content import ContentReader
 from traceai_vllm.content.options import ContentMode, ContentOptions, options_from
-from traceai_vllm.engine import patches, readings, runtime
+from traceai_vllm.engine import funnel, patches, readings, runtime
 from traceai_vllm.server import control
 from traceai_vllm.server.options import flag
 from traceai_vllm.telemetry.content import ContentExport
@@ -139,8 +139,9 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 meter_provider=meter_provider,
                 logger_provider=logger_provider,
             )
-        # Runs before the providers' own exit handlers, which were registered earlier.
+        # They run before the providers' own exit handlers, which were registered earlier.
         atexit.register(active.drain)
+        atexit.register(funnel.abandon_all)
         patches.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:
@@ -154,6 +155,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if active is not None:
             active.drain()
             atexit.unregister(active.drain)
+            atexit.unregister(funnel.abandon_all)
         evaluation, self._evaluation = self._evaluation, None
         if evaluation is not None:
             evaluation.detach()

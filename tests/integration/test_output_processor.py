@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import MethodType, SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -20,6 +24,7 @@ from traceai_vllm.engine.funnel import tracker_of
 from traceai_vllm.server import ServerOptions
 from traceai_vllm.server.callers import Callers, CallerTags
 from traceai_vllm.server.served import ServedRequest, with_served
+from traceai_vllm.store import connect
 
 
 @pytest.fixture
@@ -291,6 +296,31 @@ def test_requests_of_an_engine_that_is_dropped_end_as_abandoned(processor: Any, 
     _, attributes = traced.request()
     assert attributes["gen_ai.response.id"] == "lost"
     assert attributes["error.type"] == "abandoned"
+
+
+def test_requests_that_are_open_when_the_process_exits_end_as_abandoned(tmp_path: Path) -> None:
+    """As after Ctrl-C in the middle of a batch: what was in flight is among the spans, once, also with `n` answers."""
+    program = """
+import sys
+import traceai_vllm
+from tests.integration.test_output_processor import request
+from vllm.v1.engine.output_processor import OutputProcessor
+from vllm.v1.engine.parallel_sampling import ParentRequest
+from vllm import SamplingParams
+
+traceai_vllm.instrument(store=sys.argv[1])
+processor = OutputProcessor(tokenizer=None, log_stats=False)
+processor.add_request(request("one-0001"), None)
+parent = ParentRequest(request("two-0001", sampling_params=SamplingParams(n=2)))
+for index in range(2):
+    name, params = parent.get_child_info(index)
+    processor.add_request(request(name, external_req_id="two", sampling_params=params), None, parent, index)
+"""
+    environment = {**os.environ, **{f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, timeout=300, check=True)
+
+    rows = connect(tmp_path).sql("SELECT attributes->>'$.\"gen_ai.response.id\"', error_type, status FROM spans")
+    assert sorted(rows.fetchall()) == [("one", "abandoned", "ERROR"), ("two", "abandoned", "ERROR")]
 
 
 def test_an_arrival_time_that_cannot_be_is_not_believed(processor: Any, traced: Traced) -> None:

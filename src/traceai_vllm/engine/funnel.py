@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,11 @@ _ADMIT = Guard("the admission of a request")
 _FINISH = Guard("the end of a request")
 _ABORT = Guard("the abort of a request")
 _FAIL = Guard("the failure of an engine")
+_EXIT = Guard("the end of a request at exit")
 _SWEEP = Guard("looking for requests that have ended")
 _LOAD = Guard("the engine's load")
 _VARIANT = Guard("detecting the model variant")
+_EXIT_S = 1.0
 _MAX_CAUSES = 16
 
 
@@ -141,6 +144,21 @@ def processors_in_flight() -> Iterable[tuple[Any, Tracker]]:
     """Return the processors that still have open requests of ours."""
     trackers = [(processor, tracker_of(processor)) for processor in tuple(_processors)]
     return [(processor, tracker) for processor, tracker in trackers if tracker.open]
+
+
+def abandon_all() -> None:
+    """End the requests that are still open, as abandoned: the process exits, and vLLM will not end them any more.
+
+    A batch may have any number of them; the process does not wait for more than a second.
+    """
+    deadline = time.monotonic() + _EXIT_S
+    for tracker in trackers():
+        for live, _ in tuple(tracker.open.values()):
+            with _EXIT:
+                if time.monotonic() > deadline:
+                    return
+                if not live.ended:  # one request may have several answers
+                    live.abandoned()
 
 
 def add_request(original: Any) -> Any:

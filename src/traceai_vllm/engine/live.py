@@ -181,7 +181,7 @@ class LiveRequest:
             self._error_message = None if is_cause_of_abort else error_message(error)
 
     def abandoned(self) -> None:
-        """End a request that vLLM forgot (its engine was dropped, an input stream never sent anything)."""
+        """End a request that vLLM forgot (its engine was dropped, its input stream sent nothing, the process exits)."""
         self._error_type = "abandoned"
         self._finish()
 
