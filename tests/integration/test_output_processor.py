@@ -298,6 +298,37 @@ def test_requests_of_an_engine_that_is_dropped_end_as_abandoned(processor: Any, 
     assert attributes["error.type"] == "abandoned"
 
 
+def test_a_call_that_is_dropped_before_its_admission_ends_once_and_says_nothing(
+    processor: Any, traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that goes away with its tasks: what waits there is closed by the garbage collector."""
+    from vllm import SamplingParams
+
+    async def wait(engine: Any, *args: Any, **kwargs: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def consume() -> None:
+        async for _ in async_engine(processor, wait).generate("hello", SamplingParams(), "r"):
+            pass
+
+    async def begin() -> None:
+        task = asyncio.ensure_future(consume())
+        task._log_destroy_pending = False
+        await asyncio.sleep(0)
+
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+    del loop
+    gc.collect()
+    processor.add_request(request("next-0001"), None)
+
+    assert printed == []
+    assert traced.request()[1]["error.type"] == "abandoned"
+
+
 def test_requests_that_are_open_when_the_process_exits_end_as_abandoned(tmp_path: Path) -> None:
     """As after Ctrl-C in the middle of a batch: what was in flight is among the spans, once, also with `n` answers."""
     program = """

@@ -85,10 +85,14 @@ def add_request_async(original: Any) -> Any:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
             with _REJECTED:
-                live.rejected(error)
+                if not isinstance(error, GeneratorExit):  # of the garbage collector, where no span can be made
+                    live.rejected(error)
             raise
         finally:
-            admission.reset(token)
+            try:  # noqa: SIM105 -- contextlib.suppress costs a microsecond, for every request
+                admission.reset(token)
+            except ValueError:  # the garbage collector works in whatever context there is
+                pass
         try:
             live.admitted()
         except Exception as error:

@@ -157,8 +157,7 @@ def abandon_all() -> None:
             with _EXIT:
                 if time.monotonic() > deadline:
                     return
-                if not live.ended:  # one request may have several answers
-                    live.abandoned()
+                live.abandoned()  # the first of several answers counts
 
 
 def add_request(original: Any) -> Any:

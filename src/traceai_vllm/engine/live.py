@@ -182,15 +182,15 @@ class LiveRequest:
 
     def abandoned(self) -> None:
         """End a request that vLLM forgot (its engine was dropped, its input stream sent nothing, the process exits)."""
-        self._error_type = "abandoned"
-        self._finish()
+        if not self.ended:
+            self._error_type = "abandoned"
+            self._finish()
 
     def _end(self) -> None:
-        if self.ended:
-            return
         if self.runtime.lost:
-            self.runtime.drain()
-        self._finish()
+            self.runtime.drain()  # it may be among them: the garbage collector finalizes it before what still ends it
+        if not self.ended:
+            self._finish()
 
     def _finish(self) -> None:
         self.ended = True
