@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PATTERN = "spans-*.jsonl"
 LEDGER = "removed.jsonl"
 _READ_BYTES = 1024 * 1024
+_ATTEMPTS = 8
 
 
 class Segment:
@@ -39,15 +40,29 @@ class Segment:
 
     def __init__(self, directory: Path, kind: str = "spans") -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / f"{kind}-{_utc_now()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self.size = 0
         self._pid = os.getpid()
+        # Before it is locked, another process may take the new file for one that nobody writes to, and remove it.
+        for _ in range(_ATTEMPTS):
+            if self._open(directory, kind):
+                return
+            os.close(self._fd)
+        self._open(directory, kind)
+
+    def _open(self, directory: Path, kind: str) -> bool:
+        """Make a file and lock it; return whether it is still there, and is nobody else's."""
+        self.path = directory / f"{kind}-{_utc_now()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o666)
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
-        with suppress(OSError):  # a file system without locks: its segments count as closed
+        try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: its segments count as closed
+            pass
+        return self.usable
 
     @property
     def usable(self) -> bool:

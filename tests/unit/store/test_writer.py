@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -131,6 +132,31 @@ def test_the_oldest_segments_make_room_and_nothing_is_lost_in_silence(make_spans
     messages = [record.getMessage() for record in caplog.records if "bound" in record.getMessage()]
     assert len(messages) == 1
     assert re.search(r"its oldest \d+ spans were removed", messages[0])
+
+
+@pytest.mark.parametrize("when", ["before it is locked", "while it would be locked"])
+def test_a_new_segment_that_another_process_removes_is_begun_anew(make_spans, tmp_path, monkeypatch, when) -> None:
+    """Whoever makes room sees a file that nobody has locked yet; what is written must not go with it."""
+    own_open, removed = os.open, []
+
+    def open_and_lose(path: object, *args: int) -> int:
+        descriptor = own_open(path, *args)
+        if not removed:
+            removed.append(own_open(path, os.O_RDONLY))
+            fcntl.flock(removed[0], fcntl.LOCK_EX)
+            if when == "before it is locked":
+                os.unlink(path)
+                os.close(removed[0])
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    exporter = SpanStoreExporter(tmp_path)
+    assert exporter.export(make_spans(2)) is SpanExportResult.SUCCESS
+    if when == "while it would be locked":
+        next(path for path in tmp_path.iterdir() if path.stat().st_size == 0).unlink()
+        os.close(removed[0])
+
+    assert check(tmp_path).spans == 2
 
 
 def test_a_segment_that_is_still_open_is_never_removed(make_spans, tmp_path) -> None:
