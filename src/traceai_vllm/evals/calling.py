@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.evals.coroutines import outcome_of
 from traceai_vllm.evals.errors import EvaluationError, MissingInput
 from traceai_vllm.evals.result import EvaluationResult
 
@@ -33,7 +32,7 @@ def run_evaluator(evaluator: Evaluator, inputs: Mapping[str, Any]) -> Evaluation
     """
     returned = evaluator.evaluate(**_wanted(evaluator, inputs))
     if inspect.isawaitable(returned):
-        returned = _outcome_of(returned)
+        returned = outcome_of(returned)
     return as_result(evaluator, returned)
 
 
@@ -89,17 +88,3 @@ def _wanted(evaluator: Evaluator, inputs: Mapping[str, Any]) -> dict[str, Any]:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return given
     return {p.name: given[p.name] for p in named if p.name in given}
-
-
-def _outcome_of(awaitable: Any) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(_awaited(awaitable))
-    # In a notebook, say, whose loop cannot be entered a second time.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _awaited(awaitable)).result()
-
-
-async def _awaited(value: Any) -> Any:
-    return await value

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import socket
 import sys
+import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -92,6 +94,65 @@ def test_a_coroutine_is_awaited_where_a_loop_runs_already():
         return run_evaluator(Slow(None), GIVEN).score
 
     assert asyncio.run(notebook()) == 0.75
+
+
+def test_a_coroutine_keeps_its_connection_from_one_evaluation_to_the_next():
+    ours, theirs = socket.socketpair()
+
+    def serve():
+        with theirs, theirs.makefile("rwb", buffering=0) as lines:
+            for line in lines:
+                lines.write(line)
+
+    class Connected(Users):
+        connection = None
+
+        async def evaluate(self, *, response):
+            if self.connection is None:
+                self.connection = await asyncio.open_connection(sock=ours)
+            reader, writer = self.connection
+            writer.write(b"0.75\n")
+            return float(await reader.readline())
+
+    threading.Thread(target=serve, daemon=True).start()
+    with ours:
+        connected = Connected(None)
+        assert [run_evaluator(connected, GIVEN).score for _ in range(3)] == [0.75] * 3
+
+
+def test_a_coroutine_that_blocks_holds_no_other_up():
+    release = threading.Event()
+
+    class Blocking(Users):
+        name = "Blocking"
+
+        async def evaluate(self, *, response):
+            release.wait()
+
+    class Slow(Users):
+        async def evaluate(self, *, response):
+            return 0.75
+
+    blocked, slow = Runner([Blocking(None), Slow(None)], timeout_s=2.0).run(GIVEN)
+    release.set()
+    assert (blocked.status, slow.status) == ("timeout", "ok")
+
+
+def test_a_coroutine_may_evaluate_and_may_exit():
+    class Both(Users):
+        async def evaluate(self, *, response):
+            return run_evaluator(Slow(0.75), GIVEN).score
+
+    class Slow(Users):
+        async def evaluate(self, *, response):
+            if self.returned is None:
+                raise SystemExit
+            return self.returned
+
+    assert run_evaluator(Both(None), GIVEN).score == 0.75
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        run_evaluator(Slow(None), GIVEN)
+    assert run_evaluator(Both(None), GIVEN).score == 0.75
 
 
 @pytest.mark.parametrize("given", [Users, lambda response: 1.0, "Groundedness", object(), None])
