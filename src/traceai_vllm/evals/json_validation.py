@@ -20,7 +20,13 @@ _ENOUGH = 100
 # In the words of chat completions, Anthropic's messages and the Responses API.
 _AT_LIMIT = frozenset({"length", "max_tokens", "max_output_tokens"})
 _JSON = frozenset({"json", "guided_json"})  # of vLLM's structured outputs
-_HOLDERS = frozenset({"structured_outputs", "text", "format"})  # of a request to vLLM, and of one to the Responses API
+# Of a request to vLLM, of one to the Responses API, and of one for a chat completion.
+_HOLDERS = frozenset({"structured_outputs", "text", "format", "response_format"})
+# What may stand beside the schema there, and says nothing of the answer's form.
+_OPTIONS = frozenset(
+    """disable_any_whitespace disable_fallback disable_additional_properties whitespace_pattern
+    guided_whitespace_pattern guided_decoding_backend verbosity _backend _backend_was_auto""".split()  # noqa: SIM905
+)
 _OF_KIND = frozenset({"type", "anyOf", "oneOf"})  # an optional integer is any of two
 
 
@@ -161,14 +167,17 @@ class JSONValidation(BaseEvaluator):
 def schema_of(given: Any) -> Any:
     """Return the schema in OpenAI's ``response_format``, in vLLM's structured output or of a model, or what was given.
 
-    ``{"type": "json_object"}`` asks for any object.
+    ``{"type": "json_object"}``, vLLM's ``{"json_object": True}``, asks for any object.
     """
     if not isinstance(given, Mapping):
         return given.model_json_schema() if hasattr(given, "model_json_schema") else given
-    if len(given) == 1:
-        ((holder, inner),) = given.items()
+    said = {name: value for name, value in given.items() if value is not None and name not in _OPTIONS}
+    if len(said) == 1:
+        ((holder, inner),) = said.items()
         if holder in _JSON or (holder in _HOLDERS and isinstance(inner, Mapping)):
             return schema_of(inner)
+        if holder == "json_object" and inner is True:
+            return {"type": "object"}
     if given.get("type") == "json_object":
         return {"type": "object"}
     inner = given.get("json_schema")

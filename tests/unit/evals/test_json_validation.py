@@ -203,6 +203,7 @@ def test_the_response_format_of_a_request_is_a_schema():
     assert not JSONValidation().evaluate(response="{}", schema=strict).passed
     assert JSONValidation().evaluate(response="{}", schema={"type": "json_object"}).passed
     assert not JSONValidation().evaluate(response="[]", schema={"type": "json_object"}).passed
+    assert not JSONValidation().evaluate(response="[]", schema={"structured_outputs": {"json_object": True}}).passed
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,10 @@ def test_the_response_format_of_a_request_is_a_schema():
         {"json": json.dumps(ORDER)},
         {"guided_json": ORDER},
         {"text": {"format": {"type": "json_schema", "name": "order", "schema": ORDER}}},
+        {"structured_outputs": {"json": ORDER, "disable_any_whitespace": True, "regex": None}},
+        {"json": ORDER, "whitespace_pattern": " "},
+        {"text": {"format": {"type": "json_schema", "name": "order", "schema": ORDER}, "verbosity": "low"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER}}},
     ],
 )
 def test_what_a_request_calls_its_schema_is_one(schema):
