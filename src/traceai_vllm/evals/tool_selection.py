@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 5
 _NO_CALL = "no tool was called, and none is due"
 _ANY_CALL = frozenset({"required", "any"})  # OpenAI's word and Anthropic's
+_WORDS = _ANY_CALL | {"none"}
 _LABELS = {"required": "missing_argument", "additionalProperties": "unexpected_argument", "type": "wrong_type"}
 
 
@@ -140,7 +141,13 @@ def _choice(given: Any) -> str | None:
     given = plain(given)
     if isinstance(given, Mapping):
         tool = plain(given.get("function")) or given
-        given = tool.get("name") or given.get("type") if isinstance(tool, Mapping) else None
+        name = tool.get("name") if isinstance(tool, Mapping) else None
+        if isinstance(name, str):
+            return name
+        some = plain(given.get("allowed_tools")) or given  # OpenAI's choice among some tools
+        given = some.get("mode") if given.get("type") == "allowed_tools" else given.get("type")
+        if given not in _WORDS:  # a tool of the server's own
+            return None
     if not isinstance(given, str) or given == "auto":
         return None
     return "required" if given in _ANY_CALL else given

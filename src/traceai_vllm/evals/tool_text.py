@@ -68,7 +68,9 @@ _MARKED_PYTHON = re.compile(
 _ROUND_PYTHON = re.compile(r"<\|(?:python_end|eom|eot)\|>")
 _FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?[ \t]{0,20}\n(.*?)```\Z", re.S)
 _PYTHONIC = re.compile(r"\[?\s*[A-Za-z_][\w.]*\s*\(.*\)\s*\]?", re.S)
+_BETWEEN = re.compile(r"\s*[,;]?\s*")
 _DECODER = json.JSONDecoder()
+_JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 def after_thought(text: str) -> str:
@@ -143,15 +145,15 @@ def _listed(text: str) -> Iterator[ToolCall]:
     mark = _LISTED.search(text)
     if mark is None or (mark[0].startswith("<tool_call>") and "</tool_call>" in text):
         return
-    rest = text[mark.end() :]
-    while rest.startswith(("[", "{")):
+    at = mark.end()
+    while text.startswith(("[", "{"), at):
         try:
-            value, end = _DECODER.raw_decode(rest)
+            value, end = _DECODER.raw_decode(text, at)
         except ValueError as error:
             yield ToolCall("", {}, f"the call is not JSON: {error}")
             return
         yield from _calls_of(value)
-        rest = rest[end:].lstrip().removeprefix(";").lstrip()
+        at = _skipped(text, end)
 
 
 def _mistral(text: str) -> Iterator[ToolCall]:
@@ -179,17 +181,29 @@ def _tagged(text: str) -> Iterator[ToolCall]:
 
 def _one_after_another(body: str, problem: str) -> list[ToolCall]:
     """Calls as JSON, each on its own line or lines; or the one call that cannot be read."""
-    found: list[ToolCall] = []
-    rest = body
-    while rest.startswith("{"):
+    values, end = _objects(body)
+    found = [call for value in values for call in _calls_of(value)]
+    # Of several calls the last may be cut.
+    return found if found and end == len(body) else [*found, ToolCall("", {}, f"the call is not JSON: {problem}")]
+
+
+def _objects(text: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the JSON objects with which a text begins, and where they end."""
+    values, at = [], 0
+    while text.startswith("{", at):
         try:
-            value, end = _DECODER.raw_decode(rest)
+            value, end = _DECODER.raw_decode(text, at)
         except ValueError:
             break
-        found += _calls_of(value)
-        rest = rest[end:].lstrip().removeprefix(",").lstrip()
-    # Of several calls the last may be cut.
-    return found if found and not rest else [*found, ToolCall("", {}, f"the call is not JSON: {problem}")]
+        values.append(value)
+        at = _skipped(text, end)
+    return values, at
+
+
+def _skipped(text: str, at: int) -> int:
+    """Where the next of several calls begins: a comma or semicolon may stand between them."""
+    found = _BETWEEN.match(text, at)
+    return found.end() if found else at
 
 
 def _bare_json(text: str) -> list[ToolCall]:
@@ -198,6 +212,9 @@ def _bare_json(text: str) -> list[ToolCall]:
         return []
     read = read_json(text)
     if read.problem:
+        values, end = _objects(text)
+        if values and all(map(_has_call, values)) and (end == len(text) or text[end] == "{"):
+            return _one_after_another(text, read.message)  # as Llama 3 writes several
         looks_like_call = re.match(r'\[?\s*\{\s*"(name|function|functionCall|function_call)"\s*:', text)
         problem = f"the call is {read.problem} JSON: {read.message}"
         return [ToolCall("", {}, problem)] if looks_like_call else []
@@ -221,10 +238,13 @@ def _pythonic(text: str, *, marked: bool) -> list[ToolCall]:
     if not _PYTHONIC.fullmatch(text):
         return []
     try:
-        tree = ast.parse(text, mode="eval").body
+        lines = ast.parse(text).body  # one, but for OLMo, which writes each call on a line
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+    if not all(isinstance(line, ast.Expr) for line in lines) or (len(lines) > 1 and not marked):
+        return []
+    trees = [line.value for line in lines if isinstance(line, ast.Expr)]
+    nodes = [node for tree in trees for node in (tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree])]
     if not nodes or not all(isinstance(node, ast.Call) for node in nodes):
         return []
     calls = [_from_node(node) for node in nodes if isinstance(node, ast.Call)]
@@ -236,9 +256,21 @@ def _from_node(node: ast.Call) -> ToolCall:
     if node.args or any(keyword.arg is None for keyword in node.keywords):
         return ToolCall(name, {}, "its arguments have no names")
     try:
-        return ToolCall(name, {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in node.keywords})
+        arguments = {keyword.arg or "": _WITHOUT_NAMES.visit(keyword.value) for keyword in node.keywords}
+        return ToolCall(name, {argument: ast.literal_eval(value) for argument, value in arguments.items()})
     except (ValueError, TypeError, RecursionError):
         return ToolCall(name, {}, "an argument is no plain value")
+
+
+class _WithoutNames(ast.NodeTransformer):
+    """Reads JSON's words as Python's, as vLLM's parsers do."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Return what a name of JSON says; other names stay, and are no plain values."""
+        return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node
+
+
+_WITHOUT_NAMES = _WithoutNames()
 
 
 def _calls_of(value: Any) -> list[ToolCall]:

@@ -80,6 +80,8 @@ def test_definitions_alone_do_not_say_whether_a_call_is_due():
         evaluate(response="It rains in Oslo.")
     with pytest.raises(MissingInput):
         evaluate(response="It rains in Oslo.", tool_choice="auto")
+    with pytest.raises(MissingInput):
+        evaluate(response="It rains in Oslo.", tool_choice={"type": "allowed_tools", "mode": "auto", "tools": []})
 
 
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
@@ -96,6 +98,17 @@ NAMED = {"type": "function", "function": {"name": "get_weather"}}
         (NAMED, [call("get_news", topic="rain")], "wrong_tool"),
         ({"type": "tool", "name": "get_weather"}, [call("get_news", topic="rain")], "wrong_tool"),
         ({"type": "function", "name": "get_weather"}, [RIGHT], "correct"),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "get_weather"}]},
+            [RIGHT],
+            "correct",
+        ),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}},
+            "It rains.",
+            "missing_call",
+        ),
+        ({"type": "web_search_preview"}, [RIGHT], "correct"),
         ("none", [RIGHT], "needless_call"),
         ("none", "It rains in Oslo.", "no_call"),
     ],
@@ -299,6 +312,13 @@ def test_every_usual_form_of_a_call_is_read(form):
     assert result.passed, result.explanation
 
 
+def test_calls_in_python_may_have_the_words_of_json():
+    text = "[f(all=true, none=null, inner={'a': [false]})]"
+    arguments = {"all": True, "none": None, "inner": {"a": [False]}}
+    assert evaluate(response=text, expected=[{"name": "f", "arguments": arguments}]).passed
+    assert evaluate(response="[f(all=yes)]", expected=[{"name": "f", "arguments": {}}]).label == "unreadable_call"
+
+
 def test_gemmas_strings_may_have_what_parts_its_arguments():
     text = '<|tool_call>call:f{where:{note:<|"|>to: a, {"b"}<|"|>,all:true},ids:[<|"|>p<|"|>,2.5]}<tool_call|>'
     arguments = {"where": {"note": 'to: a, {"b"}', "all": True}, "ids": ["p", 2.5]}
@@ -311,6 +331,12 @@ def test_several_calls_in_one_raw_text():
         lines = f"\n</{mark}>\n<{mark}>\n" if mark == "tool_call" else "\n"
         text = f"<{mark}>\n{json.dumps(RIGHT)}{lines}{json.dumps(other)}\n</{mark}>"
         assert evaluate(response=text, expected=[other, RIGHT]).passed
+    # Llama 3, and OLMo 3.
+    assert evaluate(response=f"{json.dumps(RIGHT)}; {json.dumps(other)}", expected=[RIGHT, other]).passed
+    lines = 'get_weather(city="Oslo", days=3)\nget_news(topic="rain")'
+    assert evaluate(response=f"<function_calls>{lines}</function_calls>", expected=[RIGHT, other]).passed
+    cut = evaluate(response=f'{json.dumps(RIGHT)}; {{"name": "get_n', expected=[RIGHT, other])
+    assert (cut.label, cut.counts["right"]) == ("unreadable_call", 1)
     cut = evaluate(response=f'<tool_calls>\n{json.dumps(RIGHT)}\n{{"name": "get_n', expected=[other, RIGHT])
     assert (cut.label, cut.counts["right"]) == ("unreadable_call", 1)
 
