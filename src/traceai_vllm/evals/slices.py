@@ -11,6 +11,7 @@ Slices come from the request alone, never from an answer: both answers to one re
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -166,7 +167,8 @@ def slices_of(request: SlicedRequest, settings: SliceSettings = _DEFAULTS) -> tu
     """
     found = {*_by_numbers(request, settings)}
     if request.text and request.text.strip():
-        found.update(_by_text(request.text[: settings.max_characters], settings))
+        text = unicodedata.normalize("NFC", request.text[: settings.max_characters])
+        found.update(_by_text(text, settings))
     added, removed = _overrides(request.overrides)
     found = (found | {*added}) - removed
     return tuple([name for name in SLICES if name in found] + sorted(found.difference(SLICES)))

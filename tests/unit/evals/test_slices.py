@@ -77,6 +77,12 @@ def test_prose_with_such_words_is_no_code(text):
     assert "code" not in slices_of(SlicedRequest(text=text))
 
 
+def test_a_letter_may_have_its_accent_apart():
+    settings = SliceSettings(regulated_words=["asesoría"])
+    for text in ("Quiero asesoría.", "Quiero asesori\u0301a."):
+        assert "regulated" in slices_of(SlicedRequest(text=text), settings)
+
+
 def test_slices_without_content_are_those_that_numbers_and_tags_tell():
     assert slices_of(SlicedRequest()) == ()
     assert slices_of(SlicedRequest(input_tokens=4_000)) == ("long_context",)

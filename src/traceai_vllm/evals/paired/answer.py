@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Answer:
 
 
 def answer_of(given: Any, limit: int) -> Answer:
-    """Read an answer, and cut it to a length that can be looked at.
+    """Read an answer, and cut it to a length that can be looked at; in Unicode's form NFC, where `ü` is one letter.
 
     Args:
         given: the text; an :class:`Answer`; or a message with ``content`` (text, or parts with ``text``) and
@@ -42,12 +43,16 @@ def answer_of(given: Any, limit: int) -> Answer:
         MissingInput: it is nothing of that kind.
     """
     if isinstance(given, str):
-        return Answer(given[:limit])
+        return Answer(_cut(given, limit))
     if isinstance(given, Answer):
-        return Answer(given.text[:limit], given.calls_tools)
+        return Answer(_cut(given.text, limit), given.calls_tools)
     if isinstance(given, Mapping):
-        return Answer(_text(given.get("content"))[:limit], bool(given.get("tool_calls")))
+        return Answer(_cut(_text(given.get("content")), limit), bool(given.get("tool_calls")))
     raise MissingInput(f"a paired check needs two texts or messages, and got {type(given).__name__}")
+
+
+def _cut(text: str, limit: int) -> str:
+    return unicodedata.normalize("NFC", text[:limit])[:limit]
 
 
 def _text(content: Any) -> str:

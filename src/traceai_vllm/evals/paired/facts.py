@@ -12,6 +12,8 @@ from traceai_vllm.evals.languages import language_of
 from traceai_vllm.evals.missing import say_once
 from traceai_vllm.evals.notation import NUMBER, UNSPACED, dates_in, minus_before, readings
 from traceai_vllm.evals.paired.answer import pairs
+from traceai_vllm.evals.paired.respelling import respelled_in
+from traceai_vllm.evals.paired.times import times_in, without_times
 from traceai_vllm.evals.rare_names import rare_names
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
@@ -28,9 +30,11 @@ _COMPARED = 20
 _SHOWN = 5
 _ALIKE = 0.6
 _SURE = 0.6  # of a language
+# Punctuation of Chinese and Japanese, which ends an address without a space.
+_WIDE_MARKS = "\u3001-\u3003\u3008-\u3011\u3014-\u301b\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
 # An address; or a word of letters and digits, with what may stand inside: AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
 _FACT = re.compile(
-    r"(?P<address>https?://[^\s<>\"')\]]{1,500}|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})"
+    rf"(?P<address>https?://[^\s<>\"')\]`{_WIDE_MARKS}]{{1,500}}|[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}})"
     rf"|(?P<number>{NUMBER})[a-z]{{0,3}}(?!\w|[./:-]\w|,\d)"
     r"|[^\W_](?:(?:[\w./:-]|,(?=\d{3}(?!\d))){0,100}[^\W_])?"
 )
@@ -52,14 +56,21 @@ _TENS = {
     word: 10 * value
     for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)  # noqa: SIM905
 }
+_VERSION = re.compile(r"\Av(?=\d+\.\d)")
 _HUNDREDS = {"hundred": 100, "thousand": 1_000}
 _PER_UNIT = re.compile(
     r"(\d{1,6})-(?:day|week|month|year|hour|minute|second|mile|page|point|star|digit|step|person)s?(?:-old)?", re.I
 )
-_HYPHENS = {0x2010: "-", 0x2011: "-", 0x2212: "-"}  # as word processors and models write them
+# Hyphens as word processors and models write them; letters and digits of full width; small digits as in H₂O.
+_SPELLED_ALIKE = (
+    dict.fromkeys((0x2010, 0x2011, 0x2212, 0xFF0D), "-")
+    | {sign + 0xFEE0: sign for sign in (*range(0x30, 0x3A), *range(0x41, 0x5B), *range(0x61, 0x7B))}
+    | {0x2080 + digit: 0x30 + digit for digit in range(10)}
+)
 _SCALE = re.compile(r"[ ](thousand|million|billion|trillion)\b", re.I)
 _MONEY = frozenset("$£€¥")
 _ZEROS_OF_MONEY = {"m": 6, "b": 9}  # elsewhere `m` are metres
+_ZEROS_OF_CAPITALS = {"M": 6, "B": 9}
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "k": 3, "mn": 6, "bn": 9}
 _SPELLED = re.compile(
     rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<one>{'|'.join(_ONES)}))?|(?P<only>{'|'.join(_ONES)})|(?P<a>an?))"
@@ -81,7 +92,8 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
     """Score the share of the baseline's identifiers, amounts and rare names that the candidate's answer has too.
 
     The notation makes no difference: separators, trailing zeros, `million`, short spelled numbers, the dash of a range,
-    how a date is written, the slash at the end of an address; a minus does. What the candidate adds is counted and
+    how a date or a time is written, the slash at the end of an address, what stands between the letters and digits of
+    an identifier; a minus does. What the candidate adds is counted and
     costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has nothing of the
     kind. Without the extra ``evals`` names are not compared.
 
@@ -107,6 +119,8 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
         )
 
     lost = [fact for fact in before if not is_kept(fact)]
+    if lost:
+        lost = _without_respelled(lost, after, baseline.text, candidate.text)
     added = [fact for fact in after if fact.value not in {fact.value for fact in before}]
     altered = _altered(lost, added)
     counts = {"facts": len(before), "lost": len(lost), "altered": len(altered), "added": len(added)}
@@ -134,7 +148,7 @@ def facts_in(text: str, settings: PairedSettings) -> list[Fact]:
 
 
 def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
-    plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text).translate(_HYPHENS)
+    plain = _LIST_NUMBER.sub(lambda mark: " " * len(mark[0]), text).translate(_SPELLED_ALIKE)
     rest: list[str] = []
     at = 0
     for start, end, days in dates_in(plain):
@@ -142,13 +156,18 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
         yield Fact("date", value, TextRange(start, end), *other)
         rest += plain[at:start], "\n" * (end - start)
         at = end
-    plain = _SIGNS.sub("\n", "".join((*rest, plain[at:])))
+    plain = "".join((*rest, plain[at:]))
+    for start, end, times in times_in(plain):
+        value, *other = times
+        yield Fact("time", value, TextRange(start, end), *other)
+    plain = without_times(plain)
+    plain = _SIGNS.sub("\n", plain)
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
         if number:
             scale = _SCALE.match(plain, found.end())
             zeros = _zeros(
-                (scale[1] if scale else number[2]).lower(), of_money=plain[found.start() - 1 : found.start()] in _MONEY
+                scale[1] if scale else number[2], of_money=plain[found.start() - 1 : found.start()] in _MONEY
             )
             end = scale.end() if scale else found.end()
             minus = minus_before(plain, found.start())
@@ -158,9 +177,9 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
         elif counted := _PER_UNIT.fullmatch(found[0]):
             yield Fact("amount", readings(counted[1])[0], TextRange(*found.span()))
         elif found["address"] or _DIGIT.search(found[0]):
-            said = found[0].rstrip(".,;:!?")
+            said = found[0].rstrip(".,;:!?*_")
             kind = "address" if found["address"] else "identifier"
-            value = said.casefold().rstrip("/") if found["address"] else said.casefold()
+            value = said.casefold().rstrip("/") if found["address"] else _VERSION.sub("", said.casefold())
             yield Fact(kind, value, TextRange(found.start(), found.start() + len(said)))
     try:
         for where in rare_names(text, below=settings.rare_zipf, language=_language(text)):
@@ -175,7 +194,8 @@ def _language(text: str) -> str:
 
 
 def _zeros(scale: str, *, of_money: bool) -> int:
-    return _ZEROS.get(scale, _ZEROS_OF_MONEY.get(scale, 0) if of_money else 0)
+    small = scale.lower()
+    return _ZEROS.get(small, _ZEROS_OF_MONEY.get(small, 0) if of_money else _ZEROS_OF_CAPITALS.get(scale, 0))
 
 
 def _stands_in(text: str, name: Fact) -> bool:
@@ -193,9 +213,28 @@ def _spellings(fact: Fact) -> tuple[str, ...]:
     return (fact.value, fact.other) if fact.other else (fact.value,)
 
 
-def _parts(date: Fact) -> tuple[str, ...]:
-    """Year and day, which may be written apart: in 2024, on March 3."""
-    return (date.value[:4], date.value[8:].lstrip("0")) if date.kind == "date" else ()
+def _parts(fact: Fact) -> tuple[str, ...]:
+    """Year and day, which may be written apart: in 2024, on March 3; and the hour of a time: from 9 to 11 a.m."""
+    if fact.kind == "date":
+        return fact.value[:4], fact.value[8:].lstrip("0")
+    if fact.kind == "time" and fact.value.endswith(":00"):
+        return (str((int(fact.value[:2]) - 1) % 12 + 1),)
+    return ()
+
+
+def _without_respelled(lost: list[Fact], after: list[Fact], baseline: str, candidate: str) -> list[Fact]:
+    """Leave out what has only other marks between its letters and digits: ISO 27001, ISO-27001 and ISO27001."""
+    before, there = baseline.translate(_SPELLED_ALIKE), candidate.translate(_SPELLED_ALIKE)
+    theirs = [fact.value for fact in after if fact.kind == "identifier"][:_COMPARED]
+    spans = [span for value in theirs for span in respelled_in(before, value)]
+
+    def is_respelled(fact: Fact) -> bool:
+        start, end = fact.where
+        return any(first <= start and end <= last for first, last in spans) or (
+            fact.kind == "identifier" and any(respelled_in(there, fact.value))
+        )
+
+    return [fact for fact in lost[:_COMPARED] if not is_respelled(fact)] + lost[_COMPARED:]
 
 
 def _moved(number: str, zeros: int) -> str:

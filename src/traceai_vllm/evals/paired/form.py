@@ -18,7 +18,7 @@ _FENCE = re.compile(r"^[ ]{0,3}(?:```|~~~).*$", re.M)
 _WHOLE_FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(?P<body>.*?)\n[ \t]*```\s*", re.S | re.I)
 _MARKDOWN = {
     "list": (re.compile(r"^[ \t]{0,12}(?:[-*+•]|\d{1,3}[.)])[ \t]+\S", re.M), 2),
-    "table": (re.compile(r"^[ \t]{0,40}(?:\|[ \t]{0,40})?:?-{3,}:?[ \t]{0,40}\|[-| \t:]*$", re.M), 1),
+    "table": (re.compile(r"^[ \t]{0,40}(?:\|[ \t]{0,40})?:?-+:?[ \t]{0,40}\|[-| \t:]*$", re.M), 1),
     "headings": (re.compile(r"^#{1,6}[ \t]+\S", re.M), 1),
 }
 _SHOWN = 5

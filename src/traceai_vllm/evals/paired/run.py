@@ -40,7 +40,7 @@ def run_paired_checks(
     Returns:
         One result for each check that has something to compare, in the order of :data:`CHECKS`; a check without is left
         out, so that it does not count as passed. ``unsupported`` has ranges of the candidate's text,
-        ``details["baseline_ranges"]`` of the baseline's. Two identical answers always pass.
+        ``details["baseline_ranges"]`` of the baseline's, both in Unicode's form NFC. Two identical answers always pass.
 
     Raises:
         MissingInput: one of the answers is neither text nor a message.

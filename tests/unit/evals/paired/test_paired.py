@@ -1,6 +1,7 @@
 """What the paired checks say of two answers to one request."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -109,6 +110,10 @@ def test_required_wording_is_the_routes():
     assert (lost.score, lost.label, lost.passed) == (0.5, "lost", False)
     assert DISCLAIMER in lost.explanation
     assert result("RequiredWording", f"Yes. {DISCLAIMER}", "Yes.", route="other") is None
+    # One letter, or a letter and its accent.
+    own = PairedSettings(required_wording={"*": ["No es asesoría"]})
+    assert result("RequiredWording", "No es asesoría.", "No es asesori\u0301a.", own).passed
+    assert not result("RequiredWording", "No es asesori\u0301a.", "Es asesoría.", own).passed
     assert result("RequiredWording", "Yes.", "No.") is None  # what the baseline lacks was not lost
 
 
@@ -165,6 +170,24 @@ def test_required_wording_is_the_routes():
         ("See http://acme.com/.", "See (http://acme.com)!", "kept", ""),
         ("See http://acme.com/a/", "See http://acme.com/b/", "altered", "http://acme.com/a/"),
         ("Wait.", "Wait 90 days.", None, ""),
+        ("Come at 2:30 PM.", "Come at 2:30pm.", "kept", ""),
+        ("Come at 2:30\u202fp.m.", "Come at 14:30.", "kept", ""),
+        ("Open 9:00-17:00.", "Open from 9 AM to 5 PM.", "kept", ""),
+        ("Open from 9 to 11 a.m.", "Open 9am-11am.", "kept", ""),
+        ("Come at 2:30 PM.", "Come at 2:30 AM.", "altered", '"2:30 PM" became "2:30 AM"'),
+        ("It is ISO 27001.", "It is ISO-27001.", "kept", ""),
+        ("Call 555-123-4567.", "Call (555) 123-4567.", "kept", ""),
+        ("Call 555 123 4567.", "Call 555-123-4567.", "kept", ""),
+        ("Claim AB-1293 is open.", "Claim AB 1293 is open.", "kept", ""),
+        ("Claim AB-1293 is open.", "Claim AB-1293-7 is open.", "altered", '"AB-1293" became "AB-1293-7"'),
+        ("Wait 3-5 days.", "Wait 3.5 days.", "lost", '"3-5" is lost'),
+        ("It has 1.5M users.", "It has 1.5 million users.", "kept", ""),
+        ("See **https://acme.com/a**.", "See `https://acme.com/a`.", "kept", ""),
+        ("请访问https://acme.com/a\u3002谢谢", "请访问 https://acme.com/a", "kept", ""),
+        ("Use version 1.2.3.", "Use v1.2.3.", "kept", ""),
+        ("It exhales CO2.", "It exhales CO\u2082.", "kept", ""),
+        ("编号\uff21\uff22-\uff11\uff12\uff19\uff13。", "编号AB-1293。", "kept", ""),
+        ("Ask José of Nuñoa, jose@ñandú.cl.", "Ask José of Nuñoa, jose@n\u0303andu\u0301.cl.", "kept", ""),
     ],
 )
 def test_identifiers_amounts_and_rare_names(baseline, candidate, label, named):
@@ -235,6 +258,7 @@ CODE = "Run:\n```sh\n# not a heading\nls\n```"
         (CODE, CODE + "\n" + CODE, "kept"),
         ("# Plan\ntext", "Plan\ntext", "lost"),
         ("|a|b|\n|---|---|\n|1|2|", "a is 1, b is 2", "lost"),
+        ("|a|b|\n|---|---|\n|1|2|", "a | b\n:-- | -:\n1 | 2", "kept"),
         ("Plain words.", "- a\n- b", None),
     ],
 )
@@ -316,8 +340,9 @@ def test_any_two_texts_have_results_in_order_and_in_range(baseline, candidate):
     assert names == [name for name in CHECKS if name in names]
     for found in results:
         assert found.explanation
-        assert all(0 <= start < end <= len(candidate) for start, end in found.unsupported)
-        assert all(0 <= start < end <= len(baseline) for start, end in found.details.get("baseline_ranges", ()))
+        before, after = (unicodedata.normalize("NFC", text) for text in (baseline, candidate))
+        assert all(0 <= start < end <= len(after) for start, end in found.unsupported)
+        assert all(0 <= start < end <= len(before) for start, end in found.details.get("baseline_ranges", ()))
 
 
 HUGE = 1_000_000
