@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from traceai_vllm.evals.paired.answer import quoted
+from traceai_vllm.evals.paired.declining import IN_OTHER_LANGUAGES
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:
@@ -56,17 +57,11 @@ _PHRASES = (
     r"passages?|documents?|text|sources?)\b",
     r"\A\s*(?:there\s+is\s+)?(?:no|not\s+enough|insufficient)\s+(?:\w+\s+)?(?:information|context|data)\.?\s*\Z",
     r"\A\s*(?:unanswerable|n/a|not\s+(?:available|specified|mentioned|provided))\.?\s*\Z",
-    r"\b(?:ich\s+kann|kann\s+ich)\s+(?:\w+\s+){0,4}?(?:nicht|keine?)\b[^.!?\n]{0,60}(?:helfen|beantworten|geben|unterstützen)",
-    r"\bje\s+ne\s+(?:peux|suis)\s+pas\b[^.!?\n]{0,40}(?:aider|répondre|fournir|mesure)",
-    r"\bno\s+puedo\s+(?:\w+\s+){0,2}?(?:ayudar|responder|proporcionar)",
-    r"\bnon\s+posso\s+(?:\w+\s+){0,2}?(?:aiutar|rispondere|fornire)",
-    r"\bnão\s+posso\s+(?:\w+\s+){0,2}?(?:ajudar|responder|fornecer)",
-    r"\b(?:ik\s+kan|kan\s+ik)\s+(?:\w+\s+){0,4}?niet\b[^.!?\n]{0,40}(?:helpen|beantwoorden)",
-    r"无法(?:提供|回答|帮助|协助)|不能(?:提供|回答|帮助|协助)",
-    r"(?:お答え|お手伝い|回答|提供).{0,10}(?:できません|出来ません)",
-    r"(?:도와\s*드릴|답변\S{0,3}\s*드릴|답변할|제공\S{0,3}\s*드릴|제공할)\s*수\s*없",
-    r"\bне\s+могу\s+(?:\w+\s+){0,2}?(?:помочь|ответить|предоставить)",  # noqa: RUF001 -- Russian
-    r"لا\s+(?:يمكنني|أستطيع)\s+(?:\w+\s+){0,2}?(?:المساعدة|مساعدتك|الإجابة|تقديم)",
+    r"\bno\s+mention\s+of\b[^.!?\n]{0,80}\bin\s+the\s+(?:\w+\s+)?" + _SOURCE,
+    r"\b(?:answer|information)\b[^.!?\n]{0,60}\bnot\s+found\s+in\s+the\s+(?:\w+\s+)?" + _SOURCE,
+    rf"\b(?:based\s+on|from|with)\s+the\s+(?:\w+\s+){{0,2}}{_SOURCE}\b[^.!?\n]{{0,40}}"
+    r"\b(?:not\s+possible|impossible|cannot|can['\u2019]t)\b[^.!?\n]{0,20}\b(?:determined?|say|tell|answer|know)\b",
+    *IN_OTHER_LANGUAGES,
 )
 _USUAL = re.compile("|".join(_PHRASES), re.I)
 
