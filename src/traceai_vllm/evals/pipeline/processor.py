@@ -290,6 +290,8 @@ class EvaluatorSpanProcessor(SpanProcessor):
         for item in left:
             if item.take():
                 self._forward_unscored(item.span, reporting.SHUTDOWN)
+                with self._changed:
+                    self._waiting.discard(item)
         if isinstance(self._runner, ProcessRunner):
             self._runner.close()
         if left:

@@ -91,14 +91,14 @@ _REFERENCE = "reference"
 
 def _checked(row: Any, settings: PairedSettings, explain: bool) -> Iterator[dict[str, Any]]:
     trace_id, span_id, arm, route, attributes, baseline_trace_id, baseline_span_id, baseline_attributes = row
-    before, after = _inputs(baseline_attributes), _inputs(attributes)
     found: dict[str, EvaluationResult] = {}
     failed = None
-    if before and after:
-        try:
+    try:
+        before, after = _inputs(baseline_attributes), _inputs(attributes)
+        if before and after:
             found = {result.name: result for result in _results(before, after, settings, route)}
-        except Exception as error:  # the others of the store are checked all the same
-            failed = type(error).__name__
+    except Exception as error:  # the others of the store are checked all the same
+        failed = type(error).__name__
     for name in _NAMES:
         result = found.get(name)
         outcome = Outcome(name, OK, result) if result else Outcome(name, ERROR, error=failed) if failed else None

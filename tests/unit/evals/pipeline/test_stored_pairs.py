@@ -86,6 +86,12 @@ def test_tool_calls_are_compared_with_the_baselines(tmp_path):
     assert summary.counts["ToolCallAgreement"] == {"ok": 3, "not_applicable": 1}
 
 
+def test_a_pair_that_cannot_be_read_leaves_the_others_checked(store):
+    stored(store, ("0", "baseline", [{"type": ["text"]}]), ("0", "candidate", "No."))
+    summary = evaluate_pairs(store, SETTINGS)
+    assert summary.counts["RequiredWording"] == {"ok": 2, "not_applicable": 1, "error": 1}
+
+
 def test_it_goes_on_with_what_is_new(store):
     evaluate_pairs(store, SETTINGS)
     stored(store, ("5", "candidate", "No."), ("5", "baseline", "Yes."))
