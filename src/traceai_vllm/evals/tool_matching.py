@@ -126,10 +126,8 @@ def _argument_fault(call: ToolCall, name: str, value: Any, want: Wanted, tool: T
         return None
     declared = tool.properties.get(name, {}).get("type") if tool else None
     label = "wrong_value" if _has_type(value, declared, accepted) else "wrong_type"
-    likely = [one for one in accepted if one != ""]
-    return Fault(
-        label, f"{call.name}: the argument {name} is {shown(value)}, expected {' or '.join(map(shown, likely))}"
-    )
+    likely = " or ".join(shown(_said(one)) for one in accepted if one != "")
+    return Fault(label, f"{call.name}: the argument {name} is {shown(value)}, expected {likely}")
 
 
 def _has_type(value: Any, declared: Any, accepted: Sequence[Any]) -> bool:
@@ -158,6 +156,14 @@ def _exact(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_exact(item) for item in value]
     return value
+
+
+def _said(accepted: Any) -> Any:
+    """An accepted value as a call would have it: of a mapping's lists of accepted values the only one."""
+    if isinstance(accepted, Mapping):
+        only = {key: v[0] if isinstance(v, list) and len(v) == 1 else v for key, v in accepted.items()}
+        return {key: _said(value) for key, value in only.items()}
+    return [_said(item) for item in accepted] if isinstance(accepted, (list, tuple)) else accepted
 
 
 def _assign(index: int, faults: list[list[Fault | None]], taken: dict[int, int], tried: set[int]) -> bool:

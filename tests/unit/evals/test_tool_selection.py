@@ -141,6 +141,13 @@ def test_accepted_values_and_arguments_that_may_be_left_out():
     assert not evaluate(response=[call(city="Oslo", days=2)], expected=wanted).passed
 
 
+def test_what_is_expected_is_shown_as_it_was_given():
+    wanted = {"name": "book", "arguments": {"when": {"day": "Monday", "hours": [18, 20]}}}
+    made = {"name": "book", "arguments": {"when": {"day": "Tuesday", "hours": [18, 20]}}}
+    said = ToolSelectionAccuracy().evaluate(response=[made], expected=[wanted]).explanation
+    assert 'expected {"day": "Monday", "hours": [18, 20]}' in said
+
+
 def test_null_is_how_a_strict_tool_leaves_an_argument_out():
     """OpenAI's strict tools require every argument, and so the model writes null."""
     optional = {"type": ["integer", "null"]}, {"anyOf": [{"type": "string"}, {"type": "null"}]}
