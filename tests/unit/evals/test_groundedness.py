@@ -1,5 +1,7 @@
 """Groundedness and HallucinationScore, embedded: what an answer says and its context does not."""
 
+import unicodedata
+
 import pytest
 import sentencex
 from hypothesis import given
@@ -206,6 +208,26 @@ def test_a_name_swapped_for_another_of_the_context_scores_lower(right, swapped):
     evaluator = Groundedness()
     one, two = (evaluator.evaluate(response=text, context=context).score for text in (right, swapped))
     assert two < one - 0.1
+
+
+def test_a_letter_may_have_its_accent_apart():
+    said = "Dr. Müller leads the clinic in Zürich. Frau Núñez leads it in Rome."
+    context = "Dr. Müller leads the clinic in Zürich. Frau Castaño leads it in Rome."
+    plain = Groundedness().evaluate(response=said, context=context)
+    assert "Frau Núñez" in [said[start:end] for start, end in plain.unsupported]
+    apart = unicodedata.normalize("NFD", said)
+    for response, there in ((said, unicodedata.normalize("NFD", context)), (apart, context)):
+        found = Groundedness().evaluate(response=response, context=there)
+        assert found.score == plain.score
+        named = [unicodedata.normalize("NFC", response[start:end]) for start, end in found.unsupported]
+        assert named == [said[start:end] for start, end in plain.unsupported]
+
+
+def test_what_is_not_seen_in_a_context_parts_no_word():
+    claim = "The office pays the deductible."
+    seen = Groundedness().evaluate(response=claim, context=claim)
+    hidden = "The o\ufb03ce pays the deduc\u00adtible.\ufeff"
+    assert Groundedness().evaluate(response=claim, context=hidden).score == seen.score
 
 
 def test_a_name_that_the_context_lacks_is_named():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from traceai_vllm.evals.errors import UnusableInput
 from traceai_vllm.evals.grounding.claims import claims
 from traceai_vllm.evals.grounding.evidence import Evidence
 from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
+from traceai_vllm.evals.grounding.letters import composed, readable
 from traceai_vllm.evals.grounding.quantities import quantities
 from traceai_vllm.evals.grounding.trees import Linear, Trees
 from traceai_vllm.evals.grounding.words import lexicon
@@ -81,7 +82,7 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
     if size > _MOST_WORDS or len(figures) * len(evidence.quantities) > _MOST_NUMBERS:
         there = f"an answer of {len(words.lower):,} words and a context of {len(evidence.words.lower):,}"
         raise UnusableInput(f"{there} are too large together")
-    asked = known.read(question) if question else None
+    asked = known.read(readable(question)) if question else None
     return AnswerView(
         words,
         claims(response),
@@ -93,12 +94,16 @@ def answer_view(response: str, context: str, question: str | None = None) -> Ans
 
 
 def _evidence(context: str) -> Evidence:
-    return _kept_evidence(context) if len(context) <= _MOST_KEPT else Evidence(context, lexicon())
+    return _kept_evidence(context) if len(context) <= _MOST_KEPT else _read_evidence(context)
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _kept_evidence(context: str) -> Evidence:
-    return Evidence(context, lexicon())
+    return _read_evidence(context)
+
+
+def _read_evidence(context: str) -> Evidence:
+    return Evidence(readable(context), lexicon())
 
 
 class EmbeddedChecker:
@@ -142,13 +147,14 @@ class EmbeddedChecker:
         return list((self._kept if short else self._judged)(response, context, question))
 
     def _judged(self, response: str, context: str, question: str | None) -> list[ClaimVerdict]:
-        view = answer_view(response, context, question)
+        text, origins = composed(response)
+        view = answer_view(text, context, question)
         rows = [claim.features for claim in view.claims]
         words = zip(self._words.log_odds(rows), self._linear.log_odds(rows), strict=True)
         numbers = iter(self._numbers.log_odds([number.features for claim in view.claims for number in claim.numbers]))
         names = iter(self._names.log_odds([name.features for claim in view.claims for name in claim.names]))
         polarity = self._polarity.log_odds([claim.contrast.features for claim in view.claims])
-        return [
+        verdicts = [
             self._verdict(
                 view.words,
                 claim,
@@ -161,6 +167,7 @@ class EmbeddedChecker:
             )
             for claim, (tree, line), denial in zip(view.claims, words, polarity, strict=True)
         ]
+        return verdicts if origins is None else [_moved(verdict, origins) for verdict in verdicts]
 
     def _verdict(self, words: Words, claim: ClaimView, doubts: Doubts) -> ClaimVerdict:
         """Any of the four makes a claim unsupported (noisy-or: Pearl 1988, section 4.3).
@@ -180,6 +187,12 @@ class EmbeddedChecker:
     def _believed(self, part: str, odds: float) -> float:
         scale, offset = self._mix[part]
         return probability(scale * odds + offset)
+
+
+def _moved(verdict: ClaimVerdict, origins: list[int]) -> ClaimVerdict:
+    """Return a verdict with the places of the text as it was given."""
+    found = tuple(replace(each, start=origins[each.start], end=origins[each.end]) for each in verdict.findings)
+    return replace(verdict, start=origins[verdict.start], end=origins[verdict.end], findings=found)
 
 
 def probability(odds: float) -> float:
