@@ -210,6 +210,35 @@ def test_a_name_swapped_for_another_of_the_context_scores_lower(right, swapped):
     assert two < one - 0.1
 
 
+TERMS = "Claims must be filed within 12 months of the date of service. The deductible is $500 per person."
+
+
+@pytest.mark.parametrize(
+    ("claim", "named"),
+    [
+        ("You have 12 weeks from the date of service to file a claim.", "12 weeks"),
+        ("Claims must be filed within 12 days of the date of service.", "12 days"),
+        ("The deductible is 500 euros per person.", "500 euros"),
+    ],
+)
+def test_another_unit_is_named(claim, named):
+    result = Groundedness().evaluate(response=claim, context=TERMS)
+    assert result.score < 0.5, result
+    assert named in [claim[start:end] for start, end in result.unsupported]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "You have 12 months from the date of service to file a claim.",
+        "Claims must be filed within one year of the date of service.",
+        "The deductible is 500 dollars per person.",
+    ],
+)
+def test_the_same_in_another_unit_passes(claim):
+    assert Groundedness().evaluate(response=claim, context=TERMS).passed
+
+
 def test_a_letter_may_have_its_accent_apart():
     said = "Dr. Müller leads the clinic in Zürich. Frau Núñez leads it in Rome."
     context = "Dr. Müller leads the clinic in Zürich. Frau Castaño leads it in Rome."

@@ -12,7 +12,8 @@ from traceai_vllm.evals.grounding.directions import back, turned
 from traceai_vllm.evals.grounding.drafts import Draft, Told
 from traceai_vllm.evals.grounding.names import Name, name_features, names
 from traceai_vllm.evals.grounding.numbers import after, number_features
-from traceai_vllm.evals.grounding.polarity import Contrast, contrast
+from traceai_vllm.evals.grounding.polarity import Contrast, contrast, denies
+from traceai_vllm.evals.grounding.quantities import other_unit
 from traceai_vllm.evals.grounding.words import TITLES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LOST_AT_MOST = 12.0
+_SAME_PLACE = 0.5  # of a claim that a sentence of the context covers
 _MOST_NAMES = 2_000_000  # of the answer times those of the context; more are not compared
 
 #: Each feature, and how it may move the probability that the words of a claim are unsupported: 1 up, -1 down.
@@ -177,10 +179,22 @@ class AnswerView:
             yield Contradiction(opposite, opposite, "is the opposite of what the context says")
         for one, other in back(words, [each.quantity for each in numbers], evidence):
             yield Contradiction(one.first, other.last, "goes the other way in the context")
+        for number in numbers:
+            if number.features[0] and self._has_other_unit(draft, number.quantity):
+                yield Contradiction(number.quantity.first, number.quantity.last, "has another unit in the context")
         for each in named:
             first, last = each.name
             if each.features[0] and first and words.lower[first - 1] in TITLES and not self._asked_for(each.name):
                 yield Contradiction(first - 1, last, "is not in the context")
+
+    def _has_other_unit(self, draft: Draft, quantity: Quantity) -> bool:
+        """Whether the context says this with the number in another unit; not where the claim denies or repeats it."""
+        evidence = self._evidence
+        if denies(self.words, draft.first, draft.last) or any(quantity.same(each) for each in self._asked):
+            return False
+        there = {evidence.sentence_of(each.core) for each in evidence.quantities if other_unit(quantity, each)}
+        covered = zip(evidence.owned, draft.covered.tolist(), strict=True)
+        return any(sentence in there and share >= _SAME_PLACE for sentence, share in covered)
 
     def _asked_for(self, name: Name) -> bool:
         return all(self.words.stems[place] in self._question for place in range(name.first, name.last + 1))

@@ -59,6 +59,13 @@ _UNITS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("£", "gbp"), ("sterling", 1.0)),
     **dict.fromkeys(("°", "degree", "degrees"), ("degrees", 1.0)),
 }
+# What is measured in more than one unit, none of which is so many of another.
+_MEASURES = (
+    frozenset({"time", "months"}),
+    frozenset({"metres", "inches", "miles"}),
+    frozenset({"grams", "ounces"}),
+    frozenset({"dollars", "euros", "sterling", "¥"}),
+)
 _SYMBOLS = frozenset("$£€¥")
 _ORDINALS = frozenset({"st", "nd", "rd", "th"})
 _MODERN = 1900  # from here on such digits are a year more often than a count
@@ -132,6 +139,13 @@ class _Word:
 
     def not_a_number_part(self) -> bool:
         return False
+
+
+def other_unit(one: Quantity, other: Quantity) -> bool:
+    """Whether two numbers are one number in two units of the same measure: 12 weeks and 12 months."""
+    if one.value != other.value or one.same(other):
+        return False
+    return any(one.unit in units and other.unit in units for units in _MEASURES)
 
 
 def quantities(words: Words) -> list[Quantity]:
