@@ -23,6 +23,7 @@ INPUTS: Mapping[str, str] = {
     "question": "the user's question",
     "schema": "the JSON schema that the answer must meet",
     "tools": "the tool definitions of the request",
+    "tool_choice": "whether the request asks for a call, or of which tool",
     "expected": "the tool calls that are right",
     "baseline": "the baseline's answer to the same request",
     "finish_reason": "why generation ended, e.g. `stop` or `length`",

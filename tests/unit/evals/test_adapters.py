@@ -86,6 +86,29 @@ def test_the_inputs_of_the_pipeline_reach_fi_evals(monkeypatch):
     )
 
 
+def test_expected_tool_calls_are_no_text_that_is_expected(monkeypatch):
+    """The calls of `tags(expected=[...])` are ToolSelectionAccuracy's; DeepEval and Ragas refuse them."""
+    asked = []
+    for name in ("deepeval", "phoenix", "phoenix.evals", "ragas"):
+        pretend(monkeypatch, name)
+    pretend(monkeypatch, "deepeval.test_case", LLMTestCase=lambda **inputs: asked.append(inputs["expected_output"]))
+    metric = SimpleNamespace(score=1.0, reason="", measure=lambda case, **options: None)
+    score = SimpleNamespace(score=1.0, label="", explanation="", direction="maximize")
+    phoenix = SimpleNamespace(
+        name="m", evaluate=lambda inputs, mapping: asked.append(inputs.get("expected")) or [score]
+    )
+    ragas = SimpleNamespace(
+        name="m",
+        ascore=lambda response, reference=None: None,
+        score=lambda response, reference=None: asked.append(reference) or SimpleNamespace(value=1.0, reason=""),
+    )
+    for expected, told in (([{"name": "f", "arguments": {}}], None), ([], None), ("Oslo", "Oslo")):
+        asked.clear()
+        for evaluator in (DeepEvalEvaluator(metric), PhoenixEvaluator(phoenix), RagasEvaluator(ragas)):
+            assert run_evaluator(evaluator, {"response": "Hi.", "expected": expected}).passed
+        assert asked == [told] * 3
+
+
 def test_a_lower_score_that_is_better_is_turned_round(monkeypatch):
     pretend(monkeypatch, "phoenix")
     pretend(monkeypatch, "phoenix.evals")

@@ -59,3 +59,8 @@ class Adapter(BaseEvaluator):
 def texts(context: Any) -> list[str]:
     """Return context as a list of texts."""
     return [context] if isinstance(context, str) else [str(part) for part in context or ()]
+
+
+def expected_text(expected: Any) -> str | None:
+    """Return what is expected, where that is a text; in the span pipeline it is tool calls, of no text metric."""
+    return expected if isinstance(expected, str) else None

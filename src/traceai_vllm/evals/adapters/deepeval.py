@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.adapters.base import Adapter, package, texts
+from traceai_vllm.evals.adapters.base import Adapter, expected_text, package, texts
 from traceai_vllm.evals.untraced import untraced
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class DeepEvalEvaluator(Adapter):
         response: str,
         context: str | Sequence[str] | None = None,
         question: str | None = None,
-        expected: str | None = None,
+        expected: Any = None,
     ) -> EvaluationResult:
         """Evaluate; context is both DeepEval's ``context`` and its ``retrieval_context``.
 
@@ -61,7 +61,7 @@ class DeepEvalEvaluator(Adapter):
         case = package("deepeval.test_case", "deepeval").LLMTestCase(
             input=question or "",
             actual_output=response,
-            expected_output=expected,
+            expected_output=expected_text(expected),
             context=documents,
             retrieval_context=documents,
         )

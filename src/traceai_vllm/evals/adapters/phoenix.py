@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.adapters.base import Adapter, package, texts
+from traceai_vllm.evals.adapters.base import Adapter, expected_text, package, texts
 from traceai_vllm.evals.errors import EvaluationError
 from traceai_vllm.evals.untraced import untraced
 
@@ -41,7 +41,7 @@ class PhoenixEvaluator(Adapter):
         response: str,
         context: str | Sequence[str] | None = None,
         question: str | None = None,
-        expected: str | None = None,
+        expected: Any = None,
     ) -> EvaluationResult:
         """Evaluate.
 
@@ -53,7 +53,7 @@ class PhoenixEvaluator(Adapter):
             "output": response,
             "input": question,
             "context": "\n\n".join(texts(context)) or None,
-            "expected": expected,
+            "expected": expected_text(expected),
         }
         inputs = {name: value for name, value in given.items() if value is not None}
         with untraced():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.evals.adapters.base import Adapter, package, texts
+from traceai_vllm.evals.adapters.base import Adapter, expected_text, package, texts
 from traceai_vllm.evals.errors import EvaluationError
 from traceai_vllm.evals.untraced import untraced
 
@@ -38,7 +38,7 @@ class RagasEvaluator(Adapter):
         response: str,
         context: str | Sequence[str] | None = None,
         question: str | None = None,
-        expected: str | None = None,
+        expected: Any = None,
     ) -> EvaluationResult:
         """Evaluate; the inputs are Ragas' ``response``, ``retrieved_contexts``, ``user_input`` and ``reference``.
 
@@ -49,7 +49,7 @@ class RagasEvaluator(Adapter):
             "response": response,
             "retrieved_contexts": texts(context) or None,
             "user_input": question,
-            "reference": expected,
+            "reference": expected_text(expected),
         }
         inputs = {name: value for name, value in given.items() if value is not None}
         with untraced():
