@@ -239,6 +239,35 @@ def test_the_same_in_another_unit_passes(claim):
     assert Groundedness().evaluate(response=claim, context=TERMS).passed
 
 
+CITED = [
+    "The office opens at noon on weekdays. Members pay 20 dollars a month.",
+    "A refund is paid within 30 days. Late requests are refused after 60 days.",
+]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["[2]", "[1][2]", "[1, 2]", "[1-2]", "[^2]", "【2】", "【4†L1-L3】", "[citation:2]", "(Source: 2)", "<sup>2</sup>"],
+)
+def test_a_citation_is_no_claim(mark):
+    for claim in ("A refund is paid within 30 days", "Members pay 20 dollars a month"):
+        plain = Groundedness().evaluate(response=f"{claim}.", context=CITED)
+        for response in (
+            f"{claim} {mark}.",
+            f"{claim}{mark}.",
+            f"{claim}. {mark}",
+            f"{claim}. {mark}\n\nSources: {mark}",
+        ):
+            cited = Groundedness().evaluate(response=response, context=CITED)
+            assert (cited.passed, cited.score) == (True, plain.score), response
+    wrong = Groundedness().evaluate(response=f"Refunds {mark} are paid within 60 days {mark}.", context=CITED)
+    assert not wrong.passed
+
+
+def test_a_number_in_brackets_is_a_claim():
+    assert not Groundedness().evaluate(response="A refund is paid within [300] days.", context=CITED).passed
+
+
 def test_a_letter_may_have_its_accent_apart():
     said = "Dr. Müller leads the clinic in Zürich. Frau Núñez leads it in Rome."
     context = "Dr. Müller leads the clinic in Zürich. Frau Castaño leads it in Rome."

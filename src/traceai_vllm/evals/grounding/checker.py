@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traceai_vllm.evals.errors import UnusableInput
+from traceai_vllm.evals.grounding.citations import without_citations
 from traceai_vllm.evals.grounding.claims import claims
 from traceai_vllm.evals.grounding.evidence import Evidence
 from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
@@ -148,7 +149,8 @@ class EmbeddedChecker:
 
     def _judged(self, response: str, context: str, question: str | None) -> list[ClaimVerdict]:
         text, origins = composed(response)
-        view = answer_view(text, context, question)
+        # No answer that the weights were learned from cites its sources in this way.
+        view = answer_view(without_citations(text), context, question)
         rows = [claim.features for claim in view.claims]
         words = zip(self._words.log_odds(rows), self._linear.log_odds(rows), strict=True)
         numbers = iter(self._numbers.log_odds([number.features for claim in view.claims for number in claim.numbers]))

@@ -16,6 +16,7 @@ _WHOLE = (
     rf"{_SURE}|(?:great|good) question|no problem|my pleasure|you(?:'| a)re welcome",
     r"(?:(?:best|kind|kindest|warm) )?regards|best wishes|sincerely|yours (?:sincerely|truly|faithfully)|cheers",
     r"your (?:[a-z]+ ){0,3}(?:assistant|team)",
+    r"(?:sources?|references?|citations?)",
     r"thank(?:s| you)(?: so much| very much)?(?: again)?(?: for (?:your|the) [a-z]+(?: [a-z]+)?| for asking)?",
     r"this is (?:not|no) (?:legal|medical|financial|tax|professional|investment)(?: or [a-z]+)? advice",
 )

@@ -1,0 +1,21 @@
+"""The marks by which an answer cites its sources, `[1]` above all: they say nothing of the world."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBERS = r"\^?\d{1,2}(?:\s?[,;\u2013-]\s?\^?\d{1,2}){0,20}"
+# The number behind `source` and the like is known for what it is, but for a colon between them.
+_NAMED = r"(?:sources?|documents?|docs?|references?|refs?|citations?)\s?:\s?"
+_CITATION = re.compile(
+    rf"\[(?:{_NAMED})?{_NUMBERS}\]"  # [1], [1, 2], [^1], [citation:1]
+    rf"|\({_NAMED}{_NUMBERS}\)"
+    r"|【\d{1,2}(?:[:†,][^】\s]{0,30})?】"  # as OpenAI's models write them
+    rf"|<sup>\[?{_NUMBERS}\]?</sup>",
+    re.I,
+)
+
+
+def without_citations(text: str) -> str:
+    """Return a text with spaces in the place of its citations, so that all else stays where it was."""
+    return _CITATION.sub(lambda mark: " " * len(mark[0]), text)
