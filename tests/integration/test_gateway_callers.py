@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -147,6 +148,56 @@ def test_a_user_who_says_many_things_of_one_answer_is_one_bad_answer(gateway: Ga
     for trace_id in traces[1:3]:
         feedback(gateway, kind="thumbs_down", trace_id=trace_id)
     assert gateway.runtime.rollout.rollbacks["support"].signal == "negative_feedback"
+
+
+def test_what_is_said_late_of_another_way_to_serve_does_not_count(settings: dict[str, Any], tmp_path: Path) -> None:
+    """It takes nothing back that it is not about, and what is counted now is not forgotten for it."""
+    path = tmp_path / "decision.json"
+    settings["routes"][0]["mode"] = "mirror"
+    settings["decision_file"] = str(path)
+    settings["feedback"]["per_second"] = 1000.0
+    with StubUpstream() as candidate:
+        settings["servers"]["two"] = {"url": candidate.url}
+        promote(path, "d1", 1.0)
+        with GatewayUnderTest(settings) as gateway:
+            early = [httpx.post(gateway.url + "/v1/chat/completions", json=CHAT) for _ in range(40)]
+            promote(path, "d2", 0.999)
+            wait_until(lambda: gateway.runtime.decision.id == "d2", "the next decision is in force")
+            ids = iter(answer.headers["x-trace-id"] for answer in early)
+            for _ in range(10):
+                assert feedback(gateway, kind="thumbs_down", trace_id=next(ids)).status_code == 202
+            assert gateway.runtime.rollout.rollbacks == {}
+            candidate.behaviour.fault = "500"
+            for _ in range(10):
+                httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+                feedback(gateway, kind="thumbs_down", trace_id=next(ids))
+            [rollback] = gateway.runtime.rollout.rollbacks.values()
+    assert (rollback.signal, rollback.source) == ("errors", "decision 'd2'")
+
+
+def test_a_decision_that_is_made_again_does_not_hide_a_bad_candidate(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Each night, or each minute: what the candidate does is counted on, also what is said late of it."""
+    path = tmp_path / "decision.json"
+    settings["routes"][0]["mode"] = "mirror"
+    settings["decision_file"] = str(path)
+    settings["feedback"]["per_second"] = 1000.0
+    promote(path, "d0")
+    with GatewayUnderTest(settings) as gateway:
+        for number in range(1, 4):
+            traces = [httpx.post(gateway.url + "/v1/chat/completions", json=CHAT).headers["x-trace-id"] for _ in "ab"]
+            promote(path, f"d{number}")
+            wait_until(lambda: gateway.runtime.decision.id == f"d{number}", "it is in force")  # noqa: B023
+            for trace_id in traces:
+                feedback(gateway, kind="thumbs_down", trace_id=trace_id)
+        [rollback] = gateway.runtime.rollout.rollbacks.values()
+    assert (rollback.signal, rollback.source) == ("negative_feedback", "decision 'd3'")
+
+
+def promote(path: Path, name: str, share: float = 1.0) -> None:
+    head = {"id": name, "action": "promote", "policy_hash": "sha256:0", "made_at": "2026-11-23T12:00:00Z"}
+    new = path.with_suffix(".new")  # it appears in one step, as a release writes it
+    new.write_text(json.dumps({**head, "routes": {"support": {"action": "promote", "share": share}}}))
+    new.replace(path)
 
 
 def raw(gateway: GatewayUnderTest, sent: bytes, *, then: bytes = b"") -> bytes:

@@ -84,6 +84,8 @@ class RolloutGuard:
         limits: what is allowed; read anew for each answer.
         path: file that keeps what was taken back; None: memory alone.
         rolled_back: called with each rollback, when it is in force.
+        current: returns what moves a route's users now, where they are served as an earlier shift had them served: what
+            comes late of that one counts too; None: it does not count.
         clock: seconds, monotonic; for tests.
         wall_clock: seconds since the epoch; for tests.
     """
@@ -94,16 +96,19 @@ class RolloutGuard:
         path: str | None,
         rolled_back: Callable[[Rollback], None],
         *,
+        current: Callable[[Shift], Shift | None] = lambda shift: shift,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits
         self._path = None if path is None else Path(path)
         self._rolled_back = rolled_back
+        self._current = current
         self._clock = clock
         self._wall_clock = wall_clock
-        self._burns: dict[tuple[Shift, str], Burn] = {}
-        self._detectors: dict[tuple[Shift, str], Detector] = {}
+        # By route, how it is served, and signal: a decision that is made again asks for nothing else.
+        self._burns: dict[tuple[str, str, str], Burn] = {}
+        self._detectors: dict[tuple[str, str, str], Detector] = {}
         self._baselines: dict[tuple[str, str], Window] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self.rollbacks: dict[str, Rollback] = self._kept()
@@ -156,14 +161,15 @@ class RolloutGuard:
         """Take in a user's negative feedback on an answer of the candidate's."""
         self._note(shift, FEEDBACK, 0, 1, self._limits().max_negative_feedback)
 
-    def _note(self, shift: Shift, signal: str, events: int, bad: int, budget: float) -> None:
-        limits = self._limits()
-        if not limits.enabled or self.undone(shift) is not None:
+    def _note(self, earlier: Shift, signal: str, events: int, bad: int, budget: float) -> None:
+        limits, shift = self._limits(), self._current(earlier)
+        if not limits.enabled or shift is None or self.undone(earlier) is not None or self.undone(shift) is not None:
             return
-        burn = self._burns.get((shift, signal))
+        key = (shift.route, shift.serving, signal)
+        burn = self._burns.get(key)
         if burn is None:
             self._forget_others(shift)
-            burn = self._burns[shift, signal] = Burn(limits.short_s, limits.long_s, self._clock)
+            burn = self._burns[key] = Burn(limits.short_s, limits.long_s, self._clock)
         burn.add(events, bad)
         if bad and burn.exceeds(budget, limits.burn_rate, limits.min_answers):
             all_, bad_ = burn.long.counts()
@@ -178,7 +184,7 @@ class RolloutGuard:
         allowed = upper_rate(bad_ones, events) + limits.max_excess
         if events < limits.min_answers or allowed >= 1:
             return
-        detector = self._detectors.setdefault((shift, signal), Detector())
+        detector = self._detectors.setdefault((shift.route, shift.serving, signal), Detector())
         if detector.add(bad, allowed) >= limits.answers_per_false_alarm and bad:
             why = (
                 f"the candidate is worse than the baseline, which had {bad_ones} for {events} answers, by more than "
@@ -204,8 +210,9 @@ class RolloutGuard:
 
     def _forget_others(self, shift: Shift) -> None:
         # What was counted before the route was served in this way says nothing about this way.
-        self._burns = {k: burn for k, burn in self._burns.items() if k[0].route != shift.route or k[0] == shift}
-        self._detectors = {k: v for k, v in self._detectors.items() if k[0].route != shift.route or k[0] == shift}
+        route, serving = shift.route, shift.serving
+        self._burns = {k: burn for k, burn in self._burns.items() if k[0] != route or k[1] == serving}
+        self._detectors = {k: v for k, v in self._detectors.items() if k[0] != route or k[1] == serving}
 
     def _keep(self) -> None:
         if self._path is None:

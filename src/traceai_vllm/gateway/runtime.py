@@ -102,7 +102,9 @@ class Runtime:
         self._session: aiohttp.ClientSession | None = None
         self._mirror: Mirror | None = None
         self.recent = Recent()
-        self.rollout = RolloutGuard(lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider))
+        self.rollout = RolloutGuard(
+            lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider), current=self._current_shift
+        )
         self._shifts: dict[str, tuple[Route, Shift | None]] = {}
         self.closing: list[Callable[[], object]] = []
         observe(self, meter_provider)
@@ -168,6 +170,11 @@ class Runtime:
         if known is None or known[0] is not route:
             known = self._shifts[route.name] = (route, self._new_shift(route))
         return known[1]
+
+    def _current_shift(self, earlier: Shift) -> Shift | None:
+        found = (self.shift(route) for route in self.config.routes if route.name == earlier.route)
+        shift = next(found, None)
+        return shift if shift is not None and shift.serving == earlier.serving else None
 
     def _asked_for(self, route: Route) -> Serving:
         decided = None if self.decision is None else self.decision.serving(route.name)
