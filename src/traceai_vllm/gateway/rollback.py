@@ -200,7 +200,9 @@ class RolloutGuard:
 
     def _roll_back(self, shift: Shift, signal: str, reason: str) -> None:
         why = f"{signal}: {reason}"
-        rollback = Rollback(shift.route, self._wall_clock(), signal, why, shift.source, shift.serving)
+        # The decision may come from a machine whose clock is ahead: it is undone all the same.
+        at = max(self._wall_clock(), shift.rests_on or 0.0)
+        rollback = Rollback(shift.route, at, signal, why, shift.source, shift.serving)
         self.rollbacks[shift.route] = rollback
         self.counts[shift.route, signal] += 1
         self._forget_others(shift._replace(serving=""))

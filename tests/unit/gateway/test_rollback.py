@@ -120,6 +120,16 @@ def test_a_rollback_holds_until_a_decision_rests_on_newer_evidence(make: Callabl
     assert guard.undone(SHIFT._replace(route="other")) is None
 
 
+def test_a_rollback_holds_against_a_decision_of_a_clock_that_is_ahead(
+    make: Callable[..., RolloutGuard], seen: list[Rollback]
+) -> None:
+    """Its evidence ends in the future: it is taken back once, and stays so."""
+    guard, ahead = make(), SHIFT._replace(rests_on=5000.0)
+    failed(guard, 40, shift=ahead)
+    assert guard.undone(ahead) is not None
+    assert len(seen) == 1
+
+
 def test_a_rollback_of_the_configuration_holds_until_it_changes(make: Callable[..., RolloutGuard]) -> None:
     """The text of what is in force decides."""
     guard = make()
