@@ -21,6 +21,7 @@ class Window:
     """
 
     def __init__(self, span_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.span_s = span_s
         self._slot_s = span_s / _SLOTS
         self._clock = clock
         self._slots: deque[list[int]] = deque()  # number of the slot, events, bad ones

@@ -167,7 +167,7 @@ class RolloutGuard:
             return
         key = (shift.route, shift.serving, signal)
         burn = self._burns.get(key)
-        if burn is None:
+        if burn is None or (burn.short.span_s, burn.long.span_s) != (limits.short_s, limits.long_s):
             self._forget_others(shift)
             burn = self._burns[key] = Burn(limits.short_s, limits.long_s, self._clock)
         burn.add(events, bad)
@@ -193,9 +193,9 @@ class RolloutGuard:
             self._roll_back(shift, signal, why)
 
     def _baseline(self, route: str, signal: str) -> Window:
-        window = self._baselines.get((route, signal))
-        if window is None:
-            window = self._baselines[route, signal] = Window(self._limits().baseline_s, self._clock)
+        window, span_s = self._baselines.get((route, signal)), self._limits().baseline_s
+        if window is None or window.span_s != span_s:
+            window = self._baselines[route, signal] = Window(span_s, self._clock)
         return window
 
     def _roll_back(self, shift: Shift, signal: str, reason: str) -> None:

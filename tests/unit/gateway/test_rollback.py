@@ -130,6 +130,19 @@ def test_a_rollback_holds_against_a_decision_of_a_clock_that_is_ahead(
     assert len(seen) == 1
 
 
+def test_windows_of_another_length_are_obeyed_at_once(clock: Clock, seen: list[Rollback]) -> None:
+    """The limits are read anew for each answer."""
+    limits = [LIMITS]
+    guard = RolloutGuard(lambda: limits[0], None, seen.append, clock=clock, wall_clock=clock)
+    good(guard, 1000)
+    guard.baseline_answered("support", failed=False)
+    limits[0] = LIMITS.model_copy(update={"short_s": 5, "long_s": 10, "baseline_s": 10})
+    clock.now += 20
+    failed(guard, 20)
+    assert [rollback.signal for rollback in seen] == ["errors"]
+    assert guard.of_the_baseline("support", "errors") == (0, 0)
+
+
 def test_a_rollback_of_the_configuration_holds_until_it_changes(make: Callable[..., RolloutGuard]) -> None:
     """The text of what is in force decides."""
     guard = make()
