@@ -22,6 +22,7 @@ from tests.support.api_server import free_port
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.books import Books
+from traceai_vllm.gateway.config import Mode
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
@@ -413,6 +414,38 @@ def test_a_pipe_in_place_of_the_configuration_holds_nobody_up(
 
         assert "it is no regular file" in str(gateway.runtime.config_error)
         assert served_by(gateway.url) == "baseline"
+
+
+def test_a_rollback_ends_when_the_configuration_says_something_else(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """An operator who takes the candidate out, and later puts it in again as it was, has decided so."""
+    path, kept = tmp_path / "gateway.yaml", tmp_path / "rollbacks.json"
+    settings = {**config(baseline, candidate, mode="candidate"), "guard": {"min_answers": 3, "file": str(kept)}}
+
+    def mode() -> Mode:
+        [route] = gateway.runtime.config.routes
+        return gateway.runtime.serving(route).mode
+
+    def take(asked: str) -> None:
+        settings["routes"][0]["mode"] = asked
+        write(path, yaml.safe_dump(settings))
+
+    take("candidate")
+    candidate.behaviour.fault = "500"
+    with GatewayUnderTest(str(path)) as gateway:
+        for _ in range(3):
+            assert served_by(gateway.url) == "baseline"
+        assert mode() is Mode.MIRROR
+        settings["routes"][0]["intent"] = "billing"
+        take("candidate")
+        wait_until(lambda: gateway.runtime.config.routes[0].intent == "billing", "the file is in force")
+        assert mode() is Mode.MIRROR
+        take("baseline")
+        wait_until(lambda: mode() is Mode.BASELINE, "the candidate is out")
+        take("candidate")
+        wait_until(lambda: mode() is Mode.CANDIDATE, "the candidate is in again")
+    assert json.loads(kept.read_text()) == []
 
 
 def test_requests_find_their_route(baseline: StubUpstream, candidate: StubUpstream) -> None:

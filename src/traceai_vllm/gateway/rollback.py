@@ -31,6 +31,8 @@ TIMEOUTS = "timeouts"
 SLOW = "slow"
 EVALUATIONS = "failed_evaluations"
 FEEDBACK = "negative_feedback"
+# The source of what no decision says.
+CONFIGURATION = "gateway.yaml"
 # Of these the baseline's rate is known too.
 _COMPARED = (ERRORS, EVALUATIONS)
 
@@ -117,6 +119,19 @@ class RolloutGuard:
         """Return the rollback that holds against what moved a route's users to the candidate; None when none does."""
         rollback = self.rollbacks.get(shift.route)
         return rollback if rollback is not None and rollback.undoes(shift) else None
+
+    def served(self, route: str, shift: Shift | None) -> None:
+        """Take in what moves a route's users from now on: what the configuration no longer says is not undone again.
+
+        Args:
+            route: the route.
+            shift: what moves its users to the candidate; None when nothing does.
+        """
+        rollback = self.rollbacks.get(route)
+        if rollback is None or rollback.source != CONFIGURATION or (shift is not None and rollback.undoes(shift)):
+            return
+        del self.rollbacks[route]
+        self._keep()
 
     def answered(self, shift: Shift, *, failed: bool, timed_out: bool, first_byte_s: float | None) -> None:
         """Take in an answer of the candidate's to a user.

@@ -24,7 +24,7 @@ from traceai_vllm.gateway.events import RollbackEvents
 from traceai_vllm.gateway.measures import observe
 from traceai_vllm.gateway.mirror import Mirror
 from traceai_vllm.gateway.recent import Recent
-from traceai_vllm.gateway.rollback import RolloutGuard, Shift
+from traceai_vllm.gateway.rollback import CONFIGURATION, RolloutGuard, Shift
 from traceai_vllm.gateway.spans import Spans
 from traceai_vllm.gateway.tokens import TokenEstimate
 from traceai_vllm.gateway.watch import state_of, watch
@@ -141,6 +141,7 @@ class Runtime:
             read_at = state_of(path)
             self.decide()
             self._tasks.append(loop.create_task(watch(path, read_at, self.decide)))
+        self._end_rollbacks()
 
     async def close(self) -> None:
         """Book what is under way as dropped, and give everything back."""
@@ -186,7 +187,7 @@ class Runtime:
             return None
         text = serving.model_dump_json(include=set(Serving.model_fields))
         if serving is route or decision is None:
-            return Shift(route.name, "gateway.yaml", text, None)
+            return Shift(route.name, CONFIGURATION, text, None)
         newest = decision.made_at if decision.evidence is None else decision.evidence.end
         return Shift(route.name, f"decision {decision.id!r}", text, newest.timestamp())
 
@@ -236,6 +237,7 @@ class Runtime:
         self.config, self.config_error = config, None
         self._prepare_slices(config.routes)
         self._shifts.clear()
+        self._end_rollbacks()
         self.budget.limit = config.mirror.max_bytes
         _log.info("%s is in force", self._path)
 
@@ -254,6 +256,11 @@ class Runtime:
         known = {EVERY_OTHER_ROUTE, *(route.name for route in self.config.routes)}
         for name in sorted(self.decision.routes.keys() - known):
             _log.warning("%s names the route %r, which is not in the configuration", path, name)
+
+    def _end_rollbacks(self) -> None:
+        shifts = {route.name: self.shift(route) for route in self.config.routes}
+        for name in list(self.rollout.rollbacks):
+            self.rollout.served(name, shifts.get(name))
 
     def _prepare_slices(self, servings: Sequence[Serving]) -> None:
         named = frozenset[str]().union(*(serving.only.cohort_slices for serving in servings))
