@@ -416,6 +416,26 @@ def test_a_pipe_in_place_of_the_configuration_holds_nobody_up(
         assert served_by(gateway.url) == "baseline"
 
 
+def test_what_needs_a_restart_stays_as_it_was_until_then(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """The decision file that was named at the start is the one that is obeyed, and callers are as trusted as then."""
+    path, old, new = (tmp_path / name for name in ("gateway.yaml", "old.json", "new.json"))
+    old.write_text(decision(action="keep_mirroring"))
+    new.write_text(decision(action="promote"))
+    settings = {**config(baseline, candidate), "decision_file": str(old)}
+    write(path, yaml.safe_dump(settings))
+    with GatewayUnderTest(str(path)) as gateway:
+        assert served_by(gateway.url) == "baseline"
+        settings |= {"decision_file": str(new), "trust_callers": False, "limits": {"max_body_bytes": 10_000}}
+        write(path, yaml.safe_dump(settings))
+        wait_until(lambda: gateway.runtime.config.limits.max_body_bytes == 10_000, "the new file is in force")
+        write(old, decision(action="fallback"))
+        wait_until(lambda: "fallback" in str(gateway.runtime.decision), "the decision is obeyed", 1.0)
+        assert served_by(gateway.url, **{"x-agent-step": "plan"}) == "baseline"
+    assert baseline.seen[-1].header("x-agent-step") == "plan"
+
+
 def test_a_rollback_ends_when_the_configuration_says_something_else(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
 ) -> None:

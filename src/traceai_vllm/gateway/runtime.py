@@ -234,7 +234,9 @@ class Runtime:
         changed = [name for name in _FIXED if getattr(config, name) != getattr(self.config, name)]
         if changed:
             _log.warning("%s: restart the gateway for the new %s", self._path, ", ".join(changed))
-        self.config, self.config_error = config, None
+        # Half of it in force would be neither file: until then all of it stays as it was.
+        fixed = {name: getattr(self.config, name) for name in changed}
+        self.config, self.config_error = config.model_copy(update=fixed), None
         self._prepare_slices(config.routes)
         self._shifts.clear()
         self._end_rollbacks()
