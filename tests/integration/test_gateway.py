@@ -270,6 +270,21 @@ def test_copies_that_wait_too_long_are_dropped(baseline: StubUpstream, candidate
     assert balance.candidate_error + balance.dropped["queue_timeout"] == 4
 
 
+@pytest.mark.internal_errors_expected
+def test_a_failure_of_ours_has_its_place_in_the_books(
+    gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stays in flight for ever."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("traceai_vllm.gateway.copies._cannot_be_copied", broken)
+    assert httpx.post(gateway.url + "/v1/chat/completions", json=chat()).status_code == 200
+    gateway.settled()
+    assert gateway.balance().dropped == {"internal_error": 1}
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_copy_that_was_cut_off_before_the_user_had_his_answer_is_no_error(
     baseline: StubUpstream, candidate: StubUpstream, stream: bool
@@ -290,6 +305,7 @@ def test_a_copy_that_was_cut_off_before_the_user_had_his_answer_is_no_error(
     ("path", "body", "reason"),
     [
         ("/v1/responses", {"model": "m", "input": "x", "tools": [{"type": "web_search"}]}, "server_tools"),
+        ("/v1/responses", {"model": "m", "input": "x", "tools": [{"type": ["function"]}]}, "server_tools"),
         ("/v1/responses", {"model": "m", "input": "x", "background": True}, "background"),
         ("/v1/responses", {"model": "m", "input": "x", "previous_response_id": "resp_1"}, "server_state"),
         ("/v1/responses", {"model": "m", "input": "x", "conversation": {"id": "conv_1"}}, "server_state"),

@@ -55,7 +55,7 @@ SAMPLING = (
     "dimensions",
 )
 # Kinds of tools that the client runs, if anybody; the others run inside the server.
-_CLIENT_TOOLS = frozenset({"function", "custom", None})
+_CLIENT_TOOLS = ("function", "custom", None)
 
 
 class Body:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from traceai_vllm.gateway import books
 from traceai_vllm.gateway.call import Arm
 from traceai_vllm.gateway.config import Mode
-from traceai_vllm.gateway.mirror import Copy, Pair
+from traceai_vllm.gateway.mirror import INTERNAL, Copy, Pair
 from traceai_vllm.gateway.routing import fits_candidate
 from traceai_vllm.gateway.sampling import chosen
 from traceai_vllm.guard import Guard
@@ -17,6 +17,7 @@ from traceai_vllm.guard import Guard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from traceai_vllm.gateway.books import Ticket
     from traceai_vllm.gateway.call import Call
     from traceai_vllm.gateway.config import GatewayConfig, Serving
     from traceai_vllm.gateway.runtime import Runtime
@@ -81,8 +82,15 @@ class Copies:
                 self._offer_to(pair, books.REPEAT, route.baseline, decile)
 
     def _offer_to(self, pair: Pair, target: str, server: str, decile: str) -> None:
-        call, limits = self._call, self._config.mirror
+        call = self._call
         ticket = self._runtime.books.sample(call.route.name, target, decile)
+        with _MIRROR:
+            self._send(pair, target, server, ticket)
+            return
+        ticket.settle(books.DROPPED, INTERNAL)
+
+    def _send(self, pair: Pair, target: str, server: str, ticket: Ticket) -> None:
+        call, limits = self._call, self._config.mirror
         reason = _cannot_be_copied(call, self._runtime.tokens(call.route.name))
         if reason is not None:
             ticket.settle(books.DROPPED, reason)
