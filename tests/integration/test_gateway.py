@@ -285,6 +285,28 @@ def test_a_failure_of_ours_has_its_place_in_the_books(
     assert gateway.balance().dropped == {"internal_error": 1}
 
 
+@pytest.mark.parametrize(
+    ("more", "outcome"),
+    [
+        ({"id": ["x"], "choices": [{"index": 0, "message": {"content": "hi"}}]}, "paired"),
+        ({"choices": [{"index": i, "message": {"content": "hi"}} for i in (0, "1")]}, "primary_error"),
+        ({"choices": [{"index": 0, "message": {"tool_calls": [{"index": i} for i in (0, "1")]}}]}, "primary_error"),
+    ],
+)
+def test_answers_of_the_wrong_shape_have_their_spans(
+    baseline: StubUpstream, candidate: StubUpstream, more: dict[str, Any], outcome: str
+) -> None:
+    """All of them, whatever types a server puts where ids and numbers belong."""
+    body = json.dumps({"model": "m", **more}).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    baseline.behaviour.raw = candidate.behaviour.raw = head + body
+    with GatewayUnderTest(config(baseline, candidate)) as gateway:
+        assert httpx.post(gateway.url + "/v1/chat/completions", json=chat(False)).content == body
+        gateway.settled()
+        outcomes = [span.attributes.get("traceai.pair.outcome") for span in gateway.spans(at_least=3)]
+    assert sorted(map(str, outcomes)) == ["None", "None", outcome]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_copy_that_was_cut_off_before_the_user_had_his_answer_is_no_error(
     baseline: StubUpstream, candidate: StubUpstream, stream: bool

@@ -78,6 +78,17 @@ def test_a_canary_goes_on_where_the_earlier_response_is_kept(baseline: StubUpstr
     assert set(sessions) == {"baseline", "candidate"}
 
 
+def test_answers_without_an_id_are_nobodys_earlier_response(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """Some servers write an empty one: requests that go on from nothing are served by the share alone."""
+    body = json.dumps({"id": "", "model": "m", "choices": [{"index": 0, "message": {"content": "b-"}}]}).encode()
+    for stub, word in ((baseline, b"b-"), (candidate, b"c-")):
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        stub.behaviour.raw = head + body.replace(b"b-", word)
+    with GatewayUnderTest(config(baseline, candidate, mode="canary", share=0.5)) as gateway:
+        served = [served_by(gateway.url, **{"x-session-id": f"s{i}"}) for i in range(60)]
+    assert 15 < served.count("candidate") < 45
+
+
 @pytest.mark.parametrize("earlier", [{"previous_response_id": "resp_0"}, {"conversation": "conv_0"}])
 def test_a_candidate_that_does_not_know_a_conversation_is_not_rolled_back(
     baseline: StubUpstream, candidate: StubUpstream, earlier: dict[str, str]

@@ -40,6 +40,10 @@ class Choice:
     tokens: list[str] = field(default_factory=list)
     likeliest: list[dict[str, float]] = field(default_factory=list)
 
+    def call(self, index: Any) -> ToolCall:
+        """Return the tool call of that index, which is made when it is not there yet."""
+        return self.tool_calls.setdefault(_number(index), ToolCall())
+
     def says(self) -> tuple[Any, ...]:
         """Return what is compared: everything but ids."""
         calls = tuple((call.name, call.arguments) for _, call in sorted(self.tool_calls.items()))
@@ -74,9 +78,9 @@ class Answer:
     done: bool = False
     embeddings: Any = None
 
-    def choice(self, index: int) -> Choice:
+    def choice(self, index: Any) -> Choice:
         """Return the answer of that index, which is made when it is not there yet."""
-        return self.choices.setdefault(index, Choice())
+        return self.choices.setdefault(_number(index), Choice())
 
     @property
     def finish_reasons(self) -> list[str]:
@@ -98,9 +102,20 @@ class Answer:
         return (tuple(choice.says() for _, choice in sorted(self.choices.items())), self.embeddings)
 
 
+def _number(index: Any) -> int:
+    if not isinstance(index, int):
+        raise TypeError("an index is a number")  # of others no order could be told
+    return index
+
+
+def _text(value: Any) -> str | None:
+    # Some servers write an empty id, and some repeat the model's name as the caller wrote it, however long.
+    return value[:256] if isinstance(value, str) and value else None
+
+
 def _head(answer: Answer, document: Any) -> None:
-    answer.id = answer.id or document.get("id")
-    answer.model = answer.model or document.get("model")
+    answer.id = answer.id or _text(document.get("id"))
+    answer.model = answer.model or _text(document.get("model"))
     usage = document.get("usage")
     if usage:
         _usage(answer, usage)
@@ -154,7 +169,8 @@ def _chat_message(choice: Choice, message: Any) -> None:
     choice.reasoning += message.get("reasoning") or message.get("reasoning_content") or ""
     for position, part in enumerate(message.get("tool_calls") or ()):
         function = part.get("function") or {}
-        call = choice.tool_calls.setdefault(part.get("index", position), ToolCall())
+        index = part.get("index")
+        call = choice.call(position if index is None else index)
         call.id = part.get("id") or call.id
         call.name += function.get("name") or ""
         call.arguments += function.get("arguments") or ""
@@ -183,7 +199,7 @@ def _response_event(answer: Answer, document: Any) -> None:
     elif kind in ("response.reasoning_text.delta", "response.reasoning_summary_text.delta"):
         choice.reasoning += document["delta"]
     elif kind == "response.function_call_arguments.delta":
-        choice.tool_calls.setdefault(document["output_index"], ToolCall()).arguments += document["delta"]
+        choice.call(document["output_index"]).arguments += document["delta"]
     elif kind in ("response.completed", "response.incomplete", "response.failed"):
         # The last event repeats the whole answer: that is what counts.
         answer.choices.clear()
@@ -229,14 +245,14 @@ def _message_delta(choice: Choice, index: int, delta: Any) -> None:
     choice.text += delta.get("text") or ""
     choice.reasoning += delta.get("thinking") or ""
     if delta.get("partial_json"):
-        choice.tool_calls.setdefault(index, ToolCall()).arguments += delta["partial_json"]
+        choice.call(index).arguments += delta["partial_json"]
 
 
 def _message_block(choice: Choice, index: int, block: Any, *, streamed: bool) -> None:
     if block["type"] == "tool_use":
         # In a stream the arguments follow, and the block comes with an empty object.
         arguments = "" if streamed else msgspec.json.encode(block.get("input")).decode()
-        choice.tool_calls[index] = ToolCall(block["name"], arguments, block.get("id"))
+        choice.tool_calls[_number(index)] = ToolCall(block["name"], arguments, block.get("id"))
     else:
         choice.text += block.get("text") or ""
         choice.reasoning += block.get("thinking") or ""
