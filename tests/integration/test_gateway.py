@@ -392,6 +392,15 @@ def test_a_body_that_cannot_be_read_is_the_servers_business(
     assert httpx.post(gateway.url + "/v1/chat/completions", json=chat()).status_code == 200
 
 
+def test_a_model_name_of_megabytes_is_cut_on_spans(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
+    """They wait in the exporter's queue; the servers get it as it is."""
+    name = "m" * 1_000_000
+    assert httpx.post(gateway.url + "/v1/chat/completions", json=chat(model=name)).status_code == 200
+    gateway.settled()
+    assert sum(len(span.to_json()) for span in gateway.spans(at_least=3)) < 20_000
+    assert baseline.seen[0].json()["model"] == name
+
+
 @pytest.mark.parametrize("wrong", [{"stop": 5}, {"temperature": 10**400}, {"seed": 2**64 - 1}])
 def test_a_parameter_that_no_span_can_hold_is_left_out(gateway: GatewayUnderTest, wrong: dict[str, Any]) -> None:
     """The span is there with all the others; whether the server takes it is its own business."""

@@ -54,6 +54,7 @@ SAMPLING = (
     "ignore_eos",
     "dimensions",
 )
+_MODEL_LENGTH = 256
 # Kinds of tools that the client runs, if anybody; the others run inside the server.
 _CLIENT_TOOLS = ("function", "custom", None)
 
@@ -88,6 +89,12 @@ class Body:
         """Return the value of a field that is a string; None for others."""
         value = self.get(name)
         return value if isinstance(value, str) else None
+
+    @property
+    def model(self) -> str | None:
+        """The model that is asked for, as long as spans may have it: a caller may write megabytes there."""
+        name = self.text("model")
+        return None if name is None else name[:_MODEL_LENGTH]
 
     @property
     def stream(self) -> bool:

@@ -76,7 +76,7 @@ class Durations:
             return
         attributes = self._attributes(
             arm.call.operation,
-            arm.body.text("model"),
+            arm.body.model,
             arm.server.model_variant,
             arm.server.quantization_format,
             arm.call.route.name,

@@ -153,7 +153,7 @@ class Spans:
 
     def start_arm(self, arm: Arm, start_ns: int) -> Span:
         """Start the CLIENT span of an arm. What takes time to find out is added when it ends."""
-        model = arm.body.text("model")
+        model = arm.body.model
         return self._tracer.start_span(
             f"{arm.call.operation} {model}" if model else arm.call.operation,
             arm.call.context,
@@ -271,7 +271,7 @@ def _address(url: str) -> tuple[tuple[str, str | int], ...]:
 def _request_attributes(arm: Arm) -> Attributes:
     body = arm.body
     attributes: Attributes = {}
-    _put(attributes, semconv.REQUEST_MODEL, body.text("model"))
+    _put(attributes, semconv.REQUEST_MODEL, body.model)
     if body.stream:
         attributes[semconv.REQUEST_STREAM] = True
     for name, value in body.sampling_parameters().items():
