@@ -70,10 +70,11 @@ def test_both_arms_are_scored_and_kept(stub: StubUpstream, tmp_path: Path, conte
 def test_without_being_asked_for_content_is_nowhere(stub: StubUpstream) -> None:
     """The default."""
     with GatewayUnderTest(config(stub, "mirror")) as gateway:
-        httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+        httpx.post(gateway.url + "/v1/chat/completions", json={**CHAT, "stop": ["a word of the user's"]})
         gateway.settled()
         recorded = "".join(span.to_json() for span in gateway.spans(at_least=3))
     assert "be kind" not in recorded
+    assert "a word of the user's" not in recorded
 
 
 def test_answers_that_fail_their_evaluation_take_the_candidate_back(stub: StubUpstream) -> None:

@@ -278,7 +278,6 @@ def _request_attributes(arm: Arm) -> Attributes:
         key, kind = _PARAMETERS.get(name, ("", float))
         if key and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _TOO_LARGE:
             attributes[key] = kind(value)
-    _put(attributes, semconv.REQUEST_STOP_SEQUENCES, body.stop_strings() or None)
     if json_format(body) is not None:
         attributes[semconv.OUTPUT_TYPE] = "json"
     if arm.call.pair_id is not None or arm.call.route.candidate is not None:
