@@ -18,6 +18,7 @@ _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _PROMPT = (
     "messages",
     "prompt",
+    "prompt_embeds",
     "input",
     "system",
     "instructions",

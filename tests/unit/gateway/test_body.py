@@ -52,6 +52,11 @@ def test_any_bytes_are_a_body(raw: bytes) -> None:
     assert body.runs_server_tools() in (True, False)
 
 
+def test_a_prompt_of_embeddings_is_as_long_as_it_is() -> None:
+    """It may not pass where a restriction limits the length of prompts."""
+    assert Body(b'{"prompt_embeds": "%s"}' % (b"A" * 10_000)).prompt_bytes == 10_002
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
