@@ -62,6 +62,14 @@ def test_a_canary_is_sticky_by_session_and_near_its_share(baseline: StubUpstream
     assert 15 < first.count("candidate") < 45
 
 
+@pytest.mark.parametrize("session", ["a session of {}", "s" * 200 + "{}"])
+def test_a_canary_is_sticky_by_any_session(baseline: StubUpstream, candidate: StubUpstream, session: str) -> None:
+    """Also by one that no span could hold."""
+    with GatewayUnderTest(config(baseline, candidate, mode="canary", share=0.5)) as gateway:
+        for name in map(session.format, range(3)):
+            assert len({served_by(gateway.url, **{"x-session-id": name}) for _ in range(12)}) == 1
+
+
 def test_a_canary_goes_on_where_the_earlier_response_is_kept(baseline: StubUpstream, candidate: StubUpstream) -> None:
     """Whatever the session and the share: the other server does not know the response."""
 

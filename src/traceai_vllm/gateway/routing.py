@@ -79,8 +79,9 @@ def candidate_answers(
 
 def session_of(call: Call) -> str:
     """Return what stays the same over a user's session, so that he keeps his server; else the request's own id."""
-    if call.session is not None:
-        return call.session
+    named = header(call.headers, b"x-session-id") or call.session  # also one that no span can hold
+    if named:
+        return named
     metadata = call.body.get("metadata")
     for value in (call.body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None):
         if isinstance(value, str) and value:
