@@ -200,6 +200,15 @@ def promote(path: Path, name: str, share: float = 1.0) -> None:
     new.replace(path)
 
 
+def test_the_same_idempotency_key_of_another_caller_is_another(gateway: GatewayUnderTest) -> None:
+    """Each application numbers its own."""
+    one, other = ({"x-api-key": key, "idempotency-key": "1"} for key in ("app", "other"))
+    assert feedback(gateway, one, kind="thumbs_up", response_id="r1").status_code == 202
+    assert feedback(gateway, other, kind="thumbs_down", response_id="r2").status_code == 202
+    assert feedback(gateway, other, kind="thumbs_down", response_id="r2").status_code == 200
+    assert len({span.attributes["traceai.feedback.id"] for span in feedback_spans(gateway)}) == 2
+
+
 def raw(gateway: GatewayUnderTest, sent: bytes, *, then: bytes = b"") -> bytes:
     """Send bytes, and return all that comes back until the gateway closes or has been silent for a while."""
     port = int(gateway.url.rpartition(":")[2])

@@ -97,11 +97,14 @@ class FeedbackEndpoint:
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
         # Where no key is checked, a caller could send another one each time.
         caller = (scope.get("client") or ("",))[0] if keys_env is None else key_of(headers)
-        if not self._limiter.allows(hashlib.sha256(caller.encode()).hexdigest()):
+        caller = hashlib.sha256(caller.encode()).hexdigest()
+        if not self._limiter.allows(caller):
             raise Rejected(429, "rate_limit_exceeded", "this caller sends more feedback than it may; try again later")
         limits = config.limits.model_copy(update={"max_body_bytes": _MAX_BYTES})
         given = _parsed(await read_body(receive, headers, limits))
         known = header(headers, b"idempotency-key")
+        if known and keys_env is not None:
+            known = f"{caller} {known}"  # each application numbers its own
         return given, feedback_id(given.kind.value, given.trace_id, given.response_id, given.text, known)
 
     def _first_time(self, made: str) -> bool:
