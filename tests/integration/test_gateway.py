@@ -270,6 +270,24 @@ def test_copies_that_wait_too_long_are_dropped(baseline: StubUpstream, candidate
     assert balance.candidate_error + balance.dropped["queue_timeout"] == 4
 
 
+def test_a_user_who_hung_up_keeps_no_place_in_the_queue(baseline: StubUpstream, candidate: StubUpstream) -> None:
+    """His copy is dropped while it waits, and the next one waits in its place."""
+    candidate.behaviour.fault = "hang"
+    url, limits = "/v1/chat/completions", {"concurrency": 1, "queue": 1}
+    with GatewayUnderTest({**config(baseline, candidate), "mirror": limits}) as gateway:
+        httpx.post(gateway.url + url, json=chat())
+        baseline.behaviour.gap_s = 0.5
+        with httpx.stream("POST", gateway.url + url, json=chat()) as answer:
+            pieces = answer.iter_raw()
+            next(pieces)
+            wait_until(lambda: gateway.runtime.mirror.queued == 1, "the copy waits")
+        wait_until(lambda: gateway.balance().dropped == {"client_disconnected": 1}, "the user has hung up")
+        baseline.behaviour.gap_s = 0.0
+        httpx.post(gateway.url + url, json=chat())
+        assert gateway.runtime.mirror.queued == 1
+        assert gateway.balance().dropped == {"client_disconnected": 1}
+
+
 @pytest.mark.internal_errors_expected
 def test_a_failure_of_ours_has_its_place_in_the_books(
     gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch

@@ -177,8 +177,6 @@ class Mirror:
         limits = self._limits()
         while self._queue and len(self._running) < limits.concurrency:
             pair, copy = self._queue.popleft()
-            if copy.ticket.settled:
-                continue
             if time.monotonic() - copy.queued_at > limits.queue_timeout_s:
                 self._drop(pair, copy, QUEUE_TIMEOUT)
             else:
@@ -237,6 +235,8 @@ class Mirror:
             if copy.task is not None and not copy.task.done():
                 copy.task.cancel()
             elif not copy.ticket.settled:
+                if copy.task is None and (pair, copy) in self._queue:
+                    self._queue.remove((pair, copy))  # its place is for one that somebody waits for
                 self._drop(pair, copy, reason)
 
     def _release_primary(self, pair: Pair) -> None:
