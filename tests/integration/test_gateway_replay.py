@@ -169,6 +169,23 @@ def test_a_prompt_that_was_not_recorded_whole_is_left_out(tmp_path: Path, capsys
         assert found < noted
 
 
+def test_what_cannot_be_read_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that the SDK's limit on attributes has cut: the others are replayed all the same."""
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100")
+    asked = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in ("x" * 100, "hi")]
+    record(tmp_path / "spans", [("/v1/chat/completions", json.dumps(body).encode()) for body in asked])
+
+    with StubUpstream() as candidate:
+        assert main(["replay", str(tmp_path / "spans"), "--to", candidate.url, "--rate", "5"]) == 0
+        assert [seen.json() for seen in candidate.seen] == asked[1:]
+
+    told = capsys.readouterr().out
+    assert "1 of 2 recorded requests answered now" in told
+    assert "1 cannot be replayed: what is recorded of it cannot be read" in told
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -44,6 +44,8 @@ _SPELLINGS: tuple[dict[str, Any], ...] = (
     {"ensure_ascii": False, "separators": (",", ":")},
     {"ensure_ascii": True},
 )
+# Whatever stands in a span: attributes may be cut by a limit of the SDK's, or written by others.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class NotReplayable(ValueError):
@@ -92,6 +94,14 @@ class Recorded:
         Raises:
             NotReplayable: something of the request was cut off, is no text, or was not recorded.
         """
+        try:
+            return self._body(model)
+        except NotReplayable:
+            raise
+        except _UNREADABLE:
+            raise NotReplayable("what is recorded of it cannot be read, or was cut on its way to the store") from None
+
+    def _body(self, model: str | None) -> bytes:
         attributes = self.attributes
         if attributes.get(semconv.CONTENT_LEFT_OUT):
             raise NotReplayable("its content was cut when it was recorded")
