@@ -362,6 +362,21 @@ def test_a_wrong_method_is_told_the_right_one(gateway: GatewayUnderTest) -> None
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
+def test_who_has_sent_several_requests_and_hangs_up_cancels_them(
+    gateway: GatewayUnderTest, baseline: StubUpstream
+) -> None:
+    """One after the other on one connection, without waiting for answers: also the one that is being answered."""
+    baseline.behaviour.fault = "hang"
+    body = json.dumps(CHAT).encode()
+    request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+        connection.sendall(request * 3)
+        wait_until(lambda: len(baseline.seen) == 1, "the first is asked")
+    wait_until(lambda: gateway.under_way == 0, "nobody is waited for")
+    wait_until(lambda: baseline.seen[0].cancelled, "the server's work is cancelled")
+    assert len(baseline.seen) == 1
+
+
 @pytest.mark.parametrize("start", [b"0\r\nx-a: ", b"0\r\n", b"5;"], ids=["trailer", "its name", "extension"])
 def test_what_stands_beside_a_body_is_bounded(gateway: GatewayUnderTest, start: bytes) -> None:
     """A trailer that never ends would take memory, and the time of all users."""

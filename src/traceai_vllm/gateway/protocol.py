@@ -7,6 +7,7 @@ opens connections and sends a header a minute, or never reads its answer, holds 
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -17,6 +18,8 @@ from traceai_vllm.gateway.user import User, trace_header
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from traceai_vllm.gateway.options import Limits
 
@@ -113,6 +116,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self._unanswered: deque[RequestResponseCycle] = deque()
             self._is_one_too_many = len(self.connections) > limits.max_connections
             self.transport = cast("asyncio.Transport", _HeadsWithBodies(transport, self.loop))
             self._expect_head()
@@ -120,6 +124,10 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timers()
             super().connection_lost(exc)
+            # uvicorn tells the newest alone, and with pipelining that is not the one that is being answered.
+            for cycle in self._unanswered:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
         def data_received(self, data: bytes) -> None:
             if not self._head_complete:
@@ -160,6 +168,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 return
             self.app = _too_many_connections if self._is_one_too_many else self.config.loaded_app
             super().on_headers_complete()
+            self._unanswered.append(self.cycle)
             if self._is_one_too_many:
                 self.cycle.keep_alive = False
 
@@ -178,6 +187,7 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 super().on_message_complete()
 
         def on_response_complete(self) -> None:
+            self._unanswered.popleft()
             super().on_response_complete()
             # Refused before its body had come. To close at once would break a client that still sends, before it has
             # read why; one that sends for ever must not keep the connection.
