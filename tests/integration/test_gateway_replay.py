@@ -111,6 +111,32 @@ def test_a_replay_goes_on_where_it_was(recorded: Path, tmp_path: Path, capsys: p
     assert "2 had been answered before" in capsys.readouterr().out
 
 
+def test_what_failed_counts_as_missing_until_it_is_answered(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer of the next run takes its place: a candidate that was not up yet is not worse for it."""
+    into, policy = tmp_path / "pairs", tmp_path / "policy.yaml"
+    policy.write_text("version: 1\nmeasures: {errors: {margin: 0.05}}\n")
+
+    def books() -> dict[str, Any]:
+        capsys.readouterr()
+        main(["gate", str(into), "--policy", str(policy), "--format", "json"])
+        told = json.loads(capsys.readouterr().out)
+        [all_traffic] = [c for c in told["cells"] if c["measure"] == "errors" and not c["scope"]]
+        return {**told["books"], "errors": all_traffic["candidate"]}
+
+    with StubUpstream(fault="500") as candidate:
+        main(["replay", str(recorded), "--to", candidate.url, "--into", str(into)])
+    failed = books()
+    with StubUpstream() as candidate:
+        main(["replay", str(recorded), "--to", candidate.url, "--into", str(into)])
+    answered = books()
+    assert failed["unpaired"] == {"no answer of the candidate": 2}
+    assert failed["over_limit"]
+    found = [answered[name] for name in ("clean_pairs", "unpaired", "repeated_answers", "errors")]
+    assert found == [2, {}, 0, 0.0]
+
+
 def record(store: Path, asked: list[tuple[str, bytes]], *, mirrored: bool = False) -> set[str | None]:
     """Ask a gateway that keeps what is said, and return the hashes of the prompts that it noted."""
     with StubUpstream(variant="b-") as stub, StubUpstream() as mirror:

@@ -155,14 +155,14 @@ def recorded_in(store: Path) -> list[Recorded]:
     ]
 
 
-def replayed_in(store: Path) -> set[str]:
-    """Return the pair ids in a store that have an answer of a candidate; none when there is no store yet."""
+def replayed_in(store: Path, arm: str = "candidate") -> set[str]:
+    """Return the pair ids in a store that have an answer of an arm; none when there is no store yet."""
     if not store.is_dir():
         return set()
     query = f"""SELECT attributes->>'$."{names.PAIR_ID}"' FROM spans
-        WHERE attributes->>'$."{names.PAIR_ARM}"' = 'candidate' AND error_type IS NULL"""
+        WHERE attributes->>'$."{names.PAIR_ARM}"' = ? AND error_type IS NULL"""
     with connect(store) as connection:
-        return {pair_id for (pair_id,) in connection.execute(query).fetchall()}
+        return {pair_id for (pair_id,) in connection.execute(query, [arm]).fetchall()}
 
 
 def _json(attributes: dict[str, Any], key: str) -> list[Any]:

@@ -96,14 +96,14 @@ async def replay(options: Options, progress: Callable[[int, int], None]) -> Summ
         FileNotFoundError: there is no store.
     """
     requests = recorded_in(options.store)
-    done = replayed_in(options.into)
+    done, written = replayed_in(options.into), replayed_in(options.into, BASELINE)
     due = [request for request in requests if request.pair_id not in done][: options.limit]
     summary = Summary(recorded=len(requests), before=sum(request.pair_id in done for request in requests))
     provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(SpanStoreExporter(options.into), max_queue_size=65536))
     session = new_session()
     try:
-        await _Replay(options, provider, session, summary).run(due, progress)
+        await _Replay(options, provider, session, summary, written).run(due, progress)
     finally:
         await session.close()
         provider.shutdown()
@@ -112,12 +112,18 @@ async def replay(options: Options, progress: Callable[[int, int], None]) -> Summ
 
 class _Replay:
     def __init__(
-        self, options: Options, provider: TracerProvider, session: aiohttp.ClientSession, summary: Summary
+        self,
+        options: Options,
+        provider: TracerProvider,
+        session: aiohttp.ClientSession,
+        summary: Summary,
+        written: set[str],
     ) -> None:
         self._options = options
         self._provider = provider
         self._session = session
         self._summary = summary
+        self._written = written
         self._spans = Spans(provider, trust_callers=False, content=ContentOptions())
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=provider)
         self._budget = Budget(_MAX_BYTES)
@@ -163,8 +169,10 @@ class _Replay:
             self._summary.answered += 1
         else:
             self._summary.errors[failure] += 1
+            # The next run asks again, and of two answers in a pair the first counts: until then this one is missing.
+            call.pair_id = None
         self._spans.end_arm(arm, {names.PAIR_OUTCOME: books.CANDIDATE_ERROR if failure else books.PAIRED})
-        if failure is None:
+        if request.pair_id not in self._written:
             self._write_baseline(request, call, arm)
         arm.release()
         parent.end()
@@ -172,7 +180,7 @@ class _Replay:
     def _write_baseline(self, request: Recorded, call: Call, arm: Arm) -> None:
         attributes = {
             **request.attributes,
-            names.PAIR_ID: call.pair_id,
+            names.PAIR_ID: request.pair_id,
             names.PAIR_ARM: BASELINE,
             names.PAIR_PROMPT_HASH: arm.body.prompt_hash(),
         }
