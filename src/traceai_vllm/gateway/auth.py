@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 from typing import TYPE_CHECKING
 
 from traceai_vllm.gateway.headers import header
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 _SCHEME = "bearer "
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 
 
 def admitted(headers: Headers, config: GatewayConfig) -> bool:
@@ -36,6 +38,11 @@ def admitted_by(headers: Headers, keys_env: str | None) -> bool:
 def keys(variable: str) -> list[str]:
     """Return the keys in an environment variable, which are separated by commas."""
     return [key for part in os.environ.get(variable, "").split(",") if (key := part.strip())]
+
+
+def variable_text(name: str) -> str:
+    """Return what an error calls a variable: a key that stands in the place of its name is not to be in a log."""
+    return f"the environment variable {name}" if _VARIABLE.fullmatch(name) else "the variable that it names"
 
 
 def key_of(headers: Headers) -> str:

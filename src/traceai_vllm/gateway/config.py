@@ -6,16 +6,17 @@ Reading the file is :mod:`.config_file`'s work.
 from __future__ import annotations
 
 import os
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from traceai_vllm.gateway.auth import variable_text
 from traceai_vllm.gateway.options import (
     FeedbackOptions,
     GuardLimits,
+    KeysVariable,
     Limits,
     MirrorLimits,
     Price,
@@ -28,9 +29,6 @@ from traceai_vllm.gateway.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 
 
 class Mode(str, Enum):
@@ -97,13 +95,11 @@ class Server(Strict):
     def _has_a_key(cls, name: str | None) -> str | None:
         if name is None:
             return None
-        # Whoever writes the key itself here by mistake is not to find it in the log.
-        variable = f"the environment variable {name}" if _VARIABLE.fullmatch(name) else "the variable that it names"
         key = key_in(name)
         if not key:
-            raise ValueError(f"{variable} is not set, or empty: put the server's key into it")
+            raise ValueError(f"{variable_text(name)} is not set, or empty: put the server's key into it")
         if not key.isprintable():
-            raise ValueError(f"{variable} has more than one line: put the server's key alone into it")
+            raise ValueError(f"{variable_text(name)} has more than one line: put the server's key alone into it")
         return name
 
 
@@ -256,8 +252,8 @@ class GatewayConfig(Strict):
         feedback: who may send feedback.
         telemetry: content, evaluators and the local store.
         slices: what puts a request into a cohort slice, for restrictions that name some, and on scored spans.
-        keys_env: environment variable with the keys of callers, separated by commas; None: the servers check keys,
-            which are passed on to them.
+        keys_env: environment variable with the keys of callers, separated by commas; it has to be set when the file is
+            read; None: the servers check keys, which are passed on to them.
         trust_callers: whether a caller's trace context and tags are used.
         books: file that the books are kept in, so that nothing is lost when the process is killed; None: memory alone.
         decision_file: JSON file that says who answers which route; obeyed as soon as it changes.
@@ -273,7 +269,7 @@ class GatewayConfig(Strict):
     feedback: FeedbackOptions = FeedbackOptions()
     telemetry: Telemetry = Telemetry()
     slices: SliceOptions = SliceOptions()
-    keys_env: str | None = None
+    keys_env: KeysVariable | None = None
     trust_callers: bool = True
     books: str | None = None
     decision_file: str | None = None

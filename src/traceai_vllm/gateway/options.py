@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from traceai_vllm.gateway.auth import keys, variable_text
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
+
+
+def _has_keys(name: str) -> str:
+    # Without one nobody would be served, and each would be told that his key is wrong.
+    if not keys(name):
+        raise ValueError(f"{variable_text(name)} is not set, or has no key: put keys into it, separated by commas")
+    return name
+
+
+KeysVariable = Annotated[str, AfterValidator(_has_keys)]
 
 MIB = 1024 * 1024
 
@@ -115,12 +127,13 @@ class FeedbackOptions(Strict):
     """Who may send feedback, and how much.
 
     Attributes:
-        keys_env: environment variable with the keys, separated by commas; the gateway's ``keys_env`` when None.
+        keys_env: environment variable with the keys, separated by commas; it has to be set when the file is read; the
+            gateway's ``keys_env`` when None.
         without_keys: take feedback from anybody, where there are no keys at all.
         per_second: how often each key may send some, over time; without keys, each address.
     """
 
-    keys_env: str | None = None
+    keys_env: KeysVariable | None = None
     without_keys: bool = False
     per_second: Annotated[float, Field(gt=0.0)] = 10.0
 

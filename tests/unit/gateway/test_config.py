@@ -75,6 +75,26 @@ def test_a_servers_key_that_is_not_there_is_said(key: str | None, why: str, monk
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("keys_env: CALLERS_KEYS", "keys_env"), ("feedback: {keys_env: CALLERS_KEYS}", "feedback.keys_env")],
+)
+def test_callers_keys_that_are_not_there_are_said(line: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every caller would be refused, and told that his key is wrong."""
+    text = f"{line}\n{GOOD}"
+    for value in (None, "", " , "):
+        monkeypatch.delenv("CALLERS_KEYS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("CALLERS_KEYS", value)
+        with pytest.raises(ConfigError, match=f"g.yaml:1: {place}: the environment variable CALLERS_KEYS is not set"):
+            parse_config(text, "g.yaml")
+    monkeypatch.setenv("CALLERS_KEYS", "one, two")
+    parse_config(text)
+    with pytest.raises(ConfigError, match="the variable that it names is not set") as caught:
+        parse_config(text.replace("CALLERS_KEYS", "sk-hunter2"))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_several_errors_are_all_said() -> None:
     """One line for each."""
     text = GOOD.replace("candidate: int4", "risk: none\n    share: x")
