@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# Python's names for what is a list in YAML.
+_NO_LIST = frozenset({"list_type", "tuple_type", "set_type", "frozen_set_type"})
+
 
 class YamlFileError(ValueError):
     """The file cannot be used; the message has a line for each problem, with its place and the fix."""
@@ -92,6 +95,8 @@ def _fix(detail: Any, location: Location, cause: object, fields: Sequence[str]) 
         return "is not known here" + (f"; did you mean `{near[0]}`?" if near else "; remove it")
     if detail["type"] in ("model_type", "dict_type"):
         return "a table is needed here, `key: value` pairs"
+    if detail["type"] in _NO_LIST:
+        return "a list is needed here: `[one, two]`, or a line with `- ` for each"
     message = str(detail["msg"])
     # Secrets do not belong into these files, but should one be there, the error must not repeat it.
     return message[:1].lower() + message[1:]

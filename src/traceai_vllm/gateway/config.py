@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from traceai_vllm.gateway.auth import variable_text
+from traceai_vllm.gateway.headers import visible
 from traceai_vllm.gateway.options import (
     FeedbackOptions,
     GuardLimits,
@@ -29,6 +30,9 @@ from traceai_vllm.gateway.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_LONGEST_NAME = 64
 
 
 class Mode(str, Enum):
@@ -224,7 +228,7 @@ class Route(Serving):
         traffic_cohort: the cohort (tag); a caller's ``x-traffic-cohort`` counts when it is None.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")]
+    name: str
     match: Match = Match()
     baseline: str
     candidate: str | None = None
@@ -236,6 +240,13 @@ class Route(Serving):
     max_prompt_bytes: Annotated[int, Field(ge=0)] | None = None
     prompt_version: str | None = None
     traffic_cohort: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_one_word(cls, name: str) -> str:
+        if visible(name, _LONGEST_NAME) is None:
+            raise ValueError(f"write 1 to {_LONGEST_NAME} ASCII characters without blanks, e.g. customer-support")
+        return name
 
 
 class GatewayConfig(Strict):

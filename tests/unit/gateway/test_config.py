@@ -47,6 +47,8 @@ def test_a_small_file_is_enough() -> None:
         ("candidate: int4", "candidate: [", "g.yaml:10: this is no YAML"),
         (GOOD[GOOD.index("routes:") :], "routes: []", "g.yaml:6: routes: there is none; write at least"),
         ("routes:", "listen: 8080x\nroutes:", "g.yaml:6: listen: "),
+        ("name: support", "name: my route", "g.yaml:7: routes.0.name: write 1 to 64 ASCII characters without blanks"),
+        ("routes:", "mirror: {strip_fields: store}\nroutes:", "g.yaml:6: mirror.strip_fields: a list is needed here"),
     ],
 )
 def test_an_error_names_the_line_and_the_fix(old: str, new: str, expected: str) -> None:
