@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ COMMANDS = (
 CANNOT = 2
 # 128 and the number of the signal, as shells tell it: Ctrl-C, and a reader of standard output that has gone.
 INTERRUPTED, READER_GONE = 130, 141
+
+_HELP_WIDTH = 120  # where a terminal is wider
 
 _DUCKDB_INTERRUPTED = "Query interrupted"  # what its Python module makes of Ctrl-C
 
@@ -97,18 +101,28 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         prog="traceai-vllm",
         description="OpenTelemetry tracing and release safety for vLLM.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
-        subparser = commands.add_parser(
-            command.name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        subparser = commands.add_parser(command.name, help=command.summary, formatter_class=_Help)
         subparser.set_defaults(module=command.module)
         if command.name in given:
             import_module(command.module).configure(subparser)
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    # Paragraphs have the terminal's width; lists and examples, which begin with a blank, stay as they were written.
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for is_prose, group in groupby(text.splitlines(), key=lambda line: bool(line[:1].strip())):
+            written = list(group)
+            if is_prose:
+                written = textwrap.wrap(" ".join(written), min(width, _HELP_WIDTH), break_on_hyphens=False)
+            lines += written
+        return "\n".join(indent + line for line in lines) + "\n"
 
 
 class _Version(argparse.Action):

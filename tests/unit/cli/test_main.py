@@ -45,6 +45,19 @@ def test_each_command_has_help_with_examples(command: object, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_text_of_the_help_fits_the_terminal(
+    command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is to be read is not broken once by us and once by the terminal; lists keep their lines."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command.name, "--help"])  # type: ignore[attr-defined]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(" ")) <= 80
+    assert "examples:" in lines
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_each_example_in_the_help_is_a_command_line_that_is_taken(
     command: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
