@@ -54,7 +54,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session-size", type=float, default=3.0, metavar="N", help="pairs in a session (default: 3)")
     parser.add_argument("--speed", type=float, default=0.7, metavar="F", help="candidate's times (default: 0.7)")
     parser.add_argument(
-        "--part", type=int, default=0, metavar="N", help="number of the first file; the next adds to it"
+        "--part",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first file (default: 0); the next one adds to a directory that has some",
     )
     parser.add_argument("--from", dest="source", metavar="SPANS", help="draw pairs of these spans again")
     parser.add_argument("--null", action="store_true", help="with --from: swap the arms by the toss of a coin first")
@@ -87,6 +91,10 @@ def _check(arguments: argparse.Namespace) -> None:
     there = next(place for place in (arguments.directory, *arguments.directory.absolute().parents) if place.exists())
     if not there.is_dir():
         raise ValueError(f"{there} is a file: name a directory for the spans, which is made if it is not there")
+    # What was made up is not to count with what users did, nor with what is left of another simulation.
+    adds = arguments.part > 0 and not arguments.source
+    if not adds and there == arguments.directory and any(there.iterdir()):
+        raise ValueError(f"{there} is not empty: name a directory that is not there yet, or add to it with --part 1")
 
 
 def _resampled(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> int:

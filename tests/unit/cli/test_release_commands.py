@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -196,6 +197,24 @@ def test_spans_cannot_be_simulated_into_a_file(
 
     assert "spans is a file: name a directory for the spans" in capsys.readouterr().err
     assert Path("spans").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", [["--format", "store"], ["--from", "spans"], []])
+def test_simulated_spans_do_not_come_among_others(
+    form: list[str], places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision would rest on both: those that users made, or those of another simulation."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(places["good"], "spans")
+    before = sorted(Path("spans").iterdir())
+
+    assert main(["simulate", "spans", "--pairs", "20", *form]) == 2
+    assert sorted(Path("spans").iterdir()) == before
+
+    assert main(["simulate", "mine/more", "--pairs", "20"]) == 0
+    assert main(["simulate", "mine/more", "--pairs", "20"]) == 2
+    assert main(["simulate", "mine/more", "--pairs", "20", "--part", "1"]) == 0
+    assert len(list(Path("mine/more").iterdir())) == 2
 
 
 @pytest.mark.parametrize("command", ["compare", "gate", "report"])
