@@ -131,6 +131,29 @@ def test_once_prints_it_as_it_is_now(stores: Path, capsys: pytest.CaptureFixture
     assert "\x1b" not in out
 
 
+def test_in_a_narrow_window_no_name_is_cut(
+    stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy of eight measures in 80 columns: they take several tables, as in compare."""
+    measures = ("Groundedness", "HallucinationScore", "JSONValidation", "ToolSelectionAccuracy", "errors", "timeouts")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "version: 1\nmeasures:\n"
+        + "".join(f"  {name}: {{margin: 0.02}}\n" for name in measures)
+        + "  time_to_first_token.p99: {margin: 0.1, guard: [all]}\n  latency.p99: {margin: 0.1, guard: [all]}\n"
+    )
+    monkeypatch.setattr(watch, "_LOG_WIDTH", 80)
+
+    assert main(["watch", str(stores / "few"), "--policy", str(policy), "--once"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    headings = [line.split() for line in lines if line.startswith("part of the traffic")]
+    assert len(headings) > 1
+    shown = [name for heading in headings for name in heading[5:]]
+    assert shown == [*measures, "time_to_first_token.p99", "latency.p99"]
+
+
 class Terminal:
     """A program in a terminal of 100 columns and 30 lines."""
 
