@@ -16,7 +16,7 @@ from rich.text import Text
 from traceai_vllm.gateway.decision import Action
 from traceai_vllm.release.cells import NOT_ENOUGH, REGRESSED, pairs_seen
 from traceai_vllm.release.tables import WORDS
-from traceai_vllm.release.wording import change_text, printable, verdict_sentence, what_would_change_it
+from traceai_vllm.release.wording import change_text, needed_text, printable, verdict_sentence, what_would_change_it
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,9 +170,8 @@ def _brief(cell: Cell | None) -> Text:
     if cell is None:
         return Text("")
     word, style = WORDS[cell.verdict]
-    needed = cell.evidence.pairs_needed
-    more = f", {needed} more" if cell.verdict == NOT_ENOUGH and needed is not None else ""
-    return Text(f"{word} {change_text(cell).removesuffix(' points')}{more}", style=style)
+    said = (change_text(cell).removesuffix(" points"), needed_text(cell))
+    return Text(f"{word} {', '.join(filter(None, said))}", style=style)
 
 
 def _books(judgement: Judgement) -> Text:

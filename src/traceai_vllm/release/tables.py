@@ -16,6 +16,7 @@ from traceai_vllm.release.wording import (
     change_text,
     evidence_text,
     moved_text,
+    needed_text,
     printable,
     value_text,
     volume_texts,
@@ -153,6 +154,6 @@ def _cell(cell: Cell | None) -> str:
     if cell is None:
         return ""
     word, style = WORDS[cell.verdict]
-    needed = cell.evidence.pairs_needed
-    more = f" ({needed} more)" if cell.verdict == NOT_ENOUGH and needed is not None else ""
+    needed = needed_text(cell)
+    more = f" ({needed})" if needed else ""
     return f"[{style}]{word}[/] {change_text(cell).removesuffix(' points')}{more}"

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from traceai_vllm.gateway.decision import Action
+from traceai_vllm.release.cells import NOT_ENOUGH
 from traceai_vllm.release.deciding import describe
 from traceai_vllm.release.measures import QUANTILE, RATE, RATIO, Measure
 
@@ -42,6 +43,8 @@ def usd_text(value: float) -> str:
 
 def change_text(cell: Cell) -> str:
     """Return by how much the candidate differs, in points for rates and scores, in per cent for the rest."""
+    if not cell.evidence.pairs:
+        return "no data"
     if math.isnan(cell.baseline) or math.isnan(cell.candidate):
         return "-"
     if cell.measure.kind in (QUANTILE, RATIO):
@@ -49,6 +52,14 @@ def change_text(cell: Cell) -> str:
     if cell.measure.kind == RATE:
         return f"{(cell.candidate - cell.baseline) * 100:+.1f} points"
     return f"{cell.candidate - cell.baseline:+.3f}"
+
+
+def needed_text(cell: Cell) -> str:
+    """Return how many pairs a part of the traffic still needs; nothing where it has a verdict, or no data at all."""
+    needed = cell.evidence.pairs_needed
+    if cell.verdict != NOT_ENOUGH or needed is None or not cell.evidence.pairs:
+        return ""
+    return f"{needed} more"
 
 
 def cell_text(cell: Cell) -> str:
@@ -110,20 +121,44 @@ def what_would_change_it(judgement: Judgement) -> list[str]:
     """Return what would lead to another decision, most important first."""
     found = [f"the books: {problem}" for problem in judgement.books_problems]
     found += [f"a candidate without this: {cell_text(cell)}" for cell in _plainest(judgement)[:_SHOWN]]
+    found += _without_data(judgement)
     for gain, cell, shown in judgement.gains:
         if not shown:
             seen = "no data" if cell is None else change_text(cell)
             found.append(f"a gain of {gain.at_least:.0%} in {gain.measure} that is shown (so far {seen})")
-    undecided = judgement.undecided
-    needed = [cell.evidence.pairs_needed for cell in undecided if cell.evidence.pairs_needed is not None]
-    if undecided and needed:
-        slowest = max(undecided, key=lambda cell: cell.evidence.pairs_needed or 0)
-        text = f"about {max(needed)} more {slowest.unit} on {slowest.name} for {slowest.measure.name}"
+    nowhere = _measured_nowhere(judgement)
+    waiting = [cell for cell in judgement.undecided if cell.measure.name not in nowhere]
+    slowest = max(waiting, key=lambda cell: cell.evidence.pairs_needed or 0, default=None)
+    if slowest is not None and slowest.evidence.pairs_needed is not None:
+        text = f"about {slowest.evidence.pairs_needed} more {slowest.unit} on {slowest.name} for {slowest.measure.name}"
         found.append(f"{text}, if the candidate is as good as the baseline there")
-    without = sorted({cell.measure.name for cell in undecided if not cell.evidence.pairs})
-    if without:
-        found.append(f"data for {', '.join(without)}, which the policy guards and some part of the traffic lacks")
     return found
+
+
+def _without_data(judgement: Judgement) -> list[str]:
+    """Return what no number of further pairs brings: what nobody measures, and parts of which nothing comes."""
+    if not len(judgement.comparison.frame):
+        return []
+    nowhere = _measured_nowhere(judgement)
+    by_part: dict[str, list[str]] = {}
+    for cell in judgement.undecided:
+        if not cell.evidence.pairs and cell.measure.name not in nowhere:
+            by_part.setdefault(cell.name, []).append(cell.measure.name)
+    found = [f"data for {name}, which no pair has{why}" for name, why in nowhere.items()]
+    found += [f"data for {', '.join(names)} on {part}" for part, names in by_part.items()]
+    left = len(found) - _SHOWN
+    return [*found[:_SHOWN], *([f"data that {left} more measures or parts lack"] if left > 0 else [])]
+
+
+def _measured_nowhere(judgement: Judgement) -> dict[str, str]:
+    """Return the guarded measures that no pair has, with the question to ask where they are an evaluator's."""
+    cells = [cell for cell in judgement.comparison.cells if cell.margin is not None]
+    somewhere = {cell.measure.name for cell in cells if cell.evidence.pairs}
+    return {
+        cell.measure.name: ": is it scored in both arms, and under this name?" if ":" in cell.measure.column else ""
+        for cell in cells
+        if cell.measure.name not in somewhere
+    }
 
 
 def _plainest(judgement: Judgement) -> list[Cell]:
@@ -146,7 +181,12 @@ def _why_not_yet(judgement: Judgement) -> str:
         return _regressions(judgement)
     if judgement.undecided:
         cells = judgement.undecided
-        first = max(cells, key=lambda cell: (not cell.evidence.pairs, cell.evidence.pairs_needed or 0))
+        nowhere = _measured_nowhere(judgement)
+
+        def urgency(cell: Cell) -> tuple[bool, bool, int]:
+            return cell.measure.name in nowhere, not cell.evidence.pairs, cell.evidence.pairs_needed or 0
+
+        first = max(cells, key=urgency)
         lack = "1 cell lacks" if len(cells) == 1 else f"{len(cells)} cells lack"
         return f"{lack} evidence, first of all {first.measure.name} on {first.name}"
     missing = [gain for gain, _, shown in judgement.gains if not shown]

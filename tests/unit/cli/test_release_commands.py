@@ -184,6 +184,32 @@ def test_a_value_that_makes_no_sense_is_refused_with_what_may_stand_there(
     assert says in capsys.readouterr().err
 
 
+def test_what_no_further_pairs_will_bring_is_said_first(
+    places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A measure that nobody scores, or whose name is misspelt, and a part without traffic: no "8450 more pairs"."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "version: 1\nmeasures:\n  Groundedness: {margin: 0.001}\n  Groundness: {margin: 0.02}\n"
+        "critical:\n  - {route: claims}\n"
+    )
+
+    assert main(["gate", places["good"], "--policy", str(policy), "--format", "json"]) == 10
+
+    said = json.loads(capsys.readouterr().out)
+    assert "first of all Groundness on all traffic" in said["verdict"]
+    assert said["what_would_change_it"][:2] == [
+        "data for Groundness, which no pair has: is it scored in both arms, and under this name?",
+        "data for Groundedness on route=claims",
+    ]
+    assert "for Groundedness, if the candidate is as good" in said["what_would_change_it"][2]
+
+    assert main(["compare", places["good"], "--policy", str(policy)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all("more)" not in line for line in lines if "route=claims" in line)
+    assert any(line.count("no data") == 2 for line in lines if "route=claims" in line)
+
+
 @pytest.mark.parametrize("place", ["spans", "spans/more"])
 @pytest.mark.parametrize("form", [["--format", "store"], ["--from", "nowhere"], []])
 def test_spans_cannot_be_simulated_into_a_file(
