@@ -31,7 +31,7 @@ examples:
 a gateway.yaml:
   servers:
     bf16: {url: "http://127.0.0.1:8000"}
-    int4: {url: "http://127.0.0.1:8001"}
+    int4: {url: "http://127.0.0.1:8001", model: llama-int4}   # its name for the model
   routes:
     - {name: support, baseline: bf16, candidate: int4, sampling_rate: 0.1}
 
