@@ -541,15 +541,17 @@ def test_the_program_keeps_its_books_through_kill_9(
 def test_the_program_ends_on_a_signal_and_settles_its_books(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
 ) -> None:
-    """SIGTERM: exit code 0, and what was in flight is booked as dropped at shutdown."""
+    """SIGTERM: exit code 0, and what was in flight is booked as dropped at shutdown. Its log began with where it is."""
     candidate.behaviour.fault = "hang"
-    books, listen = tmp_path / "books", f"127.0.0.1:{free_port()}"
+    books, listen, log = tmp_path / "books", f"127.0.0.1:{free_port()}", tmp_path / "log"
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump({**config(baseline, candidate), "listen": listen, "books": str(books)}))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
-        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
-    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
+            env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+            stderr=output,
+        )
     try:
         wait_until(lambda: is_up(f"http://{listen}/health"), "the program serves")
         assert served_by(f"http://{listen}") == "baseline"
@@ -560,6 +562,7 @@ def test_the_program_ends_on_a_signal_and_settles_its_books(
     finally:
         process.kill()
     assert process.returncode == 0
+    assert f"gateway.yaml is in force: users are answered at http://{listen}\n" in log.read_text()
     after = Books(books)
     assert after.balances()["support", "candidate"].dropped == {"shutdown": 1}
     after.close()

@@ -17,6 +17,8 @@ from traceai_vllm.cli.refusal import reason
 if TYPE_CHECKING:
     import argparse
 
+_log = logging.getLogger("traceai_vllm.gateway")
+
 _STOP_AFTER_S = 30
 _BACKLOG = 2048
 _SWITCH_INTERVAL_S = 0.0005
@@ -75,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         app = create_app(arguments.config)
     except (ConfigError, BooksError, ImportError, ValueError) as error:
         return _refuse(error)
+    operators = "" if config.admin is None else f", operators at http://{config.admin}"
+    _log.info("%s is in force: users are answered at http://%s%s", arguments.config, config.listen, operators)
     _serve(app, config, listening)
     providers.shutdown()
     return 0
