@@ -6,6 +6,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import LINGER, StubUpstream
+from traceai_vllm.release import compare, open_source, parse_policy
+from traceai_vllm.store import SpanStoreExporter
 
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
 
@@ -141,6 +144,22 @@ def test_both_arms_times_are_measured(gateway: GatewayUnderTest, candidate: Stub
     first = gateway.measured("gen_ai.client.operation.time_to_first_chunk")
     assert {point.attributes["traceai.pair.arm"]: point.count for point in first} == {"baseline": 1, "candidate": 1}
     assert all(point.sum > 0 for point in (*durations, *first))
+
+
+def test_a_whole_answer_has_no_first_token(gateway: GatewayUnderTest, tmp_path: Path) -> None:
+    """It comes when it is done: its first byte is no first token, and no time between tokens can be told."""
+    for number, stream in enumerate((True, False, False)):
+        asked = chat(stream=stream) | ({"stream_options": {"include_usage": True}} if stream else {})
+        httpx.post(gateway.url + "/v1/chat/completions", json=asked, headers={"x-request-id": f"r{number}"})
+        gateway.settled()
+    exporter = SpanStoreExporter(tmp_path)
+    exporter.export(gateway.spans(at_least=9))
+    exporter.shutdown()
+    comparison = compare(open_source(tmp_path), parse_policy("version: 1\nmeasures: {latency.p50: {margin: 0.1}}\n"))
+
+    seen = {name: comparison.cell((), f"{name}.p50").evidence.pairs for name in ("latency", "time_to_first_token")}
+    assert seen == {"latency": 3, "time_to_first_token": 1}
+    assert comparison.cell((), "inter_token.p50").evidence.pairs <= 1
 
 
 DIALECTS = {

@@ -231,7 +231,8 @@ def arm_attributes(arm: Arm, record: Exchange) -> Attributes:
     attributes[names.CHUNKS] = record.pieces
     attributes[names.BYTES] = record.length
     attributes[semconv.LATENCY_E2E] = record.duration
-    if record.first_byte is not None:
+    # A whole answer comes when it is done: that says nothing of its first token, nor of the time between tokens.
+    if record.first_byte is not None and arm.body.stream:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = record.first_byte - record.started
     if record.captured and record.status and record.status < 400:
         answer = record.answer()
