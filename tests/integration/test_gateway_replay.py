@@ -9,13 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.support.gateway import GatewayUnderTest
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.cli.main import main
 from traceai_vllm.gateway.options import Telemetry
 from traceai_vllm.gateway.scoring import attach
-from traceai_vllm.store import connect
+from traceai_vllm.store import SpanStoreExporter, connect
 
 TOOL = {"type": "function", "function": {"name": "look_up", "description": "d", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"q": "é"}'}}
@@ -85,9 +87,7 @@ def test_a_replay_asks_the_same_and_makes_pairs(
     assert "2 of 3 recorded requests answered now" in told
     assert "1 cannot be replayed" in told
     assert asked[0] == {"model": "m", **BODIES[0]}
-    second = {**BODIES[1], "messages": [dict(message) for message in BODIES[1]["messages"]]}
-    second["messages"][1]["content"] = "two parts"
-    assert asked[1] == {"model": "m", **second}
+    assert asked[1] == {"model": "m", **BODIES[1]}
     found = pairs(into)
     by_arm = {arm: [a for a in found if a["traceai.pair.arm"] == arm] for arm in ("baseline", "candidate")}
     assert [len(arms) for arms in by_arm.values()] == [2, 2]
@@ -166,6 +166,47 @@ def test_a_bare_prompt_is_asked_as_one(tmp_path: Path) -> None:
         asked = [(seen.path, seen.json()) for seen in candidate.seen]
 
     assert asked == [("/v1/completions", {"model": "m", "prompt": "Once upon a time", "max_tokens": 5})]
+
+
+def test_context_in_marked_parts_is_asked_as_it_was(tmp_path: Path) -> None:
+    """Parts are not put together: a server puts a line's end between them. The mark says what is context."""
+    parts = [
+        {"type": "text", "text": "The wait is 90 days.", "traceai": "context"},
+        {"type": "text", "text": "How long?"},
+    ]
+    chat = {"model": "m", "messages": [{"role": "user", "content": parts}, {"role": "user", "content": parts[:1]}]}
+    record(tmp_path / "spans", [("/v1/chat/completions", json.dumps(chat).encode())], mirrored=True)
+
+    with StubUpstream() as candidate:
+        assert main(["replay", str(tmp_path / "spans"), "--to", candidate.url, "--into", str(tmp_path / "pairs")]) == 0
+        assert [seen.json() for seen in candidate.seen] == [chat]
+
+
+def test_a_replays_answer_is_judged_by_what_the_first_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`tags(context=..., schema=..., expected=...)` are never sent to a server; evaluators need them for both arms."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(tmp_path / "spans")))
+    said = [{"role": "assistant", "parts": [{"type": "text", "content": "90 days."}], "finish_reason": "stop"}]
+    given = {
+        "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "How long?"}]}],
+        "gen_ai.output.messages": said,
+        "traceai.context": [{"source": "tags", "content": "The wait is 90 days."}],
+        "traceai.output_schema": {"type": "object"},
+        "traceai.expected_calls": [],
+    }
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+    attributes |= {key: json.dumps(value) for key, value in given.items()}
+    provider.get_tracer("engine").start_span("chat m", attributes=attributes).end()
+    provider.shutdown()
+    into = str(tmp_path / "pairs")
+
+    with StubUpstream() as candidate:
+        assert main(["replay", str(tmp_path / "spans"), "--to", candidate.url, "--into", into]) == 0
+    names = ("Groundedness", "JSONValidation", "ToolSelectionAccuracy")
+    assert main(["evaluate", into, "--evaluators", *names]) == 0
+
+    told = capsys.readouterr().out
+    assert [f"{name:24} 2 scored" in told for name in names] == [True] * 3, told
 
 
 def test_a_prompt_that_was_not_recorded_whole_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from traceai_vllm.content.messages import CONTEXT, MARK
 from traceai_vllm.gateway import names
 from traceai_vllm.gateway.body import Body
 from traceai_vllm.store import connect
@@ -38,6 +39,7 @@ _PARAMETERS = {
     semconv.REQUEST_CHOICE_COUNT: "n",
     semconv.REQUEST_STOP_SEQUENCES: "stop",
 }
+_JUDGED_BY = (semconv.RETRIEVED_CONTEXT, semconv.OUTPUT_SCHEMA, semconv.EXPECTED_CALLS)
 # As clients write JSON: Python's json, httpx and browsers. The hash of a prompt is that of its bytes.
 _SPELLINGS: tuple[dict[str, Any], ...] = (
     {"ensure_ascii": False},
@@ -74,6 +76,11 @@ class Recorded:
     end_ns: int
     attributes: dict[str, Any]
     bare_prompt: bool = False
+
+    @property
+    def judged_by(self) -> dict[str, Any]:
+        """What ``tags(...)`` gave to evaluators with it, which is not sent: the replay's answer is judged by it too."""
+        return {key: self.attributes[key] for key in _JUDGED_BY if key in self.attributes}
 
     @property
     def path(self) -> str:
@@ -127,10 +134,12 @@ class Recorded:
         content: dict[str, Any] = {}
         system = "".join(map(_text, _json(attributes, semconv.SYSTEM_INSTRUCTIONS)))
         content["messages"] = [{"role": "system", "content": system}] if system else []
+        context = _json(attributes, semconv.RETRIEVED_CONTEXT)
+        marked = {each.get("content") for each in context if each.get("source") == "message"}
         for message in _json(attributes, semconv.INPUT_MESSAGES):
-            content["messages"] += _messages(message)
+            content["messages"] += _messages(message, marked)
         tools = [_tool(tool) for tool in _json(attributes, semconv.TOOL_DEFINITIONS)]
-        documents = [_document(each) for each in _json(attributes, semconv.RETRIEVED_CONTEXT) if _was_sent(each)]
+        documents = [_document(each) for each in context if each.get("source") == "documents"]
         for name, value in (("tools", tools), ("documents", documents)):
             if value:
                 content[name] = value
@@ -184,7 +193,7 @@ def _response_format(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "recorded", "schema": schema}}
 
 
-def _messages(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _messages(message: dict[str, Any], marked: set[Any]) -> list[dict[str, Any]]:
     texts, calls, made = [], [], []
     for part in message.get("parts", ()):
         if part["type"] == "text":
@@ -198,9 +207,16 @@ def _messages(message: dict[str, Any]) -> list[dict[str, Any]]:
         elif part["type"] != "reasoning":
             raise NotReplayable(f"a part of it is {part['type']}, which is not recorded")
     if texts or calls or not made:
-        said: dict[str, Any] = {"role": message.get("role", "user"), "content": "".join(texts)}
+        said: dict[str, Any] = {"role": message.get("role", "user"), "content": _content(texts, marked)}
         made.insert(0, {**said, "tool_calls": calls} if calls else said)
     return made
+
+
+def _content(texts: list[str], marked: set[Any]) -> str | list[dict[str, Any]]:
+    # Several parts stay several: servers put something between them, vLLM a line's end.
+    if len(texts) < 2 and marked.isdisjoint(texts):
+        return "".join(texts)
+    return [{"type": "text", "text": text, **({MARK: CONTEXT} if text in marked else {})} for text in texts]
 
 
 def _text(part: dict[str, Any]) -> str:
@@ -216,10 +232,6 @@ def _call(part: dict[str, Any]) -> dict[str, Any]:
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     function = {key: tool[key] for key in ("name", "description", "parameters") if key in tool}
     return {"type": "function", "function": function}
-
-
-def _was_sent(document: dict[str, Any]) -> bool:
-    return document.get("source") == "documents"  # the rest stands in the messages, or was never sent
 
 
 def _document(document: dict[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,8 @@ class _Replay:
             self._summary.errors[failure] += 1
             # The next run asks again, and of two answers in a pair the first counts: until then this one is missing.
             call.pair_id = None
-        self._spans.end_arm(arm, {names.PAIR_OUTCOME: books.CANDIDATE_ERROR if failure else books.PAIRED})
+        outcome = books.CANDIDATE_ERROR if failure else books.PAIRED
+        self._spans.end_arm(arm, {**request.judged_by, names.PAIR_OUTCOME: outcome})
         if request.pair_id not in self._written:
             self._write_baseline(request, call, arm)
         arm.release()
