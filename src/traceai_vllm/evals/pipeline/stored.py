@@ -32,7 +32,7 @@ class Summary:
 
     Attributes:
         spans: how many spans were evaluated.
-        without_answer: how many requests carry no answer (their content was not captured).
+        without_answer: how many requests carry no answer though they ended well (their content was not captured).
         counts: evaluator to status to how many.
         scores: evaluator to the sum of its scores.
         passed: evaluator to how many passed.
@@ -103,7 +103,9 @@ def evaluate_store(
 
 _REQUESTS = "operation IN ('chat', 'text_completion')"
 _ANSWER = f"""json_exists(attributes, '$."{semconv.OUTPUT_MESSAGES}"')"""
-_UNREADABLE = f"FROM spans WHERE {_REQUESTS} AND NOT {_ANSWER}"
+# HTTP's SERVER spans never have one, and what failed has none to capture.
+_UNREADABLE = f"""FROM spans
+    WHERE {_REQUESTS} AND NOT {_ANSWER} AND kind IS DISTINCT FROM 'SERVER' AND error_type IS NULL"""
 # An evaluation that failed is not done; one that did not apply is.
 _DUE = f"""
     FROM (SELECT trace_id, span_id, attributes FROM spans WHERE {_REQUESTS} AND {_ANSWER})

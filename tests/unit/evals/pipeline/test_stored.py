@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import SpanKind
 
 from traceai_vllm.cli.main import main
 from traceai_vllm.evals import JSONValidation
@@ -60,6 +61,23 @@ def test_stored_answers_are_scored_and_the_scores_are_in_the_store(tmp_path: Pat
 
     assert (summary.spans, summary.without_answer) == (2, 1)
     assert rows(tmp_path) == [("Words", "ok", 0.5, True), ("Words", "ok", 1.0, True)]
+
+
+def test_spans_that_never_have_an_answer_are_no_lack_of_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gateway's store has an HTTP span beside each answer, and failed requests: content was on all the same."""
+    stored(tmp_path, ["two words"])
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(SpanStoreExporter(tmp_path)))
+    tracer, chat = provider.get_tracer("test"), {"gen_ai.operation.name": "chat"}
+    tracer.start_span("POST /v1/chat/completions", kind=SpanKind.SERVER, attributes=chat).end()
+    tracer.start_span("chat m", attributes={**chat, "error.type": "cancelled"}).end()
+    provider.shutdown()
+
+    assert main(["evaluate", str(tmp_path), "--evaluators", "JSONValidation"]) == 0
+
+    assert "capture_content was off" not in capsys.readouterr().out
 
 
 def test_what_has_a_score_is_not_scored_again(tmp_path: Path) -> None:
