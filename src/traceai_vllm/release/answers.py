@@ -38,7 +38,29 @@ def arms_of(source: Source, policy: Policy) -> Any:
     for name, variant in ((BASELINE, policy.baseline), (CANDIDATE, policy.candidate)):
         if variant is not None:
             arm = arm.fill_null((spans.model_variant == variant).ifelse(name, None))
-    return spans.mutate(arm=arm, own_arm=spans.arm.notnull())
+    spans = spans.mutate(arm=arm, own_arm=spans.arm.notnull())
+    return spans if policy.baseline is None or policy.candidate is None else _with_mirrored(spans)
+
+
+def _with_mirrored(spans: Any) -> Any:
+    """Return spans in which the two answers to a request that a proxy mirrored share a ``pair_id``.
+
+    NGINX and Envoy say nothing of pairs, but give both servers one trace and one request id, of which vLLM makes the
+    response's. Spans below arms that say that they are a pair are no other pair.
+    """
+    arms = spans.filter(spans.arm.notnull())
+    alone = arms.filter(arms.pair_id.isnull(), arms.response_id.notnull())
+    answers = alone.group_by("trace_id", "response_id").aggregate(one=alone.arm.min(), other=alone.arm.max())
+    paired = arms.filter(arms.pair_id.notnull()).select("trace_id").distinct()
+    both = answers.filter(answers.one != answers.other).anti_join(paired, "trace_id")
+    both = kept(
+        both.select("trace_id", "response_id", mirrored=both.trace_id.concat("-", both.response_id)), "mirrored"
+    )
+    if both.count().to_pyarrow().as_py() == 0:
+        return spans
+    joined = spans.left_join(both, ["trace_id", "response_id"])
+    pair_id = joined.pair_id.fill_null(joined.arm.notnull().ifelse(joined.mirrored, None))
+    return joined.mutate(pair_id=pair_id).select(*spans.columns)
 
 
 def answers_of(spans: Any, source: Source, policy: Policy, feedback: Feedback | None = None) -> Any:
