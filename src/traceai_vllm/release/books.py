@@ -119,7 +119,7 @@ class Books:
     def over_limit(self, limits: Limits) -> list[str]:
         """Return what is over its limit, in words."""
         if not self.sampled:
-            return ["no question was sampled"]
+            return ["no question was sampled: no span has a traceai.pair.id, as those of the gateway and of replay do"]
         allowed = limits.model_dump()
         return [
             f"{name} {share:.1%} (limit {allowed[name]:.1%})"

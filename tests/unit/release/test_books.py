@@ -329,7 +329,8 @@ def test_lengths_that_nobody_counted_are_no_pass_where_lengths_are_guarded(tmp_p
 def test_a_store_without_questions_says_so(tmp_path: Path) -> None:
     """Not that all of none are missing."""
     comparison = compared(tmp_path, [])
-    assert Judgement(comparison).books_problems == ["no question was sampled"]
+    [problem] = Judgement(comparison).books_problems
+    assert problem.startswith("no question was sampled: no span has a traceai.pair.id")  # the servers' store, perhaps
     assert Judgement(comparison).action.value == "keep_mirroring"
 
 
