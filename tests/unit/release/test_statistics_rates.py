@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traceai_vllm.release.statistics import Evidence, paired_rate_counts, paired_rates, paired_scores
+from traceai_vllm.release.statistics import (
+    Evidence,
+    paired_quantiles,
+    paired_rate_counts,
+    paired_rates,
+    paired_scores,
+)
 from traceai_vllm.release.statistics.clusters import clusters_of
 from traceai_vllm.release.statistics.fixed import tango_interval
 
@@ -197,6 +203,7 @@ def test_the_order_of_pairs_does_not_move_the_interval_without_a_verdict(pairs) 
         (lambda: paired_rates([0, 1], [0], margin=0.1), "same length"),
         (lambda: paired_rates([0.5], [0], margin=0.1), "0 or 1"),
         (lambda: paired_rates([0], [np.nan], margin=0.1), "missing"),
+        (lambda: paired_quantiles([1.0] * 9, [1.0] * 8 + [np.inf], quantile=0.95, margin=1.1), "infinite"),
         (lambda: paired_rates([0], [0], margin=-0.1), "alarm level"),
         (lambda: paired_rates([0], [0], margin=0.1, clusters=[1, 2]), "clusters has shape"),
         (lambda: paired_scores([2.0], [0.0], margin=0.1), "outside"),

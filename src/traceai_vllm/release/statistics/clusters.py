@@ -181,12 +181,13 @@ def paired(baseline: ArrayLike, candidate: ArrayLike) -> tuple[Floats, Floats]:
     """Return both arms as arrays of floats.
 
     Raises:
-        ValueError: they differ in length, or a value is missing (NaN): leave such pairs out, count them, and compare
-            what is left with :func:`~traceai_vllm.release.statistics.unpaired_rates`.
+        ValueError: they differ in length, or a value is missing (NaN) or infinite: leave such pairs out, count them,
+            and compare what is left with :func:`~traceai_vllm.release.statistics.unpaired_rates`.
     """
     first, second = np.asarray(baseline, dtype=np.float64), np.asarray(candidate, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"baseline {first.shape} and candidate {second.shape} must be two lists of the same length")
-    if len(first) and np.isnan((first.min(), second.min())).any():  # NaN is the least of all, without an array of them
-        raise ValueError("a value is missing (NaN): leave such pairs out, and count them")
+    # NaN is the least and the most of all, without an array of them.
+    if len(first) and not np.isfinite([first.min(), first.max(), second.min(), second.max()]).all():
+        raise ValueError("a value is missing (NaN) or infinite: leave such pairs out, and count them")
     return first, second
