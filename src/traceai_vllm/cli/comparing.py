@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from traceai_vllm.release import Judgement, Source
+    from traceai_vllm.release import Judgement, Policy, Source
 
 # What the commands that compare need beside the package itself.
 EXTRA = "release"
@@ -70,10 +70,15 @@ def read(arguments: argparse.Namespace, tell: Callable[[str], None]) -> tuple[Ju
     tell(f"reading {without_password(arguments.store)}")
     source = open_source(arguments.store)
     comparison = compare(source, policy, tell)
-    as_of = arguments.as_of
-    if as_of is None and policy.evidence.max_age_days is not None:
-        as_of = int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000
-    return Judgement(comparison, as_of), source
+    return Judgement(comparison, as_of(arguments, policy)), source
+
+
+def as_of(arguments: argparse.Namespace, policy: Policy) -> int | None:
+    """Return the time that evidence is old or new at, in nanoseconds since the epoch; None: that of the newest pair."""
+    if arguments.as_of is None and policy.evidence.max_age_days is not None:
+        return int(datetime.now(timezone.utc).timestamp()) * 1_000_000_000
+    moment: int | None = arguments.as_of
+    return moment
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge, read
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, as_of, judge, read
 from traceai_vllm.cli.numbers import check_above
 from traceai_vllm.cli.refusal import refuse
 
@@ -53,12 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Watch until a signal ends it, and return the exit code."""
     with _until_ended() as ended:
+        seen = _files(arguments)  # before they are read: what is written meanwhile is a change
         try:
             first = judge(arguments)  # what cannot be used at the beginning is an error, as everywhere
             from traceai_vllm.release.live import Screen, snapshot
         except (ImportError, OSError, ValueError) as error:
             return refuse("watch", error, EXTRA)
-        watching = _Watching(arguments, first, ended)
+        watching = _Watching(arguments, first, ended, seen)
         if arguments.once or not sys.stdout.isatty():
             _log(watching, snapshot, once=arguments.once)
         else:
@@ -74,32 +75,43 @@ class _Watching:
         arguments: the command line.
         judgement: what was read last.
         ended: whether a signal came.
+        seen: what the last reading depended on, as it was before; None where that cannot be told.
         failed: why the last reading failed; empty when it did not.
     """
 
     arguments: argparse.Namespace
     judgement: Judgement
     ended: Callable[[], bool]
+    seen: object
     failed: str = ""
 
     def __post_init__(self) -> None:
-        self._seen = _files(self.arguments)
         self._when = datetime.now(timezone.utc)
 
     def again(self, tell: Callable[[str], None]) -> None:
         """Wait, and read again what has changed."""
         time.sleep(self.arguments.every)
         files = _files(self.arguments)
-        if files is not None and files == self._seen:
+        if files is not None and files == self.seen:
+            self._age()
             return
-        self._seen = files
+        self.seen = files
         try:
             self.judgement, self.failed = read(self.arguments, tell)[0], ""
         except Exception as error:  # a file is half written, a database is away: the next look may find it well
             if self.ended():
                 raise KeyboardInterrupt from None  # DuckDB reports a signal as an error of its own
-            self.failed, self._seen = str(error).partition("\n")[0], None
+            self.failed, self.seen = str(error).partition("\n")[0], None
         self._when = datetime.now(timezone.utc)
+
+    def _age(self) -> None:
+        # Nothing new is no news, but for evidence that grows too old.
+        from traceai_vllm.release import Judgement
+
+        comparison = self.judgement.comparison
+        moment = as_of(self.arguments, comparison.policy)
+        if moment not in (None, self.judgement.as_of_ns):
+            self.judgement = Judgement(comparison, moment)
 
     def note(self) -> str:
         """Return when it was read, and what comes next."""
@@ -168,7 +180,7 @@ def _until_ended() -> Iterator[Callable[[], bool]]:
 
 def _files(arguments: argparse.Namespace) -> object:
     """What the next reading depends on; None where that cannot be told without reading."""
-    if "://" in arguments.store or arguments.as_of is not None:
+    if "://" in arguments.store:
         return None
     found = []
     for place in (Path(arguments.policy), Path(arguments.store)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import pty
@@ -14,13 +15,16 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.support.paired_spans import Draw, Request, requests, write_store
-from traceai_vllm.cli import watch
+from tests.support.paired_spans import START_NS, Draw, Request, requests, write_store
+from traceai_vllm.cli import comparing, watch
 from traceai_vllm.cli.main import main
+from traceai_vllm.release import Judgement
 
 POLICY = "version: 1\nname: p\nmeasures:\n  Groundedness: {margin: 0.1}\n"
 _DEADLINE_S = 60
@@ -93,6 +97,58 @@ def test_a_log_has_one_snapshot_per_change(
     assert "No go: Groundedness fails on all traffic rose" in later
     assert out.index("No go yet: ") < out.index("20 clean pairs") < out.index("WORSE") < out.index("150 clean pairs")
     assert "\x1b" not in out
+
+
+def test_pairs_that_came_while_the_first_ones_were_read_are_seen(
+    place: Path, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading millions of spans takes its time: what is written then, and nothing after it, must not be missed."""
+    judge = watch.judge
+
+    def slow(given: argparse.Namespace) -> Judgement:
+        judgement = judge(given)
+        become(place, stores / "bad")
+        return judgement
+
+    monkeypatch.setattr(watch, "judge", slow)
+    looks(monkeypatch, lambda: None)
+
+    assert main(arguments(place)) == 0
+
+    first, later = capsys.readouterr().out.split("part of the traffic")[1:]
+    assert "20 clean pairs" in first
+    assert "150 clean pairs" in later
+
+
+def test_evidence_grows_old_while_nothing_comes_in(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mirror that has stopped: the books say so when `max_age_days` is over, and nothing is read for that."""
+    (place / "policy.yaml").write_text(POLICY + "evidence: {max_age_days: 1}\n")
+    newest = datetime.fromtimestamp(START_NS / 1e9, timezone.utc)
+    clock = SimpleNamespace(now=lambda zone: newest + timedelta(hours=hours[0]))
+    hours = [1]
+    monkeypatch.setattr(comparing, "datetime", clock)
+    monkeypatch.setattr(watch, "read", None)
+    looks(monkeypatch, lambda: None, lambda: hours.__setitem__(0, 49))
+
+    assert main(arguments(place)) == 0
+
+    young, old, _ = capsys.readouterr().out.split("Fail rates in points.")
+    assert "days old" not in young
+    assert "over the limit: the newest pair is 2.0 days old (limit 1)" in old
+    assert "could not be read" not in old
+
+
+def test_where_the_time_is_given_nothing_is_read_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same spans at the same time say the same: a look at them costs nothing."""
+    monkeypatch.setattr(watch, "read", None)
+    looks(monkeypatch, lambda: None)
+
+    assert main(arguments(place, "--as-of", "2026-11-23T12:00:00Z")) == 0
+    assert "could not be read" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_read_later_is_said_and_tried_again(
