@@ -56,8 +56,10 @@ def judge_source(arguments: argparse.Namespace) -> tuple[Judgement, Source]:
     """
     with _progress() as tell:
         judgement, source = read(arguments, tell)
+    from traceai_vllm.release.wording import printable  # its libraries are there by now
+
     for problem in judgement.comparison.problems:
-        print(f"skipped: {problem}", file=sys.stderr)
+        print(f"skipped: {printable(problem)}", file=sys.stderr)
     return judgement, source
 
 

@@ -103,7 +103,7 @@ def shown_table(comparison: Comparison) -> Table:
         if not cell.scope:
             values = [value_text(value, cell.measure) for value in (cell.baseline, cell.candidate)]
             moved = moved_text(cell)
-            table.add_row(escape(cell.measure.name), *values, change_text(cell), moved, evidence_text(cell))
+            table.add_row(escape(printable(cell.measure.name)), *values, change_text(cell), moved, evidence_text(cell))
     for row in resource_texts(comparison):
         table.add_row(*row, "", "")
     return table
@@ -113,7 +113,7 @@ def volume_table(comparison: Comparison) -> Table:
     """Return the table of how much answers differ."""
     table = Table("", "how much", title="volume: shown, never decisive")
     for what, how_much in volume_texts(comparison.volume):
-        table.add_row(escape(what), how_much)
+        table.add_row(escape(printable(what)), how_much)
     return table
 
 

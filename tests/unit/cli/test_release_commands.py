@@ -139,6 +139,22 @@ def test_report_writes_one_file(places: dict[str, str], tmp_path: Path, capsys: 
     assert str(file) in capsys.readouterr().out
 
 
+def test_an_evaluators_name_does_not_reach_the_terminal_as_a_command(
+    tmp_path: Path, places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names come from attributes of spans, which are anybody's: in tables, and where it says what does not count."""
+    hostile = "gen_ai.evaluation.x\x1b]0;owned\x07.score"
+    given = [Request(baseline={hostile: 0.9}, candidate={hostile: score}) for score in (0.9, 5.0) * 10]
+    store = write_store(tmp_path / "store", given)
+
+    assert main(["compare", str(store), "--policy", places["policy"]]) == 0
+
+    said = capsys.readouterr()
+    assert "x�]0;owned�" in said.out
+    assert "skipped: x�]0;owned�: 10 scores are not from 0 to 1" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
 @pytest.mark.parametrize(("command", "option"), [("gate", "--decision"), ("report", "--output")])
 def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(
     command: str, option: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
