@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, judge_source
+from traceai_vllm.cli.comparing import EXTRA, SOURCES, add_arguments, as_of, judge_source
 from traceai_vllm.cli.refusal import refuse
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         command = ["traceai-vllm", "report", without_password(arguments.store), "--policy", arguments.policy]
         command += ["--no-content"] if arguments.no_content else []
-        page = report_html(
-            judgement, decision_of(judgement), source, command=shlex.join(command), content=not arguments.no_content
-        )
+        decision = decision_of(judgement)
+        if as_of(arguments, judgement.comparison.policy) is not None:  # another time is another decision
+            command += ["--as-of", decision.made_at.isoformat()]
+        page = report_html(judgement, decision, source, command=shlex.join(command), content=not arguments.no_content)
         _write(arguments.output, page)
     except (ImportError, OSError, ValueError) as error:
         return refuse("report", error, EXTRA)

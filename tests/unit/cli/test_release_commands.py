@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -137,6 +139,27 @@ def test_report_writes_one_file(places: dict[str, str], tmp_path: Path, capsys: 
 
     assert file.read_text().startswith("<!DOCTYPE html>")
     assert str(file) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("policy", ["", "evidence: {max_age_days: 1}\n"])
+@pytest.mark.parametrize("given", [[], ["--as-of", "2023-11-15T10:00:00.5+01:00"]])
+def test_the_command_in_a_report_makes_the_same_decision_again(
+    policy: str, given: list[str], places: dict[str, str], tmp_path: Path
+) -> None:
+    """Where the age of evidence counts, the time at which it was told is part of the command."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY + policy)
+    pages = [tmp_path / "report.html", tmp_path / "again.html"]
+
+    assert main(["report", places["good"], "--policy", str(file), *given, "-o", str(pages[0])]) == 0
+    shown = re.search("<pre>(traceai-vllm report .*?)</pre>", pages[0].read_text())
+    assert shown is not None
+    _, *again = shlex.split(html.unescape(shown[1]))
+    assert main([*again, "-o", str(pages[1])]) == 0
+
+    assert ("--as-of" in again) == bool(policy or given)
+    ids = [re.findall("Decision <code>(.*?)</code>", page.read_text()) for page in pages]
+    assert ids[0] == ids[1]
 
 
 def test_an_evaluators_name_does_not_reach_the_terminal_as_a_command(
