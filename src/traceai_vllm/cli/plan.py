@@ -72,14 +72,15 @@ def _needs(arguments: argparse.Namespace) -> list[Need]:
     check_from("--disagreement", arguments.disagreement, 0, 1)
 
     from traceai_vllm.release.simulator.plan import disagreements, need
-    from traceai_vllm.release.sources import open_source
+    from traceai_vllm.release.sources import open_source, without_password
 
     if arguments.source is None:
         found = {"fail rate": (arguments.disagreement, 0)}
     else:
         found = disagreements(open_source(arguments.source))
         if not found:
-            raise ValueError(f"{arguments.source} has no pairs with scores: give --disagreement instead")
+            where = without_password(arguments.source)
+            raise ValueError(f"{where} has no pairs with scores: give --disagreement instead")
     return [
         need(
             name,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
 from traceai_vllm.cli.main import main
+from traceai_vllm.release import sources
 
 
 def make(draw: Draw) -> Request:
@@ -33,3 +34,17 @@ def test_scores_that_came_later_or_stand_below_count(tmp_path: Path, capsys: pyt
     expected = sum(one != other for one, other in (request.fails for request in given)) / 40
     assert f"Groundedness: exactly one answer fails in {expected:.1%} of the pairs in 40 pairs" in out
     assert "NoLooping: exactly one answer fails in 0.0% of the pairs in 40 pairs" in out
+
+
+def test_an_error_keeps_the_password_of_its_source_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Logs of a pipeline are read by many."""
+    empty = sources.open_source(write_store(tmp_path / "spans", []))
+    monkeypatch.setattr(sources, "open_source", lambda location: empty)
+
+    assert main(["plan", "--margin", "0.05", "--from", "clickhouse://reader:s3cret@host:8123/otel"]) == 2
+
+    error = capsys.readouterr().err
+    assert "clickhouse://reader:***@host:8123/otel has no pairs with scores" in error
+    assert "s3cret" not in error
