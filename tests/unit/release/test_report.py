@@ -168,6 +168,18 @@ def test_plots_say_what_their_axes_count(made: Any) -> None:
     }
 
 
+def test_a_band_for_one_look_does_not_claim_to_hold_at_all(tmp_path: Path) -> None:
+    """`mode: fixed` is for a number of pairs that was set before: whoever looks often is told so."""
+    policy = POLICY.model_copy(update={"evidence": POLICY.evidence.model_copy(update={"mode": "fixed"})})
+    source = open_source(write_store(tmp_path / "spans", requests(60, make)))
+    judgement = Judgement(compare(source, policy))
+
+    page = Page(report_html(judgement, decision_of(judgement), source, command=""))
+
+    assert "whenever one looks" not in page.text
+    assert "the band holds for one look alone" in page.text
+
+
 def test_parts_of_routes_that_are_well_do_not_push_the_rest_down(tmp_path: Path) -> None:
     """What is worse within a route is in the map; the many parts that are not are there to be opened."""
 
