@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paired_spans import Draw, Request, requests, spans_of, write_store
 from traceai_vllm.release import Judgement, Source, SourceError, compare, decision_of, open_source, parse_policy
-from traceai_vllm.release.sources import without_password
+from traceai_vllm.release.sources import local_store, without_password
 from traceai_vllm.release.sources.clickhouse import table_source
 from traceai_vllm.store.evaluations import EvaluationWriter
 
@@ -368,3 +368,31 @@ def test_files_that_another_kind_of_source_hides_are_said(tmp_path: Path) -> Non
 def test_an_address_is_shown_without_its_password(given: str, shown: str) -> None:
     """Reports, progress and errors are read by others."""
     assert without_password(given) == shown
+def test_a_store_that_makes_room_while_it_is_read_gives_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full store removes its oldest file at any moment: while it is read, and before a report asks for answers."""
+    store = write_store(tmp_path / "full", some_requests())
+    kept = next(store.glob("spans-*.jsonl"))
+    given = spans_of(COUNT, Request(baseline={"output.value": "said"}))
+    oldest, newer = (store / f"spans-0000000000000000000{place}-1-old.jsonl" for place in (0, 2))
+    for file, span in ((oldest, given[0]), (newer, given[1])):
+        file.write_text(json.dumps(span) + "\n")
+    readable = local_store._readable
+
+    def slow(*arguments: Any) -> Any:
+        found = readable(*arguments)
+        oldest.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(local_store, "_readable", slow)
+    source = open_source(store)
+    ids = [(given[1]["trace_id"], given[1]["span_id"])]
+    kept.unlink()
+
+    assert source.spans.count().to_pyarrow().as_py() == len(lines()) + 1
+    assert source.content(ids) == {ids[0]: {"output.value": "said"}}
+    newer.unlink()
+    assert source.content(ids) == {}
+
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from traceai_vllm.release.sources.json_spans import RAW, json_source
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from traceai_vllm.release.sources.source import Source
+    from traceai_vllm.release.sources.source import Content, Source
 
 _COLUMNS = """{trace_id: 'VARCHAR', span_id: 'VARCHAR', parent_span_id: 'VARCHAR', kind: 'VARCHAR',
     start_time_unix_nano: 'BIGINT', end_time_unix_nano: 'BIGINT', status: 'VARCHAR', attributes: 'JSON'}"""
@@ -37,18 +38,50 @@ def store_source(directory: Path) -> Source:
     Raises:
         SourceError: none of its files can be read.
     """
-    connection = connect(directory)
-    readable, problems = _readable(connection, segments_in(directory))
-    if not readable:
-        raise SourceError(f"no file of the store {directory} can be read:\n  " + "\n  ".join(problems))
-    connection.execute(
-        f"""CREATE TEMP VIEW {RAW} AS SELECT trace_id, span_id, parent_span_id, kind, start_time_unix_nano AS start_ns,
-        end_time_unix_nano AS end_ns, status = 'ERROR' AS failed, attributes
-        FROM read_json([{", ".join(map(_quoted, readable))}], {_OPTIONS}, columns = {_COLUMNS}) WHERE {_IS_SPAN}"""
-    )
+    import duckdb
+
+    while True:
+        connection = connect(directory)
+        readable, problems = _readable(connection, segments_in(directory))
+        if not readable:
+            raise SourceError(f"no file of the store {directory} can be read:\n  " + "\n  ".join(problems))
+        try:
+            return _source(connection, directory, readable, problems)
+        except duckdb.IOException as error:
+            # A full store makes room while it is read: what is left is read again.
+            if all(file.exists() for file in readable):
+                raise SourceError(f"the store {directory} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _source(
+    connection: duckdb.DuckDBPyConnection, directory: Path, readable: Sequence[Path], problems: Sequence[str]
+) -> Source:
+    import duckdb
+
+    _view(connection, readable)
     late, damaged = late_scores(connection, directory)
     others = map(str, strangers(directory))
-    return json_source(connection, late=late, problems=[*others, *problems, *damaged])
+    source = json_source(connection, late=late, problems=[*others, *problems, *damaged])
+
+    def content(ids: Sequence[tuple[str, str]]) -> Content:
+        try:
+            return source.content(ids)
+        except duckdb.IOException:  # removed since
+            left = [file for file in readable if file.exists()]
+            if not left:
+                return {}
+            _view(connection, left)
+            return source.content(ids)
+
+    return replace(source, content=content)
+
+
+def _view(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP VIEW {RAW} AS SELECT trace_id, span_id, parent_span_id, kind,
+        start_time_unix_nano AS start_ns, end_time_unix_nano AS end_ns, status = 'ERROR' AS failed, attributes
+        FROM read_json([{", ".join(map(_quoted, files))}], {_OPTIONS}, columns = {_COLUMNS}) WHERE {_IS_SPAN}"""
+    )
 
 
 def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[list[Path], list[str]]:
