@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, DIVERGENCE, PASSED, SAMPLING, SCORE
+from traceai_vllm.release.columns import (
+    ATTRIBUTES,
+    BASELINE,
+    CANDIDATE,
+    DIVERGENCE,
+    PASSED,
+    SAMPLING,
+    SCORE,
+    is_given,
+    or_else,
+)
 from traceai_vllm.release.feedback import with_feedback
 from traceai_vllm.release.keeping import kept
 from traceai_vllm.release.measures import FEEDBACK
@@ -102,7 +112,7 @@ def _with_late_scores(source: Source) -> Any:
     found["scored_ns"] = source.late.scored_ns.max()
     late = kept(source.late.group_by("trace_id", "span_id").aggregate(**found), "late")
     joined = spans.left_join(late, ["trace_id", "span_id"])
-    merged = {column: joined[column].fill_null(joined["late:" + column]) for column in (*_scores(source), "slices")}
+    merged = {column: or_else(joined[column], joined["late:" + column]) for column in (*_scores(source), "slices")}
     return joined.mutate(**merged).select(*spans.columns, "scored_ns")
 
 
@@ -121,11 +131,11 @@ def _with_spans_below(arms: Any, spans: Any, source: Source) -> Any:
     below = children.union(grandchildren)
     # Of several the nearest, and of these the last to begin: after a retry it is the one that answered.
     found = below.group_by("trace_id", "arm_span").aggregate(
-        **{"below:" + column: below[column].argmax(below.rank, where=below[column].notnull()) for column in carried}
+        **{"below:" + column: below[column].argmax(below.rank, where=is_given(below[column])) for column in carried}
     )
     found = kept(found, "below")
     joined = arms.left_join(found, [arms.trace_id == found.trace_id, arms.span_id == found.arm_span])
-    merged = {column: joined[column].fill_null(joined["below:" + column]) for column in carried}
+    merged = {column: or_else(joined[column], joined["below:" + column]) for column in carried}
     return joined.mutate(**merged).select(*arms.columns)
 
 

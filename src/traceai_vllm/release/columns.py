@@ -7,7 +7,7 @@ A Parquet file may also have these columns already: a column is found by its own
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from traceai_vllm.telemetry import semconv
 
@@ -110,3 +110,15 @@ def score_key(evaluator: str) -> str:
 def passed_key(evaluator: str) -> str:
     """Return the attribute that says whether an evaluator's score reached its threshold."""
     return f"{semconv.EVALUATION_PREFIX}{evaluator}.passed"
+
+
+def or_else(value: Any, other: Any) -> Any:
+    """Return an Ibis value where there is one, else another; a list without items is none, as it may not be null."""
+    if value.type().is_array():
+        return is_given(value).ifelse(value, other)
+    return value.fill_null(other)
+
+
+def is_given(value: Any) -> Any:
+    """Return where an Ibis value is there; see :func:`or_else`."""
+    return (value.length() > 0).fill_null(False) if value.type().is_array() else value.notnull()

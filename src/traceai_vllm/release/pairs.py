@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, DIVERGENCE, SAMPLING
+from traceai_vllm.release.columns import ATTRIBUTES, BASELINE, CANDIDATE, DIVERGENCE, SAMPLING, or_else
 from traceai_vllm.release.frame import measurable
 from traceai_vllm.release.keeping import forget, kept, only_row
 
@@ -158,7 +158,8 @@ def _joined(baseline: Any, candidate: Any, measured: Sequence[str], policy: Poli
     left, right = _side(baseline, "b:", measured), _side(candidate, "c:", measured)
     joined = left.outer_join(right, left["b:pair_id"] == right["c:pair_id"])
     one_arm = ibis.cases((joined["b:pair_id"].isnull(), BASELINE), (joined["c:pair_id"].isnull(), CANDIDATE))
-    columns = {name: joined["b:" + name].fill_null(joined["c:" + name]) for name in SHARED if name in answered}
+    columns = {name: or_else(joined["b:" + name], joined["c:" + name]) for name in SHARED if name in answered}
+    unit = columns["session"].fill_null(joined["b:trace_id"]) if "session" in answered else joined["b:trace_id"]
     tokens = joined["b:input_tokens"].fill_null(joined["c:input_tokens"])
     pair_id = joined["b:pair_id"].fill_null(joined["c:pair_id"])
     # A pair is evidence from the moment when both of its answers, and late scores of them, are there.
@@ -173,7 +174,7 @@ def _joined(baseline: Any, candidate: Any, measured: Sequence[str], policy: Poli
         **{name: joined["c:" + name] for name in ("drop_reason", *DIVERGENCE) if name in answered},
         prompt_tokens=tokens,
         bucket=bucket_of(tokens, policy.prompt_token_buckets),
-        cluster=pair_id if policy.evidence.cluster == "pair" else joined["b:unit"],
+        cluster=pair_id if policy.evidence.cluster == "pair" else unit,
         **{name: _later(joined["b:" + of], joined["c:" + of]) for name, of in times.items() if of in answered},
         apart_ns=joined["c:start_ns"] - joined["b:start_ns"],
         **{
@@ -199,8 +200,7 @@ def _side(answers: Any, prefix: str, measured: Sequence[str]) -> Any:
     needed |= {"prompt_hash", "differing_fields", "model_variant", "quantization_format", "input_tokens"}
     needed |= {*SHARED, *SAMPLING, *measured}
     columns = {prefix + name: answers[name] for name in sorted(needed) if name in answers.columns}
-    unit = answers.session.fill_null(answers.trace_id) if "session" in answers.columns else answers.trace_id
-    return answers.select(**columns, **{prefix + "unit": unit})
+    return answers.select(**columns)
 
 
 def _complete(every: Any) -> Any:

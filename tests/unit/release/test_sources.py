@@ -186,6 +186,10 @@ def test_parquet_may_have_times_as_such_and_statuses_as_otlp_has_them(tmp_path: 
 
 def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:
     """The table's layout, with its map of texts; here in DuckDB, as the expressions are the same on each backend."""
+    assert seen(table_source(clickhouse_table(lines()))) == expected
+
+
+def clickhouse_table(spans: list[dict[str, Any]]) -> Any:
     import duckdb
     import ibis
 
@@ -200,7 +204,7 @@ def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:
             "Error" if span["status"] == "ERROR" else "Unset",
             {key: clickhouse_text(value) for key, value in span["attributes"].items()},
         )
-        for span in lines()
+        for span in spans
     ]
     connection = duckdb.connect()
     connection.execute(
@@ -210,7 +214,11 @@ def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:
     connection.executemany("INSERT INTO given VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     connection.execute("CREATE VIEW otel_traces AS SELECT *, make_timestamp_ns(ns) AS Timestamp FROM given")
 
-    assert seen(table_source(ibis.duckdb.from_connection(connection).table("otel_traces"))) == expected
+    return ibis.duckdb.from_connection(connection).table("otel_traces")
+
+
+def flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def clickhouse_text(value: Any) -> str:
@@ -256,6 +264,50 @@ def test_spans_of_others_are_paired_when_they_carry_the_tags(tmp_path: Path, nam
         assert cell is not None
         assert cell.evidence.pairs == COUNT
     assert comparison.books.deciles  # prompt tokens are known
+
+
+@pytest.mark.parametrize("source", ["parquet", "clickhouse"])
+def test_slices_that_are_texts_count_wherever_they_stand(tmp_path: Path, source: str) -> None:
+    """A server's own span below the gateway's has them, or one arm alone: no list there is no list of none."""
+    import pyarrow
+    from pyarrow import parquet
+
+    given = [Request(candidate=None), *[Request(candidate={"traceai.slices": ["code"]})] * 9]
+    given += [Request(slices=("regulated",))] * 10
+    spans = []
+    for place, request in enumerate(given):
+        for span in spans_of(place, request, below=True):
+            arm = span["attributes"].get("traceai.pair.arm")
+            moved = span["attributes"].pop("traceai.slices", None) if place >= 10 and arm == "baseline" else None
+            spans.append(span)
+            if moved:
+                below = {"trace_id": span["trace_id"], "parent_span_id": span["span_id"], "span_id": "b" * 16}
+                spans.append({**span, **below, "attributes": {"traceai.slices": moved}})
+            if arm == "candidate" and place >= 10:
+                del span["attributes"]["traceai.slices"]
+    if source == "clickhouse":
+        opened = table_source(clickhouse_table(spans))
+    else:
+        names = sorted({name for span in spans for name in span["attributes"]})
+        fields = ("trace_id", "span_id", "parent_span_id", "start_time_unix_nano", "end_time_unix_nano", "status")
+        columns = {name: [span[name] for span in spans] for name in fields}
+        columns |= {name: [flat(span["attributes"].get(name)) for span in spans] for name in names}
+        parquet.write_table(pyarrow.table(columns), tmp_path / "spans.parquet")
+        opened = open_source(tmp_path)
+
+    frame = compare(opened, POLICY).frame
+
+    assert {name: len(rows) for name, rows in frame.slices.items()} == {"code": 9, "regulated": 10}
+
+
+def test_a_session_that_one_arm_alone_names_is_one_unit(tmp_path: Path) -> None:
+    """As everything else that a pair has once: the turns of a session are no evidence of their own."""
+    given = [Request(candidate={"session.id": f"session-{place // 5}"}) for place in range(20)]
+
+    cell = compare(open_source(write_store(tmp_path / "store", given)), POLICY).cell((), "Groundedness")
+
+    assert cell is not None
+    assert (cell.evidence.pairs, cell.evidence.clusters) == (20, 4)
 
 
 def test_scores_that_came_later_count(tmp_path: Path) -> None:
@@ -339,6 +391,34 @@ def test_what_is_half_written_in_a_store_is_reported_and_skipped(tmp_path: Path,
     assert "2 lines are no spans" in source.problems[1]
 
 
+def test_a_store_that_makes_room_while_it_is_read_gives_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full store removes its oldest file at any moment: while it is read, and before a report asks for answers."""
+    store = write_store(tmp_path / "full", some_requests())
+    kept = next(store.glob("spans-*.jsonl"))
+    given = spans_of(COUNT, Request(baseline={"output.value": "said"}))
+    oldest, newer = (store / f"spans-0000000000000000000{place}-1-old.jsonl" for place in (0, 2))
+    for file, span in ((oldest, given[0]), (newer, given[1])):
+        file.write_text(json.dumps(span) + "\n")
+    readable = local_store._readable
+
+    def slow(*arguments: Any) -> Any:
+        found = readable(*arguments)
+        oldest.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(local_store, "_readable", slow)
+    source = open_source(store)
+    ids = [(given[1]["trace_id"], given[1]["span_id"])]
+    kept.unlink()
+
+    assert source.spans.count().to_pyarrow().as_py() == len(lines()) + 1
+    assert source.content(ids) == {ids[0]: {"output.value": "said"}}
+    newer.unlink()
+    assert source.content(ids) == {}
+
+
 def test_files_that_another_kind_of_source_hides_are_said(tmp_path: Path) -> None:
     """Parquet beside a collector's lines, and a store that is not named itself: nothing is left out without a word."""
     mixed = tmp_path / "mixed"
@@ -368,31 +448,3 @@ def test_files_that_another_kind_of_source_hides_are_said(tmp_path: Path) -> Non
 def test_an_address_is_shown_without_its_password(given: str, shown: str) -> None:
     """Reports, progress and errors are read by others."""
     assert without_password(given) == shown
-def test_a_store_that_makes_room_while_it_is_read_gives_what_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full store removes its oldest file at any moment: while it is read, and before a report asks for answers."""
-    store = write_store(tmp_path / "full", some_requests())
-    kept = next(store.glob("spans-*.jsonl"))
-    given = spans_of(COUNT, Request(baseline={"output.value": "said"}))
-    oldest, newer = (store / f"spans-0000000000000000000{place}-1-old.jsonl" for place in (0, 2))
-    for file, span in ((oldest, given[0]), (newer, given[1])):
-        file.write_text(json.dumps(span) + "\n")
-    readable = local_store._readable
-
-    def slow(*arguments: Any) -> Any:
-        found = readable(*arguments)
-        oldest.unlink(missing_ok=True)
-        return found
-
-    monkeypatch.setattr(local_store, "_readable", slow)
-    source = open_source(store)
-    ids = [(given[1]["trace_id"], given[1]["span_id"])]
-    kept.unlink()
-
-    assert source.spans.count().to_pyarrow().as_py() == len(lines()) + 1
-    assert source.content(ids) == {ids[0]: {"output.value": "said"}}
-    newer.unlink()
-    assert source.content(ids) == {}
-
-
