@@ -133,7 +133,9 @@ def first_answers(answers: Any, arm: str) -> Any:
     if again.count().to_pyarrow().as_py() == 0:
         return of_arm
     several = of_arm.semi_join(again, "pair_id")
-    window = ibis.window(group_by="pair_id", order_by=[several.start_ns, several.span_id])
+    # One span may have come twice, as one exporter sends it with scores and another without: what has a value counts.
+    others = [several[name] for name in several.columns if not several[name].type().is_array()]
+    window = ibis.window(group_by="pair_id", order_by=[several.start_ns, several.span_id, *others])
     numbered = several.mutate(place=ibis.row_number().over(window))
     return of_arm.anti_join(again, "pair_id").union(numbered.filter(numbered.place == 0).drop("place"))
 

@@ -468,6 +468,25 @@ print(decision_text(Decision(
             check=True,
         ).stdout
         for seed in range(4)
+def test_a_span_that_came_with_scores_and_without_counts_with_them_in_any_order(tmp_path: Path) -> None:
+    """An exporter of the application's own beside the one that waits for scores: both send to one collector."""
+    store = write_store(tmp_path / "once", requests(300, document_case))
+    [segment] = store.glob("spans-*.jsonl")
+    scored = [json.loads(line) for line in segment.read_text().splitlines()]
+    unscored = [
+        {**span, "attributes": {key: value for key, value in span["attributes"].items() if "evaluation" not in key}}
+        for span in scored
+    ]
+    texts = {decision_text(decision_of(judged(tmp_path / "wanted", requests(300, document_case))))}
+    for name, spans in (("one", scored + unscored), ("two", unscored + scored)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / segment.name).write_text("\n".join(map(json.dumps, spans)) + "\n")
+
+        texts.add(decision_text(decision_of(Judgement(compare(open_source(tmp_path / name), parse_policy(POLICY))))))
+
+    assert len(texts) == 1
+
+
     }
 
     assert len(texts) == 1
