@@ -81,10 +81,22 @@ class Judgement:
         return [cell for cell in self._must_be_healthy if cell.verdict == NOT_ENOUGH]
 
     @cached_property
+    def unjudged(self) -> dict[str, tuple[str, ...]]:
+        """Guarded measures that are judged nowhere, with the divisions that they are guarded in: no pair is in one."""
+        policy, judged = self.comparison.policy, {cell.measure.name for cell in self._must_be_healthy}
+        asked = {name: policy.guard if one.guard is None else one.guard for name, one in policy.measures.items()}
+        return {name: divisions for name, divisions in asked.items() if divisions and name not in judged}
+
+    @cached_property
     def books_problems(self) -> list[str]:
         """What is over its limit in the books."""
         policy = self.comparison.policy
         problems = self.comparison.books.over_limit(policy.limits)
+        if len(self.comparison.frame):
+            problems += [
+                f"{name} is judged nowhere: no pair has a value of {' or '.join(divisions)}"
+                for name, divisions in self.unjudged.items()
+            ]
         if policy.evidence.max_age_days is not None and self.as_of_ns is not None and len(self.comparison.frame):
             problems += self._too_old(self.as_of_ns, policy.evidence.max_age_days)
         return problems
@@ -153,7 +165,7 @@ class Judgement:
 
     def _all_healthy(self) -> bool:
         cells = self._must_be_healthy
-        return bool(cells) and all(cell.verdict == HEALTHY for cell in cells)
+        return bool(cells) and not self.unjudged and all(cell.verdict == HEALTHY for cell in cells)
 
     def _gains_shown(self) -> bool:
         return all(shown for _, _, shown in self.gains)

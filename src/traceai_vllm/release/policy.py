@@ -32,7 +32,8 @@ class Condition(str, Enum):
     """What a rule may ask for."""
 
     BOOKS_OVER_LIMIT = "books_over_limit"
-    """More is missing, excluded, untagged or unscored than `limits` allow, or the newest pair is too old."""
+    """More is missing, excluded, untagged or unscored than `limits` allow, a guarded measure is judged nowhere, or the
+    newest pair is too old."""
     CRITICAL_REGRESSED = "critical_regressed"
     """A critical scope regressed."""
     REGRESSED = "regressed"

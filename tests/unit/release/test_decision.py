@@ -22,6 +22,7 @@ from traceai_vllm.release import (
     parse_policy,
     verdict_sentence,
 )
+from traceai_vllm.release.policy import Condition
 
 POLICY = """
 version: 1
@@ -369,6 +370,23 @@ def test_a_part_that_one_measure_guards_by_itself_has_to_be_healthy(tmp_path: Pa
     assert judgement.action.value != "promote"
 
 
+@pytest.mark.parametrize("division", ["slice", "intent"])
+def test_a_measure_that_is_judged_nowhere_blocks(tmp_path: Path, division: str) -> None:
+    """Spans that nobody put into slices, or that say no intent: what is guarded there alone would pass unseen."""
+    policy = f"""
+version: 1
+measures:
+  errors: {{margin: 0.1}}
+  Groundedness: {{margin: 0.05, guard: [{division}]}}
+"""
+
+    judgement = judged(tmp_path, requests(300, lambda draw: Request(fails=draw.fails(0.0, 0.5))), policy)
+
+    assert judgement.action.value == "keep_mirroring"
+    assert f"Groundedness is judged nowhere: no pair has a value of {division}" in verdict_sentence(judgement)
+    assert not judgement.holds(Condition.ALL_HEALTHY)
+
+
 def test_a_critical_slice_is_judged_also_in_measures_with_a_guard_of_their_own(tmp_path: Path) -> None:
     """Regulated answers fail and are few: healthy over all traffic and on every route is not enough."""
 
@@ -450,24 +468,6 @@ def test_of_several_spans_below_an_arm_the_last_attempt_counts_in_any_order(tmp_
         assert (found.baseline, found.candidate) == (wanted.baseline, wanted.candidate)
 
 
-def test_the_bytes_do_not_depend_on_the_process() -> None:
-    """Sets of cohorts and slices are written in order: Python gives them another one in each process."""
-    program = """
-from traceai_vllm.gateway.decision import Decision
-from traceai_vllm.release import decision_text
-only = {"traffic_cohorts": ["eu", "us", "uk", "apac"], "except_slices": ["code", "regulated"]}
-route = {"action": "restrict_route", "only": only}
-print(decision_text(Decision(
-    action="restrict_route", policy_hash="x", made_at="2026-11-23T12:00:00Z", routes={"support": route})))
-"""
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in range(4)
 def test_a_span_that_came_with_scores_and_without_counts_with_them_in_any_order(tmp_path: Path) -> None:
     """An exporter of the application's own beside the one that waits for scores: both send to one collector."""
     store = write_store(tmp_path / "once", requests(300, document_case))
@@ -487,6 +487,24 @@ def test_a_span_that_came_with_scores_and_without_counts_with_them_in_any_order(
     assert len(texts) == 1
 
 
+def test_the_bytes_do_not_depend_on_the_process() -> None:
+    """Sets of cohorts and slices are written in order: Python gives them another one in each process."""
+    program = """
+from traceai_vllm.gateway.decision import Decision
+from traceai_vllm.release import decision_text
+only = {"traffic_cohorts": ["eu", "us", "uk", "apac"], "except_slices": ["code", "regulated"]}
+route = {"action": "restrict_route", "only": only}
+print(decision_text(Decision(
+    action="restrict_route", policy_hash="x", made_at="2026-11-23T12:00:00Z", routes={"support": route})))
+"""
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
     }
 
     assert len(texts) == 1
