@@ -339,16 +339,26 @@ class Policy(_Strict):
 
     def guard_of(self, measure: str, scope: tuple[tuple[str, str], ...]) -> Allowance | None:
         """Return what is allowed of a measure in a part of the traffic; None where it is only shown."""
+        fitting = [
+            override
+            for override in self.overrides
+            if measure in override.measures and set(override.where.items()) <= set(scope)
+        ]
         found = self.measures.get(measure)
-        for override in self.overrides:
-            if measure in override.measures and set(override.where.items()) <= set(scope):
-                return override.measures[measure]
+        # Who names a part guards it. Within it the margin is another, and not where it is looked at.
+        if any(override.where.items() == scope for override in fitting) or self._guards(found, scope):
+            return fitting[0].measures[measure] if fitting else found
+        return None
+
+    def _guards(self, found: Guard | None, scope: tuple[tuple[str, str], ...]) -> bool:
+        if found is None:
+            return False
         critical = {part.items() for part in self.critical}
-        if found is None or (found.guard != ("all",) and scope in critical):
-            return found
+        if found.guard != ("all",) and scope in critical:
+            return True
         divisions = {name for name, _ in scope} or {"all"}
         # A guarded route is looked at slice by slice where the measure is guarded by slice too; by intents and by what
         # is critical always.
         if len(scope) > 1 and (scope[1][0] == "intent" or scope[1:] in critical):
             divisions = {scope[0][0]}
-        return found if divisions <= set(self.guard if found.guard is None else found.guard) else None
+        return divisions <= set(self.guard if found.guard is None else found.guard)

@@ -105,3 +105,21 @@ def test_margins_of_a_part_win_there() -> None:
     assert support is not None
     assert (faq.margin, support.margin) == (0.1, 0.02)
     assert policy.guard_of("errors", ()) is None
+
+
+def test_another_margin_for_a_part_guards_it_and_nothing_more_within_it() -> None:
+    """A p99 of all traffic alone, allowed more on one route: each slice of it would need a thousand pairs."""
+    policy = parse_policy(
+        "version: 1\nmeasures:\n  errors: {margin: 0.02}\n  latency.p99: {margin: 0.1, guard: [all]}\n"
+        "critical: [{route: faq, slice: regulated}]\n"
+        "overrides: [{where: {route: faq}, measures: {latency.p99: {margin: 0.2}, errors: {margin: 0.05}}}]\n"
+    )
+    faq = ("route", "faq")
+    within = [(faq, ("slice", "code")), (faq, ("prompt_tokens", "0-512")), (faq, ("slice", "regulated"))]
+
+    allowed = policy.guard_of("latency.p99", (faq,))
+    assert allowed is not None
+    assert allowed.margin == 0.2
+    assert [policy.guard_of("latency.p99", scope) for scope in within] == [None] * 3
+    margins = [guard.margin for scope in within if (guard := policy.guard_of("errors", scope)) is not None]
+    assert margins == [0.05] * 3
