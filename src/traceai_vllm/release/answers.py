@@ -87,9 +87,19 @@ def answers_of(spans: Any, source: Source, policy: Policy, feedback: Feedback | 
         policy: holds thresholds and prices.
         feedback: what users said in spans of its own.
     """
-    arms = spans.filter(spans.pair_id.notnull(), spans.arm.notnull())
-    answers = _with_spans_below(arms, spans, source)
+    answers = whole_arms(spans, source)
     return _measured(answers if feedback is None else with_feedback(answers, feedback), source, policy)
+
+
+def whole_arms(spans: Any, source: Source) -> Any:
+    """Return those of some spans that are an arm of a pair, with what servers' spans below them add.
+
+    Args:
+        spans: an Ibis table of :func:`arms_of`.
+        source: where they are from.
+    """
+    arms = spans.filter(spans.pair_id.notnull(), spans.arm.notnull())
+    return _with_spans_below(arms, spans, source)
 
 
 def _with_late_scores(source: Source) -> Any:

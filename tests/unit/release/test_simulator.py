@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from tests.support import paired_spans
+from tests.support.paired_spans import Request, requests, spans_of
 from traceai_vllm.cli.main import main
 from traceai_vllm.release.simulator.planting import Planted, parse
 from traceai_vllm.release.simulator.resampling import resample
@@ -105,6 +108,26 @@ def test_pairs_again_with_the_arms_swapped_differ_only_in_what_is_planted(simula
     assert faq["candidate"] - faq["baseline"] == pytest.approx(0, abs=0.02)
     with pytest.raises(ValueError, match="Groundedness, JSONValidation"):
         resample(source, tmp_path, 10, [parse("Relevance+0.1")])
+
+
+def test_pairs_again_keep_scores_that_came_later_or_stand_below(tmp_path) -> None:
+    """`evaluate` writes scores beside the spans, servers theirs on spans below the gateway's; some give no verdict."""
+    given = requests(40, lambda draw: Request(fails=draw.fails(0.3, 0.3)))
+    store = paired_spans.write_store(tmp_path / "store", given, below=True)
+    late = [
+        {"trace_id": span["trace_id"], "span_id": span["span_id"], "evaluator": "Tone", "status": "ok", "score": 0.8}
+        for place, request in enumerate(given)
+        for span in spans_of(place, request)[1:]
+    ]
+    (store / "evaluations-1-test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in late))
+
+    resample(open_source(store), tmp_path / "again", 1000, [parse("Tone+0.5")])
+
+    tone = arms(tmp_path / "again", '(NOT "gen_ai.evaluation.Tone.passed")::INT')
+    grounded = arms(tmp_path / "again", f"(NOT {NAME})::INT")
+    assert tone["baseline"] == 0
+    assert tone["candidate"] == pytest.approx(0.5, abs=0.06)
+    assert grounded["baseline"] == pytest.approx(sum(fails for fails, _ in (one.fails for one in given)) / 40, abs=0.1)
 
 
 def test_changes_are_written_as_the_command_line_has_them() -> None:

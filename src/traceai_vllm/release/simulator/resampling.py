@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from traceai_vllm.release.answers import arms_of, whole_arms
 from traceai_vllm.release.columns import COLUMNS, PASSED, SCORE, passed_key, score_key
+from traceai_vllm.release.policy import Guard, Policy
 from traceai_vllm.release.simulator.planting import FEEDBACK
 from traceai_vllm.release.sources.duckdb_session import memory_connection
+from traceai_vllm.release.sources.json_spans import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +37,7 @@ def resample(
     """Write resampled pairs as a Parquet file.
 
     Args:
-        source: spans with arms of pairs, and scores on them.
+        source: spans with arms of pairs, and scores of them, wherever a comparison finds them.
         directory: where the file goes; made if it is not there.
         pairs: at least how many pairs; the last session is taken whole.
         planted: changes of the candidate.
@@ -50,11 +53,15 @@ def resample(
     for change in planted:
         _check(change, source)
     connection = memory_connection()
-    connection.register("all_spans", source.spans.to_pyarrow())
+    # As a comparison reads them: scores may have come later, or stand on a server's own span.
+    policy = Policy(version=1, measures={"errors": Guard(margin=0.0)})
+    connection.register("all_arms", whole_arms(arms_of(source, policy), source).to_pyarrow())
+    verdicts = ", ".join(map(_verdict, source.evaluators))
+    replaced = f"REPLACE ({verdicts})" if verdicts else ""
     connection.execute(
-        """CREATE TABLE arms AS SELECT *, dense_rank() OVER (ORDER BY coalesce(session, trace_id)) - 1 AS cluster
-        FROM all_spans WHERE pair_id IS NOT NULL AND arm IN ('baseline', 'candidate')
-        ORDER BY cluster, pair_id, arm, span_id"""
+        f"""CREATE TABLE arms AS
+        SELECT * {replaced}, dense_rank() OVER (ORDER BY coalesce(session, trace_id)) - 1 AS cluster
+        FROM all_arms WHERE arm IN ('baseline', 'candidate') ORDER BY cluster, pair_id, arm, span_id"""
     )
     copies, clusters = _drawn(connection, pairs, np.random.default_rng(seed))
     connection.register("drawn", {"copy": copies, "cluster": clusters})
@@ -62,6 +69,12 @@ def resample(
     path = str(directory / "spans-resampled.parquet").replace("'", "''")
     query = _query(source, planted, null=null, seed=seed)
     return int(connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)").fetchall()[0][0])
+
+
+def _verdict(evaluator: str) -> str:
+    # Who gave a score alone fails below one half.
+    score, passed = quoted(SCORE + evaluator), quoted(PASSED + evaluator)
+    return f"coalesce({passed}, CASE WHEN {score} BETWEEN 0 AND 1 THEN {score} >= 0.5 END) AS {passed}"
 
 
 def _check(change: Planted, source: Source) -> None:
