@@ -39,6 +39,7 @@ exit code:
   0  done
   2  an argument or the spans cannot be used, or a library is missing
 """
+_SESSION_SIZE, _SPEED = 3.0, 0.7
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("parquet", "store"), default="parquet", help="(default: parquet)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)")
     parser.add_argument("--slices", type=int, metavar="N", help="so many slices of the same size instead of three")
-    parser.add_argument("--session-size", type=float, default=3.0, metavar="N", help="pairs in a session (default: 3)")
-    parser.add_argument("--speed", type=float, default=0.7, metavar="F", help="candidate's times (default: 0.7)")
+    parser.add_argument(
+        "--session-size", type=float, default=_SESSION_SIZE, metavar="N", help="pairs in a session (default: 3)"
+    )
+    parser.add_argument("--speed", type=float, default=_SPEED, metavar="F", help="candidate's times (default: 0.7)")
     parser.add_argument(
         "--part",
         type=int,
@@ -103,6 +106,14 @@ def _resampled(arguments: argparse.Namespace, planted: tuple[Planted, ...]) -> i
 
     if arguments.format != "parquet":
         raise ValueError("--from writes Parquet: leave out --format")
+    for option, value, usual in (
+        ("--slices", arguments.slices, None),
+        ("--session-size", arguments.session_size, _SESSION_SIZE),
+        ("--speed", arguments.speed, _SPEED),
+        ("--part", arguments.part, 0),
+    ):
+        if value != usual:
+            raise ValueError(f"--from draws sessions as they are, into one file: leave out {option}")
     source = open_source(arguments.source)
     return resample(source, arguments.directory, arguments.pairs, planted, null=arguments.null, seed=arguments.seed)
 

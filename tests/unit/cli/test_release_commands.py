@@ -208,6 +208,8 @@ def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(
         (["simulate", "spans", "--speed", "nan"], "--speed nan: needed is a number above 0"),
         (["simulate", "spans", "--session-size", "nan"], "--session-size nan: needed is a number of 1 or more"),
         (["simulate", "spans", "--seed", "-1"], "--seed -1: needed is a number of 0 or more"),
+        (["simulate", "spans", "--from", "nowhere", "--speed", "1"], "into one file: leave out --speed"),
+        (["simulate", "spans", "--from", "nowhere", "--part", "1"], "into one file: leave out --part"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_what_may_stand_there(

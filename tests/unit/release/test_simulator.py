@@ -145,6 +145,7 @@ def test_changes_are_written_as_the_command_line_has_them() -> None:
         ("errors+20", "at most 1"),
         ("errors", r"WHAT\+POINTS"),
         ("errors+0.1@city=Paris", "KEY one of route"),
+        ("latency*2@min_prompt_tokens=2k", "min_prompt_tokens is a whole number"),
     ],
 )
 def test_a_change_that_cannot_be_planted_says_how_to_write_it(text, message) -> None:

@@ -91,5 +91,7 @@ def _where(text: str, whole: str) -> dict[str, str]:
         key, _, value = part.partition("=")
         if key not in PLACES or not value:
             raise ValueError(f"{whole!r}: a place is KEY=VALUE with KEY one of {', '.join(PLACES)}")
+        if key == "min_prompt_tokens" and not value.isdecimal():
+            raise ValueError(f"{whole!r}: min_prompt_tokens is a whole number, e.g. min_prompt_tokens=2048")
         where[key] = value
     return where
