@@ -166,6 +166,6 @@ def test_the_commands(tmp_path, capsys) -> None:
     assert "1,116 pairs" in shown
     assert "751 pairs" in shown
 
-    assert main(["simulate", str(spans), "--plant", "Relevance+0.1"]) == 2
+    assert main(["simulate", str(tmp_path / "planted"), "--plant", "Relevance+0.1"]) == 2
     assert main(["plan", "--margin", "0.03", "--disagreement", "7"]) == 2
     assert "nothing to plant 'Relevance' in" in capsys.readouterr().err
