@@ -264,6 +264,33 @@ def test_a_citation_is_no_claim(mark):
     assert not wrong.passed
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "### Answer\n\n{}",
+        "## Key Takeaways\n- {}",
+        "# What Members Should Know\n\n{}",
+        "**Summary**\n\n- {}",
+        "Answer:\n{}",
+        "I apologize for the confusion. {}",
+        "I'm sorry for any inconvenience caused. {}",
+    ],
+)
+def test_a_heading_is_no_claim(form):
+    claim = "A refund is paid within 30 days."
+    plain = Groundedness().evaluate(response=claim, context=CITED)
+    result = Groundedness().evaluate(response=form.format(claim), context=CITED)
+    assert (result.counts["claims"], result.score) == (1, plain.score)
+
+
+@pytest.mark.parametrize(
+    "response", ["# Refunds take 90 days\n\nA refund is paid.", "# Dogs bark!\nA refund is paid.", "# Dogs bark"]
+)
+def test_a_heading_that_says_something_is_a_claim(response):
+    result = Groundedness().evaluate(response=response, context=CITED)
+    assert result.unsupported[0].start <= len("# Refunds ")
+
+
 def test_a_number_in_brackets_is_a_claim():
     assert not Groundedness().evaluate(response="A refund is paid within [300] days.", context=CITED).passed
 

@@ -25,6 +25,8 @@ _DAY = re.compile(r"(?<![\d.])\d{1,2}\.\Z")
 _MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as other words
 # The headings of a Markdown table, which stand over a line of hyphens.
 _TABLE = re.compile(r"^[^\n]*\|[^\n]*\n(?=[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$)", re.M)
+# A Markdown heading of a few words; with a number, or at the end of a sentence, it says something.
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+[^\W\d]+(?:[^\w\n.!?]+[^\W\d]+){0,7}[^\w\n.!?]*$", re.M)
 _NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
 
 
@@ -61,9 +63,13 @@ def sentences(text: str, language: str = "en") -> list[Span]:
 def claims(text: str) -> list[Span]:
     """Return the sentences of an answer that say something of the world, in order.
 
-    Greetings, offers to help and disclaimers in English are left out, and the headings of a table's columns.
+    Greetings, offers to help and disclaimers in English are left out, and the headings of a table's columns. So are
+    headings over something else.
     """
     spans = sentences(text)
+    if "#" in text:
+        heads = [head.span() for head in _HEADING.finditer(text)]
+        spans = [span for span in spans if not any(start <= span.start < end for start, end in heads)] or spans
     if _TABLE.search(text):
         heads = [head.span() for head in _TABLE.finditer(text)]
         spans = [span for span in spans if not any(start <= span.start < end for start, end in heads)]

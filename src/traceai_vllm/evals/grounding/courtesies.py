@@ -10,13 +10,18 @@ _HELPS = "(?:helps?|answers|clarifies|(?:is|was) (?:helpful|useful))"
 _CANNOT = "(?:can't|cannot|can not|don't|do not|am not|'m not|am unable|have no)"
 _EXPERT = "(?:professional|doctor|physician|lawyer|attorney|advis[eo]r|accountant|expert|specialist)"
 _ANSWER = "(?:answer|response|summary|information|details|table|list|overview)"
+_TROUBLE = "(?:confusion|inconvenience|mistake|error|misunderstanding)(?: caused)?"
 # The whole sentence is one of these.
 _WHOLE = (
     r"(?:hello|hi|hey|dear|greetings|good (?:morning|afternoon|evening|day))\b(?: [a-z]+){0,2}",
     rf"{_SURE}|(?:great|good) question|no problem|my pleasure|you(?:'| a)re welcome",
     r"(?:(?:best|kind|kindest|warm) )?regards|best wishes|sincerely|yours (?:sincerely|truly|faithfully)|cheers",
     r"your (?:[a-z]+ ){0,3}(?:assistant|team)",
-    r"(?:sources?|references?|citations?)",
+    # What stands over a part of an answer.
+    r"(?:(?:final |short |direct |quick )?answer|(?:brief |quick )?summary|overview|conclusion|explanation|details|"
+    r"notes?|tl;?dr|key (?:takeaways?|points?|facts?|findings?|details)|sources?|references?|citations?)",
+    rf"(?:i'm |i am )?sorry for (?:the|any|my) {_TROUBLE}",
+    rf"(?:i |my )?apolog(?:i[sz]e|ies) for (?:the|any|my) {_TROUBLE}",
     r"thank(?:s| you)(?: so much| very much)?(?: again)?(?: for (?:your|the) [a-z]+(?: [a-z]+)?| for asking)?",
     r"this is (?:not|no) (?:legal|medical|financial|tax|professional|investment)(?: or [a-z]+)? advice",
 )
@@ -51,4 +56,5 @@ def is_courtesy(text: str, start: int, end: int) -> bool:
         start: where the sentence begins.
         end: where it ends.
     """
-    return end - start <= _LONGEST and _COURTESY.fullmatch(text[start:end].replace("\u2019", "'")) is not None
+    said = text[start:end].strip("*_ ").replace("\u2019", "'")  # perhaps in bold type
+    return end - start <= _LONGEST and _COURTESY.fullmatch(said) is not None
