@@ -519,6 +519,9 @@ CLAIM = "Plan B covers dental claims after 180 days."
         "As an AI language model, I can\u2019t give legal advice. {}",
         "{} Please consult a professional for advice.",
         "{} This is not legal advice.",
+        "{} For more information, please refer to your plan documents.",
+        "{} Please contact customer support for further assistance.",
+        "{} Contact us if you have any questions.",
         "| Plan | Waiting period |\n|:---|---:|\n| {} |",
     ],
 )
@@ -541,6 +544,8 @@ def test_courtesies_and_the_head_of_a_table_are_no_claims(form):
         "I hope this helps, since Plan B costs 90 dollars.",
         "Let me know if Plan B covers 90 days.",
         "As an AI, I say that the fee is low.",
+        "For more information, visit https://acme.example/90.",
+        "Please contact support for a refund of the fee.",
     ],
 )
 def test_what_says_something_in_such_words_is_a_claim(claim):

@@ -36,6 +36,10 @@ _BEGINNING = (
     r"is there anything else|do you have any (?:other|more|further) questions|"
     r"(?:how|what else) (?:can|may) i (?:help|assist)",
     rf"as an ai\b[a-z ]{{0,40}},? i ?{_CANNOT}\b",
+    r"for (?:any )?(?:more|further|additional|other) (?:information|details|help|assistance|questions)\b[a-z ]{0,40}, "
+    r"(?:please )?(?:refer to|see|visit|check|consult|contact|reach out)\b",
+    r"(?:please )?(?:contact|reach out to) (?:[a-z]+ ){0,4}(?:support|team|us|services?|representatives?) "
+    r"(?:for (?:any )?(?:more|further|additional|other)|if you (?:have|need) (?:any|more|further|other))\b",
     rf"(?:please |always |you should )?(?:consult|speak|talk|check)(?: with| to)? (?:a|an|your) "
     rf"(?:[a-z]+ ){{0,2}}{_EXPERT}\b",
 )
