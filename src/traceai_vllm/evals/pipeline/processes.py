@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import threading
 import time
 from concurrent.futures import BrokenExecutor
@@ -178,5 +179,14 @@ def _plain(outcome: Outcome) -> Outcome:
     # What a result holds may be views of something (`mappingproxy`), which cannot be sent.
     if outcome.result is None:
         return outcome
-    result = replace(outcome.result, counts=dict(outcome.result.counts), details=dict(outcome.result.details))
-    return replace(outcome, result=result)
+    details = {name: value for name, value in outcome.result.details.items() if _can_be_sent(value)}
+    return replace(outcome, result=replace(outcome.result, counts=dict(outcome.result.counts), details=details))
+
+
+def _can_be_sent(value: Any) -> bool:
+    # One evaluator's client or lock among its details would cost the scores of all, and this process.
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever the value's own objects raise
+        return False
+    return True

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.gateway import wait_until
-from traceai_vllm.evals import JSONValidation, registry
+from traceai_vllm.evals import EvaluationResult, JSONValidation, registry
 from traceai_vllm.evals.pipeline import processes
 from traceai_vllm.evals.pipeline.processes import ProcessRunner
 from traceai_vllm.evals.pipeline.runner import Runner
@@ -84,6 +84,22 @@ def runners() -> Iterator[Any]:
 def test_outcomes_are_those_of_the_same_evaluators_here(runners: Any) -> None:
     """Scores, labels, counts and explanations come back whole."""
     assert runners(JSONValidation()).run(INPUTS) == Runner([JSONValidation()]).run(INPUTS)
+
+
+def test_details_that_cannot_be_sent_cost_nobody_a_score(runners: Any) -> None:
+    """The rest of the details comes back, and the other evaluators' scores."""
+
+    class Held:
+        name = "Held"
+
+        def evaluate(self, *, response: str) -> EvaluationResult:
+            details = {"client": threading.Lock(), "cost_usd": 0.25}
+            return EvaluationResult(self.name, 1.0, "good", 0.5, details=details)
+
+    held, valid = runners(Held(), JSONValidation()).run(INPUTS)
+
+    assert (held.status, held.result and held.result.details) == ("ok", {"cost_usd": 0.25})
+    assert valid.status == "ok"
 
 
 def test_it_runs_elsewhere(runners: Any) -> None:
