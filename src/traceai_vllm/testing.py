@@ -16,12 +16,13 @@ or as a pytest fixture, with ``pytest_plugins = ["traceai_vllm.testing"]`` in ``
         answer_support_question(llm)
         assert traceai_spans.requests[0].attributes["route"] == "support"
 
-Nothing leaves the process, and OpenTelemetry's global providers are not touched. Every request is sampled,
-whatever the environment says.
+Nothing leaves the process, and OpenTelemetry's global providers are not touched. Every request is captured,
+whatever the environment says of sampling, and also with ``OTEL_SDK_DISABLED``.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from opentelemetry.sdk import metrics as sdk_metrics
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -66,12 +68,18 @@ class Capture:
 
     def __init__(self) -> None:
         self._spans = InMemorySpanExporter()
-        self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self._reader = InMemoryMetricReader(preferred_temporality=_DELTA)
-        self.meter_provider = sdk_metrics.MeterProvider([self._reader], shutdown_on_exit=False)
         self._logs = _in_memory_log_exporter()
-        self.logger_provider = LoggerProvider(shutdown_on_exit=False)
+        # Tests are often run with it, so that nothing is exported.
+        disabled = os.environ.pop(OTEL_SDK_DISABLED, None)
+        try:
+            self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+            self.meter_provider = sdk_metrics.MeterProvider([self._reader], shutdown_on_exit=False)
+            self.logger_provider = LoggerProvider(shutdown_on_exit=False)
+        finally:
+            if disabled is not None:
+                os.environ[OTEL_SDK_DISABLED] = disabled
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
         self._points: dict[str, dict[str, Point]] = {}
         self._open = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -57,11 +58,14 @@ def test_requests_are_told_from_other_spans() -> None:
 
 
 def test_every_span_is_kept_whatever_the_environment_says(monkeypatch) -> None:
-    """A sampler in the environment does not make tests depend on chance."""
+    """A sampler in the environment does not make tests depend on chance, nor does the SDK's own switch."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with capture() as captured:
         record(captured, 0.5)
     assert len(captured.requests) == 1
+    assert captured.metrics()["requests"][0]["value"] == 1
+    assert os.environ["OTEL_SDK_DISABLED"] == "true"
 
 
 def test_metrics_are_plain_dictionaries_that_add_up() -> None:
