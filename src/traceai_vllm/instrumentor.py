@@ -83,6 +83,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **kwargs: Any) -> None:
         content = options_from(kwargs.pop("capture_content", None))
+        server = control.options_from(kwargs.pop("server", None))
         logger_provider = kwargs.get("logger_provider")
         given_meter_provider = kwargs.get("meter_provider")
         tracer_provider, meter_provider = _providers(
@@ -129,7 +130,7 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         )
         runtime.switch(active)
         EngineMetrics(meter, partial(readings.read_all, meter))
-        control.switch_on(kwargs.pop("server", None), tracer_provider, meter, content_on_spans=on_spans)
+        control.switch_on(server, tracer_provider, meter, content_on_spans=on_spans)
         if self._client:
             from traceai_vllm import client
 

@@ -16,16 +16,28 @@ if TYPE_CHECKING:
 _log = logging.getLogger("traceai_vllm")
 
 
-def switch_on(
-    server: bool | ServerOptions | None, tracer_provider: TracerProvider, meter: Meter, *, content_on_spans: bool
-) -> None:
-    """Read callers from now on, unless ``server`` (or, when it is None, ``TRACEAI_VLLM_SERVER``) says no."""
-    _warn_of_rust_frontend()
+def options_from(server: bool | ServerOptions | None) -> ServerOptions | None:
+    """Return the options for what ``instrument(server=...)`` was given; None when HTTP is left alone.
+
+    Raises:
+        TypeError: it is neither; taken for True, it would believe callers whom it was to distrust.
+    """
     if server is None:
         server = flag("TRACEAI_VLLM_SERVER", True)
-    if server is False:
+    if not isinstance(server, (bool, ServerOptions)):
+        raise TypeError(f"instrument(server=...) takes True, False or ServerOptions, not {type(server).__name__}")
+    if isinstance(server, ServerOptions):
+        return server
+    return ServerOptions.from_environment() if server else None
+
+
+def switch_on(
+    options: ServerOptions | None, tracer_provider: TracerProvider, meter: Meter, *, content_on_spans: bool
+) -> None:
+    """Read callers from now on, unless HTTP is to be left alone."""
+    _warn_of_rust_frontend()
+    if options is None:
         return
-    options = server if isinstance(server, ServerOptions) else ServerOptions.from_environment()
     counts = callers.observe_replaced(meter)
     reader = callers.Callers(options, shows_content=content_on_spans, counts=counts)
     fastapi.use(tracer_provider)

@@ -12,6 +12,7 @@ from opentelemetry import context
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.testclient import TestClient
 
+import traceai_vllm
 from tests.unit.server.asgi import call
 from tests.unit.server.conftest import application
 from traceai_vllm.server import ServerOptions
@@ -129,6 +130,14 @@ def test_server_false_leaves_applications_alone(app) -> None:
     with capture(server=False) as captured, TestClient(app) as client:
         assert client.get("/tags", headers={"x-route": "support"}).json() == {"operation": None}
     assert captured.spans == []
+
+
+@pytest.mark.parametrize("server", [{"trust_callers": False}, "off", 0])
+def test_what_is_no_option_of_the_server_is_refused(server) -> None:
+    """It would be taken for True, and callers be believed; nothing is turned on then."""
+    with pytest.raises(TypeError, match=r"server=\.\.\.\) takes True, False or ServerOptions, not"):
+        traceai_vllm.instrument(server=server)
+    assert not traceai_vllm.VLLMInstrumentor().is_instrumented_by_opentelemetry
 
 
 def test_an_untrusted_caller_gets_a_trace_of_its_own(app) -> None:
