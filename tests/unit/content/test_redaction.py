@@ -43,6 +43,7 @@ def redacted(value: Any, **options: Any) -> Any:
         ("access_token_eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.c2ln", "access_token_[secret]"),
         (f"eyJ{'hbGci' * 2_000}.{'eyJzdWIi' * 2_000}.c2ln and more", "[secret] and more"),
         ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n[secret]\nb"),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQ\n-----END PGP PRIVATE KEY BLOCK----- b", "[secret] b"),
         ("cut off -----BEGIN PRIVATE KEY-----\nMII", "cut off [secret]"),
     ],
 )
