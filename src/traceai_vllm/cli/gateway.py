@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -21,6 +22,8 @@ _log = logging.getLogger("traceai_vllm.gateway")
 
 _STOP_AFTER_S = 30
 _BACKLOG = 2048
+# A name may have addresses that this machine has not: in a container without IPv6, localhost is ::1 all the same.
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SWITCH_INTERVAL_S = 0.0005
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -97,7 +100,18 @@ def _listening(place: str) -> list[socket.socket]:
     host, port = address(place)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [socket.create_server(where, family=family, backlog=_BACKLOG) for family, *_, where in found]
+        listening: list[socket.socket] = []
+        absent: OSError | None = None
+        for family, *_, where in found:
+            try:
+                listening.append(socket.create_server(where, family=family, backlog=_BACKLOG))
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+        if not listening and absent is not None:
+            raise absent
+        return listening
     except OSError as error:
         raise ValueError(f"nobody can be served at {place}: {error.strerror}") from None
 
