@@ -9,6 +9,7 @@ is copied. They leave the process only on request (``propagate=True``), as W3C b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -165,7 +166,13 @@ class TagScope:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         token, self._token = self._token, None
         if token is not None:
-            context.detach(token)
+            # Not `context.detach`: it logs an error with a traceback where a stream's generator, which nobody reads any
+            # more, is closed in a context of its own. Nothing is to be given back there.
+            try:
+                with contextlib.suppress(ValueError):
+                    token.var.reset(token)
+            except AttributeError:  # of a context that is not Python's (OTEL_PYTHON_CONTEXT)
+                context.detach(token)
 
     def __call__(self, function: _F) -> _F:
         """Return the function with the tags around each of its calls.

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 import pytest
@@ -130,6 +130,20 @@ def test_a_scope_cannot_be_entered_twice_at_once() -> None:
     with scope, pytest.raises(RuntimeError, match="already entered"), scope:
         pass
 
+    assert here() == {}
+
+
+def test_a_generator_that_is_closed_elsewhere_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """As the one of a streamed response whose client has left: the event loop closes it in another context."""
+
+    def stream() -> Iterator[str]:
+        with tags(route="support"):
+            yield "first"
+
+    chunks = stream()
+    contextvars.copy_context().run(next, chunks)
+    contextvars.copy_context().run(chunks.close)
+    assert caplog.records == []
     assert here() == {}
 
 
