@@ -12,7 +12,7 @@ import logging
 import threading
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import wrapt
 
@@ -135,8 +135,7 @@ PATCHES: tuple[Patch, ...] = (
 )
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(NamedTuple):
     """A patch in place: enough to undo it."""
 
     patch: Patch
