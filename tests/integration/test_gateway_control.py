@@ -24,6 +24,7 @@ from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.config import Mode
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10**6}}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
@@ -276,6 +277,27 @@ def test_a_routes_own_limit_in_tokens_holds_for_copies_too(baseline: StubUpstrea
         gateway.settled()
         balance = gateway.balance()
     assert (balance.paired, balance.dropped) == (10, {"prompt_too_long": 20})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"messages": [{"role": "user", "content": [PICTURE]}]},
+        {"messages": [{"role": "user", "content": "x" * 10**6}], "previous_response_id": "resp_0"},
+    ],
+    ids=["picture", "state"],
+)
+def test_the_length_of_texts_is_learned_from_texts(
+    baseline: StubUpstream, candidate: StubUpstream, odd: dict[str, Any]
+) -> None:
+    """Of a picture's bytes hardly any is a token, and one among many would let long texts through."""
+    only = {"max_prompt_tokens": 1000}
+    long = {**CHAT, "messages": [{"role": "user", "content": "long " * 4000}]}
+    with GatewayUnderTest(config(baseline, candidate, mode="restricted", only=only)) as gateway:
+        assert {served_by(gateway.url, {**CHAT, "stream": False}) for _ in range(25)} == {"candidate"}
+        assert served_by(gateway.url, long) == "baseline"
+        served_by(gateway.url, {**CHAT, **odd, "stream": False})
+        assert served_by(gateway.url, long) == "baseline"
 
 
 def test_a_candidate_that_breaks_after_a_promotion_is_taken_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from hashlib import sha256
 from typing import Any
 
@@ -56,6 +57,9 @@ SAMPLING = (
     "dimensions",
 )
 _MODEL_LENGTH = 256
+_CONVERSATION = ("messages", "input")
+# The type of a part that is no text, in all dialects; inside a text its quotation marks are escaped.
+_MEDIA = re.compile(rb'"type"\s*:\s*"(?:input_)?(?:image|audio|video|file|document)')
 # Kinds of tools that the client runs, if anybody; the others run inside the server.
 _CLIENT_TOOLS = ("function", "custom", None)
 
@@ -106,6 +110,13 @@ class Body:
     def prompt_bytes(self) -> int:
         """The length of the prompt: bytes of the JSON of all fields that the model is given."""
         return sum(len(bytes(self.fields[name])) for name in _PROMPT if name in self.fields)
+
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether the prompt is all here and all text: its bytes say how many tokens it has."""
+        if self.refers_to_state() or "prompt_embeds" in self.fields:
+            return False
+        return not any(_MEDIA.search(self.fields[name]) for name in _CONVERSATION if name in self.fields)
 
     def prompt_hash(self) -> str:
         """Return a hash over the fields that the model is given; equal hashes mean the same question."""

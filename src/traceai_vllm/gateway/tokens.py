@@ -13,8 +13,9 @@ _BYTES_PER_TOKEN = 2.0
 class TokenEstimate:
     """Learns, from the counts in a route's last 200 answers, how many tokens the bytes of its prompts make.
 
-    Before 20 counts are known, a token is taken to have 2 bytes. vLLM counts tokens in every answer that is not
-    streamed, and in a stream for ``stream_options={"include_usage": true}``.
+    A picture is megabytes of few tokens, and an earlier response tokens without bytes: neither says how long a text is,
+    and they are not to be learned from. Before 20 counts are known, a token is taken to have 2 bytes. vLLM counts
+    tokens in every answer that is not streamed, and in a stream for ``stream_options={"include_usage": true}``.
     """
 
     def __init__(self) -> None:
