@@ -253,6 +253,16 @@ def test_copies_lose_what_does_something_beside_answering(
     assert (baseline.seen[0].header("cookie"), candidate.seen[0].header("cookie")) == ("a=b", None)
 
 
+@pytest.mark.parametrize("given", [{}, {"store": False}, {"store": True}])
+def test_no_server_keeps_the_response_to_a_copy(
+    gateway: GatewayUnderTest, candidate: StubUpstream, given: dict[str, Any]
+) -> None:
+    """Of the responses API, that is to be said: what its caller forbade the baseline, the candidate must not do."""
+    httpx.post(gateway.url + "/v1/responses", json={"model": "m", "input": "hi", **given})
+    gateway.settled()
+    assert candidate.seen[0].json() == {"model": "m", "input": "hi", "store": False}
+
+
 def test_headers_are_stripped_from_copies_in_whatever_case_they_are_written(
     baseline: StubUpstream, candidate: StubUpstream
 ) -> None:

@@ -136,7 +136,11 @@ class Body:
         """Return the body with another model name; itself for None, or when that is its name already."""
         if model is None or not self.fields or self.get("model") == model:
             return self
-        return self._with({**self.fields, "model": msgspec.Raw(_encode(model))})
+        return self.with_field("model", model)
+
+    def with_field(self, name: str, value: Any) -> Body:
+        """Return the body with another value of one field."""
+        return self._with({**self.fields, name: msgspec.Raw(_encode(value))})
 
     def without(self, names: tuple[str, ...]) -> Body:
         """Return the body without some fields."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.config import GatewayConfig, Serving
     from traceai_vllm.gateway.runtime import Runtime
 
+RESPONSES = "/v1/responses"
+STORE = "store"
+
 SERVER_TOOLS = "server_tools"
 BACKGROUND = "background"
 SERVER_STATE = "server_state"
@@ -95,11 +98,14 @@ class Copies:
         if reason is not None:
             ticket.settle(books.DROPPED, reason)
             return
+        body = call.body.without(limits.strip_fields)
+        if call.path == RESPONSES and STORE in limits.strip_fields:
+            body = body.with_field(STORE, False)  # left out, it would mean true there
         arm = Arm(
             call,
             target,
             self._config.servers[server],
-            body=call.body.without(limits.strip_fields),
+            body=body,
             budget=self._runtime.budget,
             strip_headers=limits.strip_headers,
         )

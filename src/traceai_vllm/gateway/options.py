@@ -57,7 +57,8 @@ class MirrorLimits(Strict):
             dropped where the user's own answer took as long.
         max_bytes: requests and answers that are kept for pairs, all together.
         salt: goes into the hash that chooses requests; keep it to choose the same ones again.
-        strip_fields: fields of the body that are left out of copies because they do something beside answering.
+        strip_fields: fields of the body that are left out of copies because they do something beside answering;
+            ``store`` is false in copies to ``/v1/responses``, where leaving it out would mean true.
         strip_headers: headers that are left out of copies, in any case.
     """
 
