@@ -257,7 +257,8 @@ def test_what_cannot_be_read_is_left_out_and_counted(
     ("given", "said"),
     [
         (["--to", "http://127.0.0.1:9", "--rate", "0"], "--rate"),
-        (["--to", "nonsense"], "http://host:port"),
+        (["--to", "nonsense"], "--to nonsense: write it as http://host:port"),
+        (["--to", "http://127.0.0.1:9/v1"], "--to http://127.0.0.1:9/v1: write it without /v1 at its end"),
     ],
 )
 def test_what_cannot_be_replayed_says_so(

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         except ValidationError as error:
             first = error.errors()[0]
             given = "--api-key-env" if first["loc"] == ("api_key_env",) else f"--to {arguments.to}"
-            raise ValueError(f"{given}: {first['msg']}") from None
+            raise ValueError(f"{given}: {first.get('ctx', {}).get('error', first['msg'])}") from None
         options = Options(
             arguments.store,
             arguments.into or arguments.store.with_name(arguments.store.name + "-replay"),

@@ -92,6 +92,8 @@ class Server(Strict):
             raise ValueError("write it as http://host:port")
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("write it without a query, a fragment or a password; keys go into api_key_env")
+        if parts.path.rstrip("/").endswith("/v1"):
+            raise ValueError("write it without /v1 at its end: the path of each request, /v1/…, is added to it")
         return url.rstrip("/")
 
     @field_validator("api_key_env")

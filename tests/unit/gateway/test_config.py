@@ -37,6 +37,7 @@ def test_a_small_file_is_enough() -> None:
         ("baseline: bf16", "baselin: bf16", "g.yaml:8: routes.0.baselin: is not known here; did you mean `baseline`?"),
         ("http://127.0.0.1:8001", "127.0.0.1:8001", "g.yaml:5: servers.int4.url: write it as http://host:port"),
         ("http://127.0.0.1:8001", "http://u:hunter2@h", "g.yaml:5: servers.int4.url: write it without a query"),
+        ("http://127.0.0.1:8001", "http://h/v1/", "g.yaml:5: servers.int4.url: write it without /v1 at its end"),
         ("candidate: int4", "sampling_rate: 2", "g.yaml:9: routes.0.sampling_rate: input should be less than or equal"),
         ("candidate: int4", "mode: canary", "g.yaml:9: routes.0.mode: canary needs a candidate"),
         (
