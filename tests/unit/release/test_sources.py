@@ -160,9 +160,16 @@ def objects(statuses: list[str]) -> dict[str, list[Any]]:
     return {"status": [{"code": "Error" if status == "ERROR" else "Ok", "message": "no error"} for status in statuses]}
 
 
-@pytest.mark.parametrize("written", [numbers, objects])
+def objects_of_the_sdk(statuses: list[str]) -> dict[str, list[Any]]:
+    return {"status": [{"status_code": "ERROR" if status == "ERROR" else "UNSET"} for status in statuses]}
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+@pytest.mark.parametrize("written", [numbers, objects, objects_of_the_sdk])
 @pytest.mark.parametrize("form", [COLUMNS, JSON])
-def test_parquet_may_have_times_as_such_and_statuses_as_otlp_has_them(tmp_path: Path, form: str, written: Any) -> None:
+def test_parquet_may_have_times_as_such_and_statuses_as_otlp_has_them(
+    tmp_path: Path, form: str, written: Any, unit: str
+) -> None:
     """What other tools write: times are times, also without a zone, and 2 is an error: none of it is lost."""
     import pyarrow
     from pyarrow import parquet
@@ -174,14 +181,15 @@ def test_parquet_may_have_times_as_such_and_statuses_as_otlp_has_them(tmp_path: 
     given = {name: table[name] for name in table.column_names if name != "status"}
     given |= written(["ERROR" if one else "UNSET" for one in failed])
     for name, zone in (("start_time_unix_nano", None), ("end_time_unix_nano", "UTC")):
-        given[name] = table[name].cast(pyarrow.timestamp("ns")).cast(pyarrow.timestamp("us", zone), safe=False)
+        given[name] = table[name].cast(pyarrow.timestamp("ns")).cast(pyarrow.timestamp(unit, zone), safe=False)
     parquet.write_table(pyarrow.table(given), file)
 
     spans = open_source(tmp_path).spans.to_pyarrow()
 
     assert spans["failed"].to_pylist() == failed
     for name, wanted in (("start_ns", "start_time_unix_nano"), ("end_ns", "end_time_unix_nano")):
-        assert spans[name].to_pylist() == [ns // 1000 * 1000 for ns in table[wanted].to_pylist()]
+        least = {"us": 1000, "ns": 1}[unit]
+        assert spans[name].to_pylist() == [ns // least * least for ns in table[wanted].to_pylist()]
 
 
 def test_the_collectors_clickhouse_table_gives_the_same(expected: Any) -> None:

@@ -25,6 +25,7 @@ _OTHER_NAMES = {
     "end_ns": ("end_time_unix_nano", "endTimeUnixNano"),
 }
 STATUS: Final = ("status", "StatusCode", "status_code")
+CODES: Final = ("code", "status_code")  # in an object beside a message: OTLP, and the SDK's JSON
 ERROR_NUMBERS: Final = ("2", "2.0")  # of OTLP; a column of numbers that lacks some is one of floats
 _SCORED = re.compile(r"gen_ai\.evaluation\.(.+)\.score")
 
@@ -74,11 +75,15 @@ def _value(table: Any, column: Column) -> Any:
 def _is_error(table: Any) -> Any:
     import ibis
 
-    given = [table[name] for name in _names_in(table, STATUS)]
-    # OTLP has the code in an object beside a message.
-    codes = [value["code"] if value.type().is_struct() else value for value in given]
+    codes = [found for name in _names_in(table, STATUS) if (found := _code_in(table[name])) is not None]
     code = ibis.coalesce(*(code.cast("string") for code in codes)) if codes else ibis.null("string")
     return code.upper().contains("ERROR") | code.isin(ERROR_NUMBERS)
+
+
+def _code_in(status: Any) -> Any:
+    if not status.type().is_struct():
+        return status
+    return next((status[name] for name in CODES if name in status.type().names), None)
 
 
 def _names_in(table: Any, names: Sequence[str]) -> list[str]:

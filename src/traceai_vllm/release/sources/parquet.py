@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from traceai_vllm.release.columns import FIELDS
 from traceai_vllm.release.sources.duckdb_session import memory_connection
-from traceai_vllm.release.sources.flat import ERROR_NUMBERS, STATUS, check_ids, flat_source, names_of
+from traceai_vllm.release.sources.flat import CODES, ERROR_NUMBERS, STATUS, check_ids, flat_source, names_of
 from traceai_vllm.release.sources.json_spans import KINDS, RAW, json_source, quoted
 from traceai_vllm.release.sources.source import Source, SourceError
 
@@ -41,7 +42,11 @@ def parquet_source(files: Sequence[Path]) -> Source:
     if "attributes" in columns:
         connection.execute(_raw_view(columns))
         return json_source(connection, problems=problems)
-    return flat_source(ibis.duckdb.from_connection(connection).table("given"), problems)
+    # What pandas makes of times with a zone: Ibis does not know this type of DuckDB's.
+    unknown = [name for name, kind in columns.items() if kind == "TIMESTAMPTZ_NS"]
+    numbers = ", ".join(f"epoch_ns({quoted(name)}) AS {quoted(name)}" for name in unknown)
+    connection.execute(f"CREATE TEMP VIEW known AS SELECT * {f'REPLACE ({numbers})' if numbers else ''} FROM given")
+    return flat_source(ibis.duckdb.from_connection(connection).table("known"), problems)
 
 
 def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -68,7 +73,8 @@ def _field(column: Column, columns: dict[str, str]) -> str:
     kind = KINDS[column.kind]
     found = [_cast(name, columns[name], kind) for name in names_of(column.name) if name in columns]
     if column.name == "failed" and not found:
-        found = [_is_error(name, columns[name]) for name in STATUS if name in columns]
+        codes = [code for name in STATUS if name in columns and (code := _code_in(name, columns[name])) is not None]
+        found = [f"(contains(upper({code}), 'ERROR') OR {code} IN {ERROR_NUMBERS})" for code in codes]
     return f"coalesce({', '.join(found)})" if found else f"NULL::{kind}"
 
 
@@ -78,7 +84,10 @@ def _cast(name: str, given: str, kind: str) -> str:
     return f"TRY_CAST({quoted(name)} AS {kind})"
 
 
-def _is_error(name: str, given: str) -> str:
-    # OTLP has the code in an object beside a message.
-    code = f"CAST({quoted(name)}{'.code' if given.startswith('STRUCT') else ''} AS VARCHAR)"
-    return f"(contains(upper({code}), 'ERROR') OR {code} IN {ERROR_NUMBERS})"
+def _code_in(name: str, given: str) -> str | None:
+    field = ""
+    if given.startswith("STRUCT"):
+        field = next((f".{code}" for code in CODES if re.search(rf"\b{code}\b", given)), "")
+        if not field:
+            return None
+    return f"CAST({quoted(name)}{field} AS VARCHAR)"
