@@ -64,7 +64,7 @@ def feedback_of(all_spans: Any, spans: Any, policy: Policy) -> Feedback | None:
     totals = totals.to_pyarrow().to_pylist()[0]
     if not totals["given"]:
         return None
-    served = kept(served_by(spans).select(*_NEEDED), "served")
+    served = kept(served_by(spans).select(*_NEEDED).distinct(), "served")  # a collector's retry sends spans again
     matched = kept(_matched(said, served, _copies(spans)), "matched")
     wait = _wait_ns(policy)
     in_time = matched if wait is None else matched.filter(matched.at_ns - matched.end_ns <= wait)

@@ -58,6 +58,18 @@ def test_users_of_the_candidate_are_compared_with_users_of_the_baseline(tmp_path
     assert pairs_seen(comparison.cells) == 400  # answers that users got are no pairs
 
 
+def test_answers_that_came_twice_are_counted_once(tmp_path: Path) -> None:
+    """A collector's retry sends a batch again: that is no more users, and nothing for `min_pairs`."""
+    spans = canary(200, (0.1, 0.1))
+    once, twice = (
+        compared(tmp_path / name, found, mirrored(20)).cell((), "thumbs_down")
+        for name, found in (("once", spans), ("twice", spans + spans[::3]))
+    )
+
+    assert once is not None
+    assert once == twice
+
+
 def test_happy_users_of_the_candidate_let_it_pass(tmp_path: Path) -> None:
     """With as few thumbs down as the baseline's, a policy that guards them promotes."""
     comparison = compared(tmp_path, canary(3000, (0.02, 0.02)), mirrored())
