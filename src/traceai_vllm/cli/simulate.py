@@ -70,9 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the spans, say how many, and return the exit code."""
     try:
-        from traceai_vllm.release.simulator.planting import parse
+        from traceai_vllm.release.simulator.planting import MOST, parse
 
         _check(arguments)
+        check_above("--speed", arguments.speed, 0, MOST)
         planted = tuple(parse(text) for text in arguments.plant)
         count = _resampled(arguments, planted) if arguments.source else _synthetic(arguments, planted)
     except (ImportError, OSError, ValueError) as error:
@@ -90,7 +91,6 @@ def _check(arguments: argparse.Namespace) -> None:
         ("--part", arguments.part, 0),
     ):
         check_from(option, value, least)
-    check_above("--speed", arguments.speed, 0)
     there = next(place for place in (arguments.directory, *arguments.directory.absolute().parents) if place.exists())
     if not there.is_dir():
         raise ValueError(f"{there} is a file: name a directory for the spans, which is made if it is not there")

@@ -206,6 +206,7 @@ def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(
         (["simulate", "spans", "--pairs", "0"], "--pairs 0: needed is a number of 1 or more"),
         (["simulate", "spans", "--slices", "-3"], "--slices -3: needed is a number of 1 or more"),
         (["simulate", "spans", "--speed", "nan"], "--speed nan: needed is a number above 0"),
+        (["simulate", "spans", "--speed", "1e300"], "--speed 1e+300: needed is a number above 0 and at most 1e+06"),
         (["simulate", "spans", "--session-size", "nan"], "--session-size nan: needed is a number of 1 or more"),
         (["simulate", "spans", "--seed", "-1"], "--seed -1: needed is a number of 0 or more"),
         (["simulate", "spans", "--from", "nowhere", "--speed", "1"], "into one file: leave out --speed"),

@@ -14,7 +14,7 @@ from traceai_vllm.cli.main import main
 from traceai_vllm.release.simulator.planting import Planted, parse
 from traceai_vllm.release.simulator.resampling import resample
 from traceai_vllm.release.simulator.spans import write_parquet, write_store
-from traceai_vllm.release.simulator.traffic import Evaluator, Traffic
+from traceai_vllm.release.simulator.traffic import Evaluator, Traffic, draw
 from traceai_vllm.release.sources import open_source
 
 NAME = '"gen_ai.evaluation.Groundedness.passed"'
@@ -63,6 +63,14 @@ def test_what_was_planted_is_there_and_nowhere_else(simulated) -> None:
     assert arms(simulated, "(\"traceai.feedback.kind\" = 'thumbs_down')::INT")["candidate"] == pytest.approx(
         0.1, abs=0.02
     )
+
+
+def test_sessions_that_are_longer_than_the_traffic_are_one(tmp_path) -> None:
+    """And take no memory for the pairs that nobody asked for."""
+    drawn = draw(Traffic(session_size=1e15), 0, 1000)
+
+    assert len(drawn["session"]) == 1000
+    assert set(drawn["session"]) == {0}
 
 
 def test_the_same_seed_gives_the_same_spans(tmp_path) -> None:
@@ -146,6 +154,8 @@ def test_changes_are_written_as_the_command_line_has_them() -> None:
         ("errors", r"WHAT\+POINTS"),
         ("errors+0.1@city=Paris", "KEY one of route"),
         ("latency*2@min_prompt_tokens=2k", "min_prompt_tokens is a whole number"),
+        ("latency*0", "a factor is above 0"),
+        ("latency*99999999999999", "at most 1,000,000"),
     ],
 )
 def test_a_change_that_cannot_be_planted_says_how_to_write_it(text, message) -> None:

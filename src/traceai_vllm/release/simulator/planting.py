@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FACTORS = ("latency", "time_to_first_token", "output_tokens")
 SHARES = ("errors", "timeouts", "missing", "prompt")
 FEEDBACK = ("thumbs_down", "correction", "escalation", "abandoned")
+MOST = 1_000_000  # times as long; beyond, no clock could tell
 PLACES = ("route", "slice", "traffic_cohort", "min_prompt_tokens")
 _TEXT = re.compile(r"(?P<what>[A-Za-z_]\w*)(?P<how>[+*])(?P<size>\d*\.?\d+)(?:@(?P<where>.+))?")
 
@@ -80,6 +81,8 @@ def parse(text: str) -> Planted:
     planted = Planted(found["what"], float(found["size"]), _where(found["where"] or "", text))
     if planted.is_factor != (found["how"] == "*"):
         raise ValueError(f"{text!r}: {', '.join(FACTORS)} take a factor (latency*2), everything else points (+0.1)")
+    if planted.is_factor and not 0 < planted.size <= MOST:
+        raise ValueError(f"{text!r}: a factor is above 0 and at most {MOST:,}")
     if not planted.is_factor and planted.size > 1:
         raise ValueError(f"{text!r}: points are shares, at most 1: write +0.1 for ten points")
     return planted

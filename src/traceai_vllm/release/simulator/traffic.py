@@ -115,8 +115,9 @@ def draw(traffic: Traffic, part: int, pairs: int) -> Draw:
 
 
 def _requests(traffic: Traffic, random: np.random.Generator, pairs: int) -> Draw:
-    lengths = random.geometric(1 / traffic.session_size, pairs)
-    session = np.repeat(np.arange(pairs), lengths)[:pairs]
+    lengths = np.minimum(random.geometric(1 / traffic.session_size, pairs), pairs)
+    sessions = int(np.searchsorted(np.cumsum(lengths), pairs)) + 1  # the others would be repeated for nothing
+    session = np.repeat(np.arange(sessions), lengths[:sessions])[:pairs]
     drawn: Draw = {"session": session, "prompt_tokens": random.lognormal(6.0, 1.1, pairs).clip(8, 60_000).astype(int)}
     drawn["route"] = _choice(random, traffic.routes, pairs)[session]
     drawn["traffic_cohort"] = _choice(random, traffic.traffic_cohorts, pairs)[session]
