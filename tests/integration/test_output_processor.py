@@ -100,6 +100,27 @@ def test_every_finish_reason_of_the_engine_ends_the_request(
     assert attributes["gen_ai.response.id"] == "r"
 
 
+def test_a_session_has_the_time_to_its_own_first_token_and_none_of_its_last_parts(traced: Traced) -> None:
+    """With streamed input vLLM begins its times anew with each part of the input."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+    from vllm.v1.metrics.stats import IterationStats
+
+    processor = OutputProcessor(tokenizer=None, log_stats=True)
+    began = time.time() - 100
+    processor.add_request(request(resumable=True, arrival_time=began), None)
+    for reason in (None, "LENGTH"):
+        processor.process_outputs([output(reason=reason)], 50.0, IterationStats())
+    processor.add_request(request(resumable=True), None)
+    for reason in (None, "LENGTH"):
+        processor.process_outputs([output(reason=reason)], 60.0, IterationStats())
+    processor.add_request(request(resumable=False), None)
+
+    _, attributes = traced.request()
+    assert attributes["gen_ai.latency.time_to_first_token"] >= 100
+    assert attributes["gen_ai.latency.e2e"] >= attributes["gen_ai.latency.time_to_first_token"]
+    assert not {name for name in attributes if name.startswith("gen_ai.latency.time_in_")}
+
+
 def test_an_engine_error_ends_every_open_request_once(processor: Any, traced: Traced) -> None:
     """`propagate_error` ends them all with its class; the abort that follows does not end them again."""
     from vllm.sampling_params import RequestOutputKind

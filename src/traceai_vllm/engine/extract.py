@@ -80,8 +80,14 @@ def read_load(record: RequestRecord, scheduler_stats: Any) -> None:
     record.engine_kv_cache_usage = getattr(scheduler_stats, "kv_cache_usage", None)  # gpu_cache_usage to 0.9.0
 
 
-def read_result(record: RequestRecord, state: Any) -> None:
-    """Add what one answer's ``RequestState`` came to; called once per answer, so several times when n > 1."""
+def read_result(record: RequestRecord, state: Any, *, in_parts: bool = False) -> None:
+    """Add what one answer's ``RequestState`` came to; called once per answer, so several times when n > 1.
+
+    Args:
+        record: where it is added.
+        state: the ``RequestState``.
+        in_parts: the input was streamed: vLLM begins some of its times anew with each part, and none is the request's.
+    """
     record.input_tokens = state.prompt_len
     record.cached_tokens = getattr(state, "num_cached_tokens", None)  # 0.10.1
     if state.detokenizer is not None:
@@ -92,7 +98,11 @@ def read_result(record: RequestRecord, state: Any) -> None:
         record.draft_tokens = (record.draft_tokens or 0) + metrics.num_draft_tokens
         record.accepted_tokens = (record.accepted_tokens or 0) + accepted
     if state.stats is not None:
-        _read_stats(record, state.stats)
+        if not in_parts:
+            _read_times(record, state.stats)
+        preemptions = getattr(state.stats, "num_preemptions", None)  # 0.30
+        if preemptions is not None:
+            record.preemptions = (record.preemptions or 0) + preemptions
 
 
 def output_tokens(detokenizer: Any) -> int:
@@ -106,7 +116,7 @@ def reports_first_token(state: Any) -> bool:
     return hasattr(state.stats, "first_token_latency")
 
 
-def _read_stats(record: RequestRecord, stats: Any) -> None:
+def _read_times(record: RequestRecord, stats: Any) -> None:
     # RequestStateStats. The *_ts are the engine core's monotonic clock: only their differences mean something, and a 0
     # says that the request never got there. With n > 1 the slowest answer counts.
     queued, scheduled = stats.queued_ts, stats.scheduled_ts
@@ -118,9 +128,6 @@ def _read_stats(record: RequestRecord, stats: Any) -> None:
     latency = getattr(stats, "first_token_latency", 0.0)
     if latency > 0 and (record.time_to_first_token is None or latency < record.time_to_first_token):
         record.time_to_first_token = latency
-    preemptions = getattr(stats, "num_preemptions", None)  # 0.30
-    if preemptions is not None:
-        record.preemptions = (record.preemptions or 0) + preemptions
 
 
 def _longest(known: float | None, begin: float, end: float) -> float | None:

@@ -72,6 +72,7 @@ class LiveRequest:
         "_error_message",
         "_error_type",
         "_finish_reasons",
+        "_in_parts",
         "_load",
         "_open_answers",
         "_params",
@@ -118,6 +119,7 @@ class LiveRequest:
         self._error_type: str | None = None
         self._error_message: str | None = None
         self._open_answers = 0
+        self._in_parts = False
         self._admitting = True
         self._record: RequestRecord | None = None
         self._content = None if active.content is None else RequestContent(active.content, ctx)
@@ -136,9 +138,10 @@ class LiveRequest:
             # vLLM's own copy: the caller's may change before this request has ended.
             self._params = extract.params_of(request, state)
             self._start_at(request.arrival_time)
+            self._in_parts = getattr(request, "resumable", False)  # streamed input: 0.15
         self._answers.append(state)
         detokenizer = state.detokenizer
-        if detokenizer is not None and not extract.reports_first_token(state):
+        if detokenizer is not None and (self._in_parts or not extract.reports_first_token(state)):
             # Offline vLLM keeps no statistics by default, and nothing of ours may run per token. So the instance's own
             # `update` is shadowed until its first call, which takes the time and removes the shadow again.
             detokenizer.update = partial(_first_update, self, detokenizer, detokenizer.update)
@@ -248,7 +251,7 @@ class LiveRequest:
             request_id = request_id if served is None else served.response_id(request_id)
             record.request_id = request_id[: extract.MAX_REQUEST_ID]
         for state in self._answers:
-            extract.read_result(record, state)
+            extract.read_result(record, state, in_parts=self._in_parts)
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
