@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
+from opentelemetry.trace import NoOpTracerProvider
 
 from tests.support.api_server import free_port
 from tests.support.gateway import wait_until
 from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway import create_app
+from traceai_vllm.gateway.config import GatewayConfig
 from traceai_vllm.store import connect
 
 PROGRAM = Path(__file__).parent / "programs" / "embedded_gateway.py"
@@ -56,6 +60,17 @@ def test_a_mounted_gateway_mirrors_scores_and_keeps(tmp_path: Path) -> None:
 def books(url: str) -> dict[str, Any]:
     found = httpx.get(f"{url}/operators/books").json()
     return dict(found[0]) if found else {}
+
+
+@pytest.mark.parametrize("telemetry", [{"store": "spans"}, {"store": "spans", "evaluators": ["JSONValidation"]}])
+def test_a_store_that_gets_no_spans_is_said(telemetry: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """With OTEL_SDK_DISABLED there are none; a gateway that mirrors for weeks would leave nothing to compare."""
+    settings = {"servers": {"one": {"url": "http://h"}}, "routes": [{"name": "r", "baseline": "one"}]}
+    config = GatewayConfig.model_validate({**settings, "telemetry": telemetry})
+
+    create_app(config, tracer_provider=NoOpTracerProvider())
+
+    assert f"telemetry: {', '.join(telemetry)}: nothing is kept or scored" in caplog.text
 
 
 def is_up(url: str) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.base import Evaluator
     from traceai_vllm.gateway.options import Telemetry
     from traceai_vllm.gateway.runtime import Runtime
+
+_log = logging.getLogger("traceai_vllm.gateway")
 
 _GUARD = Guard("evaluations for the guard")
 _PASSED = ".passed"
@@ -93,12 +96,22 @@ def attach(runtime: Runtime, options: Telemetry, tracer_provider: TracerProvider
         ValueError: a name is not known; the message lists those that are.
         ImportError: an evaluator or the store needs a package that is not installed.
     """
+    evaluators = evaluators_of(options)
+    wanted = [name for name in ("store", "evaluators") if getattr(options, name)]
+    if wanted and not hasattr(tracer_provider, "add_span_processor"):
+        _log.warning(
+            "telemetry: %s: nothing is kept or scored, because the tracer provider in force, %s, takes no span "
+            "processors. Is OTEL_SDK_DISABLED set? OTEL_TRACES_EXPORTER=none sends nothing either, and lets both work.",
+            ", ".join(wanted),
+            type(tracer_provider).__name__,
+        )
+        return
     store: SpanProcessor | None = None
     if options.store is not None:
         from traceai_vllm.store.processor import StoreProcessor
 
         store = StoreProcessor(options.store)
-    if not options.evaluators:
+    if not evaluators:
         if store is not None:
             add_span_processor(tracer_provider, store)
         return
@@ -106,7 +119,7 @@ def attach(runtime: Runtime, options: Telemetry, tracer_provider: TracerProvider
     from traceai_vllm.evals.pipeline.attach import attach as attach_evaluators
 
     attach_evaluators(
-        evaluators_of(options),
+        evaluators,
         tracer_provider,
         GuardFeed(runtime, store),
         selection=Selection(rate=options.evaluated_share, errors=False),
