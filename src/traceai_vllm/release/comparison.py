@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from traceai_vllm.release.sources import Source
 
 DIVISIONS = ("route", "intent", SLICE, "traffic_cohort", PROMPT_TOKENS, "prompt_version")
+_UNNAMED = "unnamed"
 # Where in a route it went wrong: looked for only when something did.
 _WITHIN_ROUTES = ("intent", SLICE, "traffic_cohort", PROMPT_TOKENS)
 
@@ -118,7 +119,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
-        problems=(*source.problems, *books.problems),
+        problems=(*source.problems, *books.problems, *_mixed(variants)),
     )
 
 
@@ -182,5 +183,14 @@ def _variants(pairs: Any) -> dict[str, list[str]]:
     return found
 
 
+def _mixed(variants: dict[str, list[str]]) -> list[str]:
+    names = {arm: {name.partition(" (")[0] for name in found} - {_UNNAMED} for arm, found in variants.items()}
+    return [
+        f"the {arm}'s answers are of several variants, {', '.join(sorted(found))}, and count as one"
+        for arm, found in names.items()
+        if len(found) > 1
+    ]
+
+
 def _variant(name: str | None, number_format: str | None) -> str:
-    return (name or "unnamed") + (f" ({number_format})" if number_format and number_format != name else "")
+    return (name or _UNNAMED) + (f" ({number_format})" if number_format and number_format != name else "")

@@ -216,6 +216,20 @@ def test_an_answer_that_came_twice_counts_once(tmp_path: Path, arm: str, alone: 
     assert books.unpaired == ({f"no answer of the {other}": 1} if alone else {})
 
 
+def test_answers_of_several_candidates_in_one_store_are_said(tmp_path: Path) -> None:
+    """Last week's build and this week's, mirrored into one store: their mean is no verdict on either."""
+    given = [Request(), Request(candidate={"quantization_format": None}), Request(candidate={"model_variant": None})]
+    other = Request(candidate={"model_variant": "m-int8"})
+
+    alone, mixed = (
+        compare(open_source(write_store(tmp_path / name, requests)), Policy.model_validate(POLICY)).problems
+        for name, requests in (("alone", given), ("mixed", [*given, other]))
+    )
+
+    assert alone == ()
+    assert mixed == ("the candidate's answers are of several variants, m-int4, m-int8, and count as one",)
+
+
 def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> None:
     """`cancelled` says nothing about the model."""
     given = [Request(candidate={"error.type": "cancelled"}) for _ in range(3)]
