@@ -132,6 +132,21 @@ def test_quantile_intervals_cover() -> None:
         assert np.mean(inside) >= least
 
 
+def test_a_median_of_few_sessions_is_seldom_called_healthy_at_the_margin() -> None:
+    """Four sessions, each with a speed of its own: one look errs no more often than it says."""
+    random = rng()
+    sessions = np.repeat(np.arange(4), 30)
+    healthy = 0
+    for _ in range(600):
+        first, second = (
+            factor * np.exp(random.normal(0, 0.4, 120) + random.normal(0, 0.2, 4)[sessions]) for factor in (1.0, 1.2)
+        )
+        found = paired_quantiles(first, second, quantile=0.5, margin=1.2, clusters=sessions, mode="fixed")
+        healthy += found.verdict == "healthy"
+
+    assert healthy <= 0.05 * 600
+
+
 def test_clocks_that_round_give_no_false_alarm() -> None:
     """Times in whole tenths, many of them equal: equal arms are left alone, and so is one time for all."""
     random = rng()

@@ -13,7 +13,7 @@ from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,6 +122,7 @@ class Arms:
         at: the quantile, in (0, 1).
         spreads: standard error of each arm's share below its own quantile.
         correlation: of these shares, between the arms.
+        freedom: degrees of freedom of the standard errors; infinite where each pair stands alone.
     """
 
     baseline: Arm
@@ -129,6 +130,7 @@ class Arms:
     at: float
     spreads: tuple[float, float]
     correlation: float
+    freedom: float = inf
 
     @property
     def difference(self) -> float:
@@ -143,7 +145,7 @@ class Arms:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Return the interval for the difference; each end is wrong with a chance of ``alpha``."""
-        z = -float(ndtri(alpha))
+        z = self._z(alpha)
         first, second = self.baseline.quantile(self.at), self.candidate.quantile(self.at)
         both = list(zip((self.baseline, self.candidate), self.spreads, strict=True))
         below = [side.quantile(self.at - z * spread) for side, spread in both]
@@ -161,6 +163,12 @@ class Arms:
             middle = sqrt(low * high)
             low, high = (low, middle) if self.interval(middle)[0] > level else (middle, high)
         return high
+
+    def _z(self, alpha: float) -> float:
+        # As of rates: few clusters say little of how far they are apart.
+        if self.freedom == inf:
+            return -float(ndtri(alpha))
+        return -float(stdtrit(self.freedom, alpha)) if self.freedom >= 1 else inf
 
     def _joined(self, one: float, other: float) -> float:
         if inf in (one, other):
@@ -183,7 +191,8 @@ def arms(baseline: Floats, candidate: Floats, units: Clusters, quantile: float) 
     one, other = (_spread(units, shares, chosen, quantile) for shares, chosen in zip(below, at_most, strict=True))
     varies = all(shares.min() < shares.max() for shares in below)
     correlation = float(np.corrcoef(below[0], below[1])[0, 1]) if varies else 0.0
-    return Arms(first, second, quantile, (one, other), correlation)
+    freedom = inf if units.single else units.count - 1
+    return Arms(first, second, quantile, (one, other), correlation, freedom)
 
 
 def _spread(units: Clusters, shares: Floats, chosen: NDArray[np.bool_], quantile: float) -> float:
