@@ -20,9 +20,11 @@ from traceai_vllm.release.simulator.spans import write_parquet
 from traceai_vllm.release.simulator.traffic import Traffic
 from traceai_vllm.release.sources.clickhouse import table_source
 
-PAIRS = 6000
+PAIRS, MIRRORED = 6000, 500
 POLICY = parse_policy("""
 version: 1
+baseline: model-bf16
+candidate: model-int4
 measures:
   Groundedness: {margin: 0.05}
   JSONValidation.score: {margin: 0.05}
@@ -41,15 +43,21 @@ PLANTED = ("Groundedness+0.2@slice=regulated", "missing+0.05", "prompt+0.03", "e
 
 @pytest.fixture(scope="module")
 def spans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Flat Parquet, with a file of 300 answers that came twice, the second time a minute later."""
-    directory = tmp_path_factory.mktemp("spans")
-    write_parquet(Traffic(planted=tuple(map(parse, PLANTED)), seed=7), directory, PAIRS)
-    late = 90 * 10**9
-    duckdb.sql(
-        f"""COPY (SELECT * REPLACE (left(md5(span_id), 16) AS span_id, start_time_unix_nano + {late} AS
-        start_time_unix_nano, end_time_unix_nano + {late} AS end_time_unix_nano) FROM '{directory}/spans-00000.parquet'
-        ORDER BY span_id LIMIT 300) TO '{directory}/spans-again.parquet' (FORMAT parquet)"""
-    )
+    """Flat Parquet: a gateway's pairs, 300 answers that came twice, the second a minute later, and a proxy's pairs."""
+    made, directory = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("spans")
+    write_parquet(Traffic(planted=tuple(map(parse, PLANTED)), seed=7), made / "gateway", PAIRS)
+    write_parquet(Traffic(seed=8), made / "proxy", MIRRORED)
+    gateway, late = f"FROM '{made}/gateway/*.parquet'", 90 * 10**9
+    for name, query in {
+        "gateway": f'SELECT *, NULL::VARCHAR AS "gen_ai.response.id" {gateway}',
+        "again": f"""SELECT * REPLACE (left(md5(span_id), 16) AS span_id, start_time_unix_nano + {late} AS
+            start_time_unix_nano, end_time_unix_nano + {late} AS end_time_unix_nano),
+            NULL::VARCHAR AS "gen_ai.response.id" {gateway} ORDER BY span_id LIMIT 300""",
+        # Only ids say that they are one: both servers have the proxy's trace and its request id.
+        "proxy": f"""SELECT * REPLACE (NULL::VARCHAR AS "traceai.pair.id", NULL::VARCHAR AS "traceai.pair.arm"),
+            "traceai.pair.id" AS "gen_ai.response.id" FROM '{made}/proxy/*.parquet'""",
+    }.items():
+        duckdb.sql(f"COPY ({query}) TO '{directory}/spans-{name}.parquet' (FORMAT parquet)")
     return directory
 
 
@@ -94,6 +102,7 @@ def seen(source: Source) -> tuple[list[str], str]:
 def expected(spans: Path) -> tuple[list[str], str]:
     """What DuckDB gives."""
     figures, decision = seen(open_source(spans))
+    assert compare(open_source(spans), POLICY).books.sampled > PAIRS  # the proxy's are among them
     assert any("verdict='regressed'" in figure for figure in figures)
     return figures, decision
 
