@@ -432,4 +432,4 @@ def test_somebody_elses_patch_on_top_stays_in_place(
     monkeypatch.undo()
     traced.instrument()
     traceai_vllm.uninstrument()
-    assert patches.matched()["vllm.v1.engine.output_processor.OutputProcessor.add_request"] is False
+    assert not any(patches.matched().values())

@@ -301,5 +301,6 @@ def missing() -> dict[str, str]:
 def _is_ready(patch: Patch) -> bool:
     import sys
 
-    owner = getattr(sys.modules.get(patch.module), patch.owner, None)
-    return patch in _applied or (patch.on_need and hasattr(owner, patch.name))
+    if patch in _applied or not patch.on_need or runtime.current() is None:
+        return patch in _applied
+    return hasattr(getattr(sys.modules.get(patch.module), patch.owner, None), patch.name)
