@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from traceai_vllm.release.sources import Source
 
 DIVISIONS = ("route", "intent", SLICE, "traffic_cohort", PROMPT_TOKENS, "prompt_version")
-_UNNAMED = "unnamed"
 # Where in a route it went wrong: looked for only when something did.
 _WITHIN_ROUTES = ("intent", SLICE, "traffic_cohort", PROMPT_TOKENS)
 
@@ -115,7 +114,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
         cells=tuple(_cells(frame, measures, policy)),
         books=with_unknown(books, frame, source.evaluators, policy),
         volume=volume,
-        variants=variants,
+        variants={arm: sorted(_variant(*one) for one in found) for arm, found in variants.items()},
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
@@ -174,17 +173,17 @@ def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:
     return {arm: float(row[arm]) / row["traces"] for arm in sums}
 
 
-def _variants(pairs: Any) -> dict[str, list[str]]:
+def _variants(pairs: Any) -> dict[str, list[tuple[str | None, str | None]]]:
+    """Return each arm's model variants, with their number formats."""
     found = {}
     for arm, side in (("baseline", "b:"), ("candidate", "c:")):
         kinds = pairs.select(variant=pairs[side + "model_variant"], kind=pairs[side + "quantization_format"]).distinct()
-        rows = kinds.to_pyarrow().to_pylist()
-        found[arm] = sorted(_variant(row["variant"], row["kind"]) for row in rows)
+        found[arm] = [(row["variant"], row["kind"]) for row in kinds.to_pyarrow().to_pylist()]
     return found
 
 
-def _mixed(variants: dict[str, list[str]]) -> list[str]:
-    names = {arm: {name.partition(" (")[0] for name in found} - {_UNNAMED} for arm, found in variants.items()}
+def _mixed(variants: dict[str, list[tuple[str | None, str | None]]]) -> list[str]:
+    names = {arm: {name for name, _ in found if name} for arm, found in variants.items()}
     return [
         f"the {arm}'s answers are of several variants, {', '.join(sorted(found))}, and count as one"
         for arm, found in names.items()
@@ -193,4 +192,4 @@ def _mixed(variants: dict[str, list[str]]) -> list[str]:
 
 
 def _variant(name: str | None, number_format: str | None) -> str:
-    return (name or _UNNAMED) + (f" ({number_format})" if number_format and number_format != name else "")
+    return (name or "unnamed") + (f" ({number_format})" if number_format and number_format != name else "")

@@ -9,7 +9,6 @@ is copied. They leave the process only on request (``propagate=True``), as W3C b
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import logging
@@ -169,8 +168,9 @@ class TagScope:
             # Not `context.detach`: it logs an error with a traceback where a stream's generator, which nobody reads any
             # more, is closed in a context of its own. Nothing is to be given back there.
             try:
-                with contextlib.suppress(ValueError):
-                    token.var.reset(token)
+                token.var.reset(token)
+            except ValueError:
+                pass
             except AttributeError:  # of a context that is not Python's (OTEL_PYTHON_CONTEXT)
                 context.detach(token)
 
