@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from traceai_vllm.gateway.config import GatewayConfig, Serving
     from traceai_vllm.gateway.runtime import Runtime
 
-RESPONSES = "/v1/responses"
-STORE = "store"
+_RESPONSES = "/v1/responses"
+_STORE = "store"
 
 SERVER_TOOLS = "server_tools"
 BACKGROUND = "background"
@@ -99,8 +99,8 @@ class Copies:
             ticket.settle(books.DROPPED, reason)
             return
         body = call.body.without(limits.strip_fields)
-        if call.path == RESPONSES and STORE in limits.strip_fields:
-            body = body.with_field(STORE, False)  # left out, it would mean true there
+        if call.path == _RESPONSES and _STORE in limits.strip_fields:
+            body = body.with_field(_STORE, False)  # left out, it would mean true there
         arm = Arm(
             call,
             target,

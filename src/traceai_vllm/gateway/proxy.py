@@ -281,7 +281,7 @@ class _Request:
         if record is None or record.status != OK:
             return
         answer = record.answer() if record.captured else None
-        if answer is not None and arm.body.is_text_alone:
+        if answer is not None and answer.input_tokens and arm.body.is_text_alone:
             self._runtime.tokens(call.route.name).learn(arm.body.prompt_bytes, answer.input_tokens)
         if context is not None and context.is_valid:
             shift = self._shift if arm.name == books.CANDIDATE else None
