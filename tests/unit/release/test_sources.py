@@ -102,6 +102,17 @@ def test_otlp_lines_of_a_collector_give_the_same(tmp_path: Path, expected: Any) 
     assert any(problem.startswith("c.jsonl.gz: cannot be read") for problem in source.problems)
 
 
+def test_files_that_a_collector_rotated_are_not_taken_for_a_store(tmp_path: Path, expected: Any) -> None:
+    """A file exporter that writes to spans.jsonl renames it to spans-TIME.jsonl, which begins as our segments' names do."""
+    spans = lines()
+    half = len(spans) // 2
+    (tmp_path / "otlp").mkdir()
+    (tmp_path / "otlp" / "spans-2026-11-27T10-00-00.000.jsonl").write_text(otlp_line(spans[:half]) + "\n")
+    (tmp_path / "otlp" / "spans.jsonl").write_text(otlp_line(spans[half:]) + "\n")
+
+    assert seen(open_source(tmp_path / "otlp")) == expected
+
+
 def test_what_a_collector_compresses_itself_gives_the_same(tmp_path: Path, expected: Any) -> None:
     """`compression: zstd` of its file exporter: each message a frame, its length before it; one is half written."""
     import pyarrow

@@ -11,6 +11,9 @@ from traceai_vllm.release.sources.source import Source, SourceError
 if TYPE_CHECKING:
     import os
 
+# What a collector's file exporter makes of its spans.jsonl when it rotates it: OTLP, though our segments begin so too.
+_ROTATED = "spans-????-??-??T??-??-??.*.jsonl"
+
 
 def open_source(location: str | os.PathLike[str]) -> Source:
     """Open spans, wherever they are.
@@ -36,7 +39,7 @@ def open_source(location: str | os.PathLike[str]) -> Source:
     path = Path(location).absolute()
     if not path.exists():
         raise SourceError(f"there is nothing at {path}: name a store (instrument(store=DIR)), OTLP or Parquet files")
-    if path.is_dir() and any(path.glob("spans-*.jsonl")):
+    if path.is_dir() and any(not segment.match(_ROTATED) for segment in path.glob("spans-*.jsonl")):
         from traceai_vllm.release.sources.local_store import store_source
 
         return store_source(path)
