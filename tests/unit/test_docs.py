@@ -11,7 +11,14 @@ import pytest
 import traceai_vllm
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "benchmarks").rglob("*.md"),
+        ROOT / "deploy" / "README.md",
+    ]
+)
 
 
 @pytest.mark.parametrize(

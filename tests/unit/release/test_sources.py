@@ -103,7 +103,7 @@ def test_otlp_lines_of_a_collector_give_the_same(tmp_path: Path, expected: Any) 
 
 
 def test_files_that_a_collector_rotated_are_not_taken_for_a_store(tmp_path: Path, expected: Any) -> None:
-    """A file exporter that writes to spans.jsonl renames it to spans-TIME.jsonl, which begins as our segments' names do."""
+    """A file exporter renames spans.jsonl to spans-TIME.jsonl, which begins as our segments' names do."""
     spans = lines()
     half = len(spans) // 2
     (tmp_path / "otlp").mkdir()
