@@ -362,6 +362,50 @@ def test_a_wrong_method_is_told_the_right_one(gateway: GatewayUnderTest) -> None
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
+CORS = b"access-control-allow-origin: https://app.example\r\naccess-control-allow-headers: authorization\r\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/models"])
+def test_a_browsers_preflight_is_answered_by_the_baseline(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It comes without a key, and no server's key goes on with it; it is no request of the route's: no copy, no span."""
+    monkeypatch.setenv("SERVERS", "servers-canary")
+    settings["keys_env"] = "FEEDBACK_KEYS"
+    asked = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    with StubUpstream(raw=b"HTTP/1.1 204 No Content\r\n" + CORS + b"\r\n") as one, StubUpstream() as two:
+        for name, server in (("one", one), ("two", two)):
+            settings["servers"][name] = {"url": server.url, "api_key_env": "SERVERS"}
+        settings["routes"] = [
+            {"name": "by-model", "match": {"model": "m"}, "baseline": "one", "candidate": "two"},
+            {"name": "else", "match": {"model": "other"}, "baseline": "two"},
+        ]
+        with GatewayUnderTest(settings) as gateway:
+            answer = httpx.options(gateway.url + path, headers={**asked, "authorization": "Bearer app"})
+            held, spans = gateway.runtime.budget.used, gateway.spans()
+            books = gateway.runtime.books.balances()
+    assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (204, "authorization")
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    [seen] = one.seen
+    assert (seen.method, seen.path, seen.header("origin")) == ("OPTIONS", path, "https://app.example")
+    assert seen.header("authorization") is None
+    assert (held, spans, books, two.seen) == (0, [], {}, [])
+
+
+def test_a_preflight_finds_its_route_by_path_and_header(settings: dict[str, Any], baseline: StubUpstream) -> None:
+    """What else a route goes by is not known yet."""
+    with StubUpstream(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n") as other:
+        settings["servers"]["two"] = {"url": other.url}
+        match = {"path": "/v1/embeddings"}
+        settings["routes"].append({"name": "embeddings", "match": match, "baseline": "two"})
+        settings["routes"].reverse()
+        with GatewayUnderTest(settings) as gateway:
+            assert httpx.options(gateway.url + "/v1/embeddings").status_code == 200
+            httpx.options(gateway.url + "/v1/messages")
+    assert [seen.path for seen in other.seen] == ["/v1/embeddings"]
+    assert [seen.path for seen in baseline.seen] == ["/v1/messages"]
+
+
 def test_who_has_sent_several_requests_and_hangs_up_cancels_them(
     gateway: GatewayUnderTest, baseline: StubUpstream
 ) -> None:

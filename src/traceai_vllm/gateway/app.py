@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from traceai_vllm.gateway.answers import DIALECTS
+from traceai_vllm.gateway.call import PREFLIGHT
 from traceai_vllm.gateway.config import GatewayConfig
 from traceai_vllm.gateway.config_file import load_config
 from traceai_vllm.gateway.feedback import FeedbackEndpoint
@@ -89,6 +90,7 @@ def create_app(
     feedback = FeedbackEndpoint(runtime, FeedbackSpans(tracer_provider, meter_provider, runtime.content))
     routes.append(Route("/v1/feedback", feedback, methods=["POST"]))
     routes += [Route(path, proxy, methods=["GET"]) for path in _PLAIN_PATHS]
+    routes += [Route(path, proxy, methods=[PREFLIGHT]) for path in (*DIALECTS, *_PLAIN_PATHS)]
     handlers: Any = dict.fromkeys((HTTPException, Exception), _refused)
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     app.router.redirect_slashes = False  # nothing is served but these paths

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 BASELINE = "baseline"
+# A browser's question, before a page's own request, whether the page may send it.
+PREFLIGHT = "OPTIONS"
 
 _CREDENTIALS = ("authorization", "x-api-key")
 _TAG_HEADERS = {
@@ -180,7 +182,8 @@ class Arm:
         variable = self.server.api_key_env
         if variable is not None or not self.call.keep_credentials:
             replaced.update(dict.fromkeys(_CREDENTIALS, ""))
-        if variable is not None and (key := key_in(variable)):
+        # Anybody may send a preflight: none of the server's keys goes with it.
+        if variable is not None and self.call.method != PREFLIGHT and (key := key_in(variable)):
             replaced["authorization"] = f"Bearer {key}"
         if span.get_span_context().is_valid:
             replaced.update(traceparent="", tracestate="")

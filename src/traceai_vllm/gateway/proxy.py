@@ -11,7 +11,7 @@ from traceai_vllm.gateway import books, names
 from traceai_vllm.gateway.answers import DIALECTS
 from traceai_vllm.gateway.auth import admitted
 from traceai_vllm.gateway.body import Body
-from traceai_vllm.gateway.call import BASELINE, Arm, Call, sent_on, tags_of
+from traceai_vllm.gateway.call import BASELINE, PREFLIGHT, Arm, Call, sent_on, tags_of
 from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.copies import Copies
 from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
@@ -62,7 +62,7 @@ class Proxy:
         try:
             call = await self._read(scope, receive, config)
             user.watch()
-            if call.path in DIALECTS:
+            if call.path in DIALECTS and call.method != PREFLIGHT:
                 await _Request(self._runtime, config, call, user, start_ns).serve()
             else:
                 await self._pass(call, user, config)
@@ -78,12 +78,14 @@ class Proxy:
             user.unwatch()
 
     async def _read(self, scope: Scope, receive: Receive, config: GatewayConfig) -> Call:
-        headers = list(scope["headers"])
-        if not admitted(headers, config):
+        headers, path = list(scope["headers"]), _path_of(scope)
+        preflight = scope["method"] == PREFLIGHT  # has no key and no body
+        if not preflight and not admitted(headers, config):
             raise Rejected(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
-        body = Body(await read_body(receive, headers, config.limits))
-        path = _path_of(scope)
+        body = Body(b"" if preflight else await read_body(receive, headers, config.limits))
         route = find_route(config.routes, path, headers, body) if path in DIALECTS else config.routes[0]
+        if route is None and preflight:
+            route = config.routes[0]  # the request itself will say which
         if route is None:
             raise Rejected(404, "not_found", "no route is for this request; ask for another model")
         query = scope["query_string"].decode("latin-1")
@@ -109,13 +111,16 @@ class Proxy:
         return spans.callers_trace_id(headers)
 
     async def _pass(self, call: Call, user: User, config: GatewayConfig) -> None:
-        """Ask the first route's baseline for what is no model's answer: the list of models, health."""
+        """Ask the route's baseline for what is no model's answer: the list of models, health, a browser's preflight."""
         runtime = self._runtime
         server = config.servers[call.route.baseline]
         arm = Arm(call, BASELINE, server, body=call.body, budget=runtime.budget)
         user.trace_id = runtime.spans.callers_trace_id(call.headers)
-        record = await arm.run(runtime.session, runtime.silent, user)
-        await _finish(user, record)
+        try:
+            record = await arm.run(runtime.session, runtime.silent, user)
+            await _finish(user, record)
+        finally:
+            arm.release()
 
 
 class _Request:
