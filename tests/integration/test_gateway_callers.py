@@ -301,6 +301,39 @@ def test_headers_are_bounded(gateway: GatewayUnderTest, baseline: StubUpstream, 
     assert baseline.seen == []
 
 
+STREAMED = json.dumps({**CHAT, "stream": True}).encode()
+
+
+def old_head(length: int) -> bytes:
+    return b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % length
+
+
+def test_a_client_of_http_1_0_gets_no_chunks(gateway: GatewayUnderTest) -> None:
+    """It does not know them: a stream ends where the connection does. What has a length is told it as ever."""
+    chunked = httpx.post(gateway.url + "/v1/chat/completions", content=STREAMED)
+    answer, _, body = raw(gateway, old_head(len(STREAMED)) + STREAMED).partition(b"\r\n\r\n")
+    assert (b"transfer-encoding" in answer, b"connection: close" in answer) == (False, True)
+    assert body == chunked.content
+
+    answer, _, body = raw(gateway, old_head(len(BODY)) + BODY).partition(b"\r\n\r\n")
+    assert f"content-length: {len(body)}".encode() in answer
+    assert json.loads(body)["choices"]
+
+
+def test_a_stream_that_breaks_off_looks_so_to_a_client_of_http_1_0(
+    gateway: GatewayUnderTest, baseline: StubUpstream
+) -> None:
+    """Its connection is reset: closed, the answer would look complete."""
+    baseline.behaviour.fault = "killed"
+    received = b""
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), timeout=5) as connection:
+        connection.sendall(old_head(len(STREAMED)) + STREAMED)
+        with pytest.raises(ConnectionResetError):
+            while piece := connection.recv(65536):
+                received += piece
+    assert b"data: " in received
+
+
 def test_what_follows_a_body_is_no_header(gateway: GatewayUnderTest, baseline: StubUpstream) -> None:
     """A proxy in front that sets or takes out headers does not do so with trailers; the next request has its own."""
     planted = b"x-evil: 1\r\nauthorization: Bearer evil\r\nx-request-id: evil\r\n\r\n"
@@ -369,7 +402,7 @@ CORS = b"access-control-allow-origin: https://app.example\r\naccess-control-allo
 def test_a_browsers_preflight_is_answered_by_the_baseline(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """It comes without a key, and no server's key goes on with it; it is no request of the route's: no copy, no span."""
+    """It comes without a key, and no server's key goes on with it; it is no request of the route's: no copy."""
     monkeypatch.setenv("SERVERS", "servers-canary")
     settings["keys_env"] = "FEEDBACK_KEYS"
     asked = {"origin": "https://app.example", "access-control-request-method": "POST"}

@@ -7,6 +7,8 @@ opens connections and sends a header a minute, or never reads its answer, holds 
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -89,6 +91,38 @@ async def _too_many_connections(scope: Any, receive: Any, send: Any) -> None:
     await User(receive, send).answer(503, "too_many_connections", message)
 
 
+class _EndsWithConnection:
+    """An application for clients of HTTP/1.0: what has no known length ends where the connection does.
+
+    uvicorn would send it in chunks, which they do not know (RFC 9112, section 7).
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        cycle: RequestResponseCycle = send.__self__
+        of_no_length = False
+
+        async def unframed(message: Any) -> None:
+            nonlocal of_no_length
+            if message["type"] == "http.response.start":
+                of_no_length = all(name != b"content-length" for name, _ in message["headers"])
+                if of_no_length:
+                    cycle.chunked_encoding = False
+            elif of_no_length:
+                cycle.expected_content_length = len(message["body"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, unframed)
+        finally:
+            if of_no_length and not (cycle.response_complete or cycle.transport.is_closing()):
+                # What broke off would look complete: uvicorn's close is to be a reset.
+                connection = cycle.transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def _without_upgrade(data: bytes) -> bytes:
     """Return what begins with the head of a request, without its wish for another protocol, which may be ignored.
 
@@ -167,6 +201,8 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self._refuse(_MALFORMED)
                 return
             self.app = _too_many_connections if self._is_one_too_many else self.config.loaded_app
+            if self.parser.get_http_version() == "1.0":
+                self.app = _EndsWithConnection(self.app)
             super().on_headers_complete()
             self._unanswered.append(self.cycle)
             if self._is_one_too_many:
