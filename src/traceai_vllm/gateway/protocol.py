@@ -39,6 +39,7 @@ def uvicorn_config(app: Any, limits: Limits, **options: Any) -> uvicorn.Config:
         limits: the bounds; read when a connection opens.
         options: further options of uvicorn's.
     """
+    options.setdefault("timeout_keep_alive", limits.keep_alive_s)
     # The servers' own headers are passed on; ours would stand beside them.
     return uvicorn.Config(
         app,
