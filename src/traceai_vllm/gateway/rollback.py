@@ -63,6 +63,7 @@ class Rollback(NamedTuple):
         why: in one sentence.
         source: what had moved users to the candidate.
         serving: how the route was served.
+        rests_on: the newest evidence of the decision that had, in seconds since the epoch; None for the configuration.
     """
 
     route: str
@@ -71,12 +72,14 @@ class Rollback(NamedTuple):
     why: str
     source: str
     serving: str
+    rests_on: float | None = None
 
     def undoes(self, shift: Shift) -> bool:
         """Return whether it still holds against what is in force."""
         if shift.rests_on is None:
             return shift.serving == self.serving
-        return shift.rests_on <= self.at
+        # The decision itself may be dated in the future, by mistake or by a clock that is ahead.
+        return shift.rests_on <= self.at or shift.rests_on == self.rests_on
 
 
 class RolloutGuard:
@@ -215,9 +218,7 @@ class RolloutGuard:
 
     def _roll_back(self, shift: Shift, signal: str, reason: str) -> None:
         why = f"{signal}: {reason}"
-        # The decision may come from a machine whose clock is ahead: it is undone all the same.
-        at = max(self._wall_clock(), shift.rests_on or 0.0)
-        rollback = Rollback(shift.route, at, signal, why, shift.source, shift.serving)
+        rollback = Rollback(shift.route, self._wall_clock(), signal, why, shift.source, shift.serving, shift.rests_on)
         self.rollbacks[shift.route] = rollback
         self.counts[shift.route, signal] += 1
         self._forget_others(shift._replace(serving=""))

@@ -123,11 +123,24 @@ def test_a_rollback_holds_until_a_decision_rests_on_newer_evidence(make: Callabl
 def test_a_rollback_holds_against_a_decision_of_a_clock_that_is_ahead(
     make: Callable[..., RolloutGuard], seen: list[Rollback]
 ) -> None:
-    """Its evidence ends in the future: it is taken back once, and stays so."""
+    """Its evidence ends in the future: it is taken back once, and stays so; a later one of a good clock counts."""
     guard, ahead = make(), SHIFT._replace(rests_on=5000.0)
     failed(guard, 40, shift=ahead)
     assert guard.undone(ahead) is not None
     assert len(seen) == 1
+    assert guard.undone(SHIFT._replace(rests_on=999.0)) is not None
+    assert guard.undone(SHIFT._replace(rests_on=1001.0)) is None
+
+
+def test_such_a_rollback_outlives_a_restart_too(make: Callable[..., RolloutGuard], tmp_path: Path) -> None:
+    """Also one that a gateway of before wrote, which noted the decision's date as its own."""
+    path, ahead = tmp_path / "rollbacks.json", SHIFT._replace(rests_on=5000.0)
+    failed(make(path=path), 20, shift=ahead)
+    assert make(path=path).undone(ahead) is not None
+    [entry] = json.loads(path.read_text())
+    del entry["rests_on"]
+    path.write_text(json.dumps([{**entry, "at": 5000.0}]))
+    assert make(path=path).undone(ahead) is not None
 
 
 def test_windows_of_another_length_are_obeyed_at_once(clock: Clock, seen: list[Rollback]) -> None:
