@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ _log = logging.getLogger("traceai_vllm.gateway")
 
 _STOP_AFTER_S = 30
 _BACKLOG = 2048
+_OTHER_FILES = 256
 # A name may have addresses that this machine has not: in a container without IPv6, localhost is ::1 all the same.
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SWITCH_INTERVAL_S = 0.0005
@@ -81,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, BooksError, ImportError, ValueError) as error:
         return _refuse(error)
     operators = "" if config.admin is None else f", operators at http://{config.admin}"
+    _allow_files(config)
     _log.info("%s is in force: users are answered at http://%s%s", arguments.config, config.listen, operators)
     _serve(app, config, listening)
     providers.shutdown()
@@ -114,6 +117,31 @@ def _listening(place: str) -> list[socket.socket]:
         return listening
     except OSError as error:
         raise ValueError(f"nobody can be served at {place}: {error.strerror}") from None
+
+
+def _allow_files(config: Any) -> None:
+    """Allow this process as many open files as its bounds are of use with; vLLM's server does so too.
+
+    Each user has a connection here and one to a server, each copy one. Many systems begin with 1024; whoever connects
+    when there are no more is turned away without a word.
+    """
+    users = 2 * config.limits.max_connections
+    wanted = users + config.mirror.concurrency + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    infinite = resource.RLIM_INFINITY
+    if soft == infinite or soft >= wanted:
+        return
+    allowed = wanted if hard == infinite else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):  # where the kernel's own bound is lower
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        soft = allowed
+    if soft < users:
+        _log.warning(
+            "This process may have %s open files, too few for limits.max_connections: raise `ulimit -Hn` to %s, or "
+            "connections of users are closed when there are no more",
+            soft,
+            wanted,
+        )
 
 
 def _serve(app: Any, config: Any, listening: list[list[socket.socket]]) -> None:
