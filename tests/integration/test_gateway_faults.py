@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
+from traceai_vllm.gateway import client
 from traceai_vllm.gateway.measures import prometheus
 
 REQUESTS = int(os.environ.get("TRACEAI_GATEWAY_REQUESTS", "200"))
@@ -140,6 +141,22 @@ def test_a_failing_primary_is_booked_as_such(fault: str, status: int, error: str
     assert server.status.status_code.name == "ERROR"
     if error is not None:
         assert server.attributes["error.type"] == error
+
+
+def test_why_a_server_cannot_be_reached_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each request: spans and answers tell of those, and of the network, names and certificates they cannot."""
+    monkeypatch.setattr(client, "_said", {})
+    with StubUpstream() as gone, StubUpstream() as candidate:
+        gone.stop()
+        with GatewayUnderTest(config(gone, candidate.url)) as gateway:
+            for number in range(3):
+                assert httpx.post(gateway.url + "/v1/chat/completions", json=chat(number)).status_code == 502
+            gateway.settled()
+    [said] = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
+    assert said.startswith(f"The server at {gone.url} cannot be reached: ")
+    assert "onnect" in said
 
 
 def test_a_candidate_killed_under_load_and_back_again(baseline: StubUpstream) -> None:

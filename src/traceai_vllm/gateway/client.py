@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,10 @@ from yarl import URL
 
 if TYPE_CHECKING:
     from traceai_vllm.gateway.config import Server
+
+_log = logging.getLogger("traceai_vllm.gateway")
+_SAY_AGAIN_AFTER_S = 60.0
+_said: dict[str, float] = {}  # by server: when it was logged that it cannot be reached
 
 # Servers on uvicorn (vLLM's) close idle connections after 5 s; ours must not be the one that is just being closed.
 KEEPALIVE_S = 3.0
@@ -72,6 +78,20 @@ async def send(session: aiohttp.ClientSession, server: Server, request: Outgoing
         allow_redirects=False,
         timeout=_timeout(server.connect_timeout_s, server.read_timeout_s),
     )
+
+
+def say_unreached(server: Server, error: Exception) -> None:
+    """Log why a server cannot be reached (its name, its certificate, the network): once a minute, however many ask.
+
+    Args:
+        server: the server.
+        error: the HTTP client's, before anything was sent or received.
+    """
+    now = time.monotonic()
+    if now - _said.get(server.url, -_SAY_AGAIN_AFTER_S) < _SAY_AGAIN_AFTER_S:
+        return
+    _said[server.url] = now
+    _log.warning("The server at %s cannot be reached: %s", server.url, error)
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 
 from traceai_vllm.gateway.answers import DIALECTS, Answer
-from traceai_vllm.gateway.client import send
+from traceai_vllm.gateway.client import say_unreached, send
 from traceai_vllm.gateway.deadline import timeout
 from traceai_vllm.gateway.headers import response_headers
 from traceai_vllm.gateway.reading import INCOMPLETE, AnswerReader
@@ -236,10 +236,14 @@ async def exchange(
         # Many clients hang up as soon as they have read a stream's last event: nothing is missing then.
         record.end(None if record.complete() else CANCELLED)
         raise
+    except aiohttp.ConnectionTimeoutError as error:
+        record.end(TIMEOUT)
+        say_unreached(server, error)
     except (asyncio.TimeoutError, TimeoutError):
         record.end(TIMEOUT)
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL):
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
         record.end(CONNECT)
+        say_unreached(server, error)
     except (aiohttp.ClientError, OSError, ValueError):
         record.end(BROKEN)
 
