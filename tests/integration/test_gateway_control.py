@@ -590,6 +590,29 @@ def test_the_program_ends_on_a_signal_and_settles_its_books(
     after.close()
 
 
+def test_a_hangup_reads_the_configuration_again_and_ends_nothing(
+    baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path
+) -> None:
+    """SIGHUP, as operators send it to other servers: it would end the program, and answers that users are getting."""
+    listen, path, log = f"127.0.0.1:{free_port()}", tmp_path / "gateway.yaml", tmp_path / "log"
+    path.write_text(yaml.safe_dump({**config(baseline, candidate), "listen": listen}))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
+            env={**os.environ, "OTEL_SDK_DISABLED": "true"},
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: is_up(f"http://{listen}/health"), "the program serves")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "gateway.yaml is in force\n" in log.read_text(), "it is read again")
+        assert served_by(f"http://{listen}") == "baseline"
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("busy", ["listen", "admin"])
 def test_the_program_says_which_port_it_cannot_have(
     baseline: StubUpstream, candidate: StubUpstream, tmp_path: Path, busy: str

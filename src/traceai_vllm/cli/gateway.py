@@ -164,6 +164,8 @@ async def _serve_both(app: Any, config: Any, for_users: list[Any], for_operators
     users = _server(app, config.limits)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, users.handle_exit, number, None)
+    # Unhandled, it would end the process at once, and with it the answers that users are getting.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.state.runtime.reload)
     if for_operators is None:
         await users.serve(for_users)
         return
