@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.trace import NoOpTracerProvider
+from starlette.testclient import TestClient
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
-from traceai_vllm.gateway import GatewayConfig, create_app
+from traceai_vllm.gateway import GatewayConfig, create_admin_app, create_app
 from traceai_vllm.store import connect
 
 CHAT = {
@@ -65,6 +67,28 @@ def test_both_arms_are_scored_and_kept(stub: StubUpstream, tmp_path: Path, conte
             asked = json.loads(span.attributes["gen_ai.input.messages"])
             assert [message["role"] for message in asked] == ["system", "user"]
     assert CANARY not in "".join(span.to_json() for span in spans)
+
+
+@pytest.mark.parametrize("evaluators", [[], ["JSONValidation"]])
+def test_operators_see_what_the_store_lost(stub: StubUpstream, tmp_path: Path, evaluators: list[str]) -> None:
+    """A full disk, or a directory that is no longer one: the books say `paired`, and `compare` would find no pair."""
+    store = tmp_path / "spans"
+    settings = config(stub, "mirror", evaluators=evaluators, store=str(store))
+    with GatewayUnderTest(settings) as gateway:
+        for _ in range(2):
+            httpx.post(gateway.url + "/v1/chat/completions", json=CHAT)
+            gateway.settled()
+            gateway.provider.force_flush()
+            if store.is_dir():
+                shutil.rmtree(store)
+                store.write_text("in the way")
+        with TestClient(create_admin_app(gateway.runtime)) as operators:
+            status, metrics = operators.get("/status").json(), operators.get("/metrics").text
+    gateway.provider.shutdown()
+    assert (status["store"]["written"], status["store"]["failed"]) == (3, 3)
+    assert 'traceai_gateway_store_spans_total{outcome="failed"} 3' in metrics
+    points = {point.attributes["outcome"]: point.value for point in gateway.measured("traceai.gateway.store.spans")}
+    assert points == {"written": 3, "failed": 3, "removed": 0}
 
 
 def test_without_being_asked_for_content_is_nowhere(stub: StubUpstream) -> None:

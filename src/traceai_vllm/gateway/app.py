@@ -150,6 +150,7 @@ def _status(runtime: Runtime) -> dict[str, Any]:
             "queued": runtime.mirror.queued if runtime.started else 0,
             "held_bytes": runtime.budget.used,
         },
+        "store": None if runtime.stored is None else runtime.stored(),
     }
 
 

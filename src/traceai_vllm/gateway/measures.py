@@ -23,6 +23,7 @@ REQUESTS = "traceai.mirror.requests"
 IN_FLIGHT = "traceai.mirror.in_flight"
 HELD = "traceai.gateway.held"
 ROLLBACKS = "traceai.gateway.rollbacks"
+STORED = "traceai.gateway.store.spans"
 
 
 def observe(runtime: Runtime, meter_provider: MeterProvider | None) -> None:
@@ -48,6 +49,9 @@ def observe(runtime: Runtime, meter_provider: MeterProvider | None) -> None:
         [_rollbacks(runtime)],
         unit="{rollback}",
         description="Routes that the guard gave back to the baseline, by what it saw.",
+    )
+    meter.create_observable_counter(
+        STORED, [_stored(runtime)], unit="{span}", description="What became of the spans for the local store."
     )
 
 
@@ -82,6 +86,21 @@ def _held(runtime: Runtime) -> Observe:
     return read
 
 
+def _stored(runtime: Runtime) -> Observe:
+    def read(options: CallbackOptions) -> Iterable[Observation]:
+        for outcome, count in _outcomes(runtime).items():
+            yield Observation(count, {"outcome": outcome})
+
+    return read
+
+
+def _outcomes(runtime: Runtime) -> dict[str, int]:
+    if runtime.stored is None:
+        return {}
+    counts = runtime.stored()
+    return {outcome: counts[outcome] for outcome in ("written", "failed", "removed")}
+
+
 def _labels(entry: Entry) -> dict[str, str]:
     labels = {"route": entry.route, "target": entry.target, "outcome": entry.outcome}
     if entry.reason:
@@ -101,6 +120,10 @@ def prometheus(runtime: Runtime) -> str:
     lines.append("# TYPE traceai_gateway_rollbacks_total counter")
     for (route, signal), count in runtime.rollout.counts.items():
         lines.append(_line("traceai_gateway_rollbacks_total", {"route": route, "signal": signal}, count))
+    if runtime.stored is not None:
+        lines.append("# TYPE traceai_gateway_store_spans_total counter")
+    for outcome, count in _outcomes(runtime).items():
+        lines.append(_line("traceai_gateway_store_spans_total", {"outcome": outcome}, count))
     lines += ["# TYPE traceai_gateway_held_bytes gauge", _line("traceai_gateway_held_bytes", {}, runtime.budget.used)]
     return "\n".join(lines) + "\n"
 

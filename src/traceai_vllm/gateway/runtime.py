@@ -65,6 +65,7 @@ class Runtime:
         config_error: why the newest file is not in force; None when it is.
         decision: the decision in force; None when there is none.
         decision_error: why there is none; None when there is, or when no file is configured.
+        stored: returns how many spans the local store wrote, could not write, cut and removed; None when there is none.
         closing: called at the end, in another thread: what is to be sent or written.
     """
 
@@ -106,6 +107,7 @@ class Runtime:
             lambda: self.config.guard, config.guard.file, RollbackEvents(logger_provider), current=self._current_shift
         )
         self._shifts: dict[str, tuple[Route, Shift | None]] = {}
+        self.stored: Callable[[], dict[str, int]] | None = None
         self.closing: list[Callable[[], object]] = []
         observe(self, meter_provider)
 

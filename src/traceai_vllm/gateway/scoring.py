@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import SpanProcessor
@@ -110,7 +111,8 @@ def attach(runtime: Runtime, options: Telemetry, tracer_provider: TracerProvider
     if options.store is not None:
         from traceai_vllm.store.processor import StoreProcessor
 
-        store = StoreProcessor(options.store)
+        store = processor = StoreProcessor(options.store)
+        runtime.stored = lambda: asdict(processor.counts)
     if not evaluators:
         if store is not None:
             add_span_processor(tracer_provider, store)

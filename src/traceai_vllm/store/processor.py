@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from traceai_vllm.store.writer import StoreCounts
+
 _STORE = Guard("the local store")
 
 
@@ -29,11 +31,18 @@ class StoreProcessor(BatchSpanProcessor):
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        super().__init__(SpanStoreExporter(directory))
+        exporter = SpanStoreExporter(directory)
+        super().__init__(exporter)
+        self._store = exporter
         self._open = True
         # The provider shuts its processors down one after the other, and an exporter whose collector is dead may use
         # up the time of them all: the store is on this machine and does not wait for it.
         atexit.register(self.shutdown)
+
+    @property
+    def counts(self) -> StoreCounts:
+        """What became of the spans so far, in this process."""
+        return self._store.counts
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a finished span for writing."""
