@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from traceai_vllm.gateway import cohorts
 from traceai_vllm.gateway.call import BASELINE
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 def find_route(routes: Iterable[Route], path: str, headers: Headers, body: Body) -> Route | None:
     """Return the first route that matches; None when none does."""
-    return next((route for route in routes if _matches(route.match, path, headers, body)), None)
+    # Read once: there may be hundreds of routes.
+    model, metadata = body.text("model"), body.get("metadata")
+    labels = metadata if isinstance(metadata, dict) else {}
+    return next((route for route in routes if _matches(route.match, path, headers, model, labels)), None)
 
 
-def _matches(match: Match, path: str, headers: Headers, body: Body) -> bool:
-    if match.model is not None and body.text("model") != match.model:
+def _matches(match: Match, path: str, headers: Headers, model: str | None, labels: dict[str, Any]) -> bool:
+    if match.model is not None and model != match.model:
         return False
     if match.path is not None and path != match.path:
         return False
     if any(header(headers, name.encode()) != value for name, value in match.header.items()):
         return False
-    if not match.metadata:
-        return True
-    metadata = body.get("metadata")
-    return isinstance(metadata, dict) and all(metadata.get(key) == value for key, value in match.metadata.items())
+    return all(labels.get(key) == value for key, value in match.metadata.items())
 
 
 def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:

@@ -46,6 +46,8 @@ def test_a_small_file_is_enough() -> None:
             "g.yaml:10: routes.0.mode: restricted needs `only`: what the candidate may answer; or use candidate",
         ),
         ("candidate: int4", "candidate: [", "g.yaml:10: this is no YAML"),
+        ("candidate: int4", "candidate: " + "[" * 10_000, "this is no YAML"),
+        ("candidate: int4", "prompt_version: 2026-13-01", "g.yaml: this is no YAML: month must be in 1..12"),
         (GOOD[GOOD.index("routes:") :], "routes: []", "g.yaml:6: routes: there is none; write at least"),
         ("routes:", "listen: 8080x\nroutes:", "g.yaml:6: listen: "),
         ("name: support", "name: my route", "g.yaml:7: routes.0.name: write 1 to 64 ASCII characters without blanks"),
