@@ -104,7 +104,7 @@ class GuardLimits(Strict):
         baseline_s: how far back the baseline's answers count, in seconds; ``min_answers`` of them are needed.
         answers_per_false_alarm: that test takes back a candidate that is just good enough once in so many answers, or
             more seldom.
-        file: keeps what was taken back through restarts; None: memory alone.
+        file: keeps what was taken back through restarts; each process needs one of its own; None: memory alone.
     """
 
     enabled: bool = True
