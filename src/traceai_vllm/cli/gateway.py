@@ -176,12 +176,18 @@ async def _serve_both(app: Any, config: Any, for_users: list[Any], for_operators
     await serving
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    # uvicorn says in one line how many answers it ends at last, and then logs a traceback for each.
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 def _server(app: Any, limits: Any) -> Any:
     import uvicorn
 
     from traceai_vllm.gateway.protocol import uvicorn_config
 
     config = uvicorn_config(app, limits, log_level="warning", timeout_graceful_shutdown=_STOP_AFTER_S)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     server = uvicorn.Server(config)
     # uvicorn would end the process with the signal once more, before telemetry is flushed.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]

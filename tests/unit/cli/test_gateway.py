@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import resource
 import socket
 
@@ -71,3 +73,20 @@ def test_a_kernel_that_allows_no_more_is_no_reason_not_to_serve(
     monkeypatch.setattr(resource, "setrlimit", refuse)
     gateway._allow_files(CONFIG)
     assert "may have 256 open files" in caplog.text
+
+
+def test_answers_that_are_ended_at_last_leave_no_traceback_each() -> None:
+    """A stop after 30 s with hundreds of streams would look like a crash; errors are logged as ever."""
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = logged.append  # type: ignore[method-assign]
+    gateway._server(None, CONFIG.limits)
+    logger = logging.getLogger("uvicorn.error")
+    logger.addHandler(handler)
+    try:
+        for error in (asyncio.CancelledError("timeout graceful shutdown exceeded"), RuntimeError("broken")):
+            logger.error("Exception in ASGI application", exc_info=error)
+        logger.error("Cancel 2 running task(s), timeout graceful shutdown exceeded")
+    finally:
+        logger.removeHandler(handler)
+    assert [record.exc_info and type(record.exc_info[1]) for record in logged] == [RuntimeError, None]
