@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from tests.support.api_server import free_port
-from tests.support.gateway import GatewayUnderTest, wait_until
+from tests.support.gateway import DEADLINE_S, GatewayUnderTest, wait_until
 from tests.support.stub_upstream import StubUpstream
 from traceai_vllm.gateway.books import Books
 from traceai_vllm.gateway.config import Mode
@@ -588,6 +589,20 @@ def test_the_program_ends_on_a_signal_and_settles_its_books(
     after = Books(books)
     assert after.balances()["support", "candidate"].dropped == {"shutdown": 1}
     after.close()
+
+
+def test_an_answer_that_the_end_of_the_gateway_cuts_off_is_no_error_of_its_server(
+    baseline: StubUpstream, candidate: StubUpstream
+) -> None:
+    """Where the copy had been answered: it is booked as dropped at shutdown, as the copies that are under way are."""
+    baseline.behaviour.fault = "hang"
+    with GatewayUnderTest(config(baseline, candidate)) as gateway, ThreadPoolExecutor(1) as users:
+        url = gateway.url + "/v1/chat/completions"
+        users.submit(httpx.post, url, json=CHAT, timeout=DEADLINE_S)
+        wait_until(lambda: bool(candidate.seen) and gateway.runtime.mirror.running == 0, "the copy is answered")
+        gateway.stop_now()
+    balance = gateway.balance()
+    assert (balance.sampled, balance.primary_error, balance.dropped) == (1, 0, {"shutdown": 1})
 
 
 def test_a_hangup_reads_the_configuration_again_and_ends_nothing(

@@ -16,7 +16,7 @@ from traceai_vllm.gateway.config import Mode
 from traceai_vllm.gateway.copies import Copies
 from traceai_vllm.gateway.exchange import CANCELLED, TIMEOUT, ClientGone
 from traceai_vllm.gateway.headers import header, visible
-from traceai_vllm.gateway.mirror import DISCONNECTED
+from traceai_vllm.gateway.mirror import DISCONNECTED, SHUTDOWN
 from traceai_vllm.gateway.recent import Answered
 from traceai_vllm.gateway.routing import candidate_answers, find_route
 from traceai_vllm.gateway.user import Rejected, User, read_body
@@ -256,9 +256,12 @@ class _Request:
                 error = CANCELLED if left else error
                 status, end_ns = self._user.status, self._end_ns
                 self._runtime.spans.end_call(self._call, self._span, status, end_ns, error=error, more=more)
+        abandoned = DISCONNECTED if left else None
+        if error == CANCELLED and not left:
+            abandoned = SHUTDOWN  # by whoever serves this application: the server has not failed
         if self._copies.pair is not None:
             with _MIRROR:
-                self._runtime.mirror.primary_ended(self._copies.pair, arm, DISCONNECTED if left else None)
+                self._runtime.mirror.primary_ended(self._copies.pair, arm, abandoned)
         elif arm is not None:
             arm.release()
 
