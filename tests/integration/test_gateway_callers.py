@@ -512,6 +512,21 @@ def test_a_refused_client_that_never_ends_its_body_is_let_go(
     assert received.startswith(b"HTTP/1.1 " + status)
 
 
+@pytest.mark.parametrize("sent", ["empty lines", "the rest of a refused body"])
+def test_what_is_no_request_does_not_keep_a_connection(settings: dict[str, Any], sent: str) -> None:
+    """Old clients send an empty line after a body. Who is silent then is let go as if he had been silent before."""
+    settings["limits"] = {"keep_alive_s": 1, "max_body_bytes": len(BODY)}
+    length = len(BODY) if sent == "empty lines" else len(BODY) + 4
+    with GatewayUnderTest(settings) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(head(f"content-length: {length}") + BODY)
+            assert connection.recv(65536).startswith((b"HTTP/1.1 200", b"HTTP/1.1 413"))
+            connection.sendall(b"\r\n\r\n")
+            wait_until(lambda: gateway.connections == 0, "it is let go")
+            assert connection.recv(65536) == b""
+
+
 def test_secrets_are_nowhere(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

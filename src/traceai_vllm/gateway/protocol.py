@@ -177,6 +177,13 @@ def protocol(limits: Limits) -> type[asyncio.Protocol]:
                 self.transport.abort()  # it may have been answered already
             if not self._head_complete and self._head > limits.max_header_bytes:
                 self._refuse(_TOO_LARGE)
+            if self.timeout_keep_alive_task is None and self._is_idle():
+                # uvicorn takes any byte for the next request; empty lines, and the rest of a refused one, are none.
+                self.timeout_keep_alive_task = self._later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+        def _is_idle(self) -> bool:
+            answered = self.cycle is not None and self.cycle.response_complete
+            return answered and self._head_complete and self._body_complete and not self.transport.is_closing()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
