@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +17,7 @@ import pytest
 
 from tests.support.gateway import GatewayUnderTest, wait_until
 from tests.support.stub_upstream import LINGER, StubUpstream
+from traceai_vllm.gateway import proxy
 from traceai_vllm.release import compare, open_source, parse_policy
 from traceai_vllm.store import SpanStoreExporter
 
@@ -144,6 +148,20 @@ def test_both_arms_times_are_measured(gateway: GatewayUnderTest, candidate: Stub
     first = gateway.measured("gen_ai.client.operation.time_to_first_chunk")
     assert {point.attributes["traceai.pair.arm"]: point.count for point in first} == {"baseline": 1, "candidate": 1}
     assert all(point.sum > 0 for point in (*durations, *first))
+
+
+def test_a_wall_clock_that_is_set_back_makes_no_answer_end_before_it_began(
+    gateway: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is set while requests are under way; how long they took is taken by a clock that is not."""
+    moments = itertools.count(time.time_ns(), -1_000_000_000)
+    monkeypatch.setattr(proxy, "time", SimpleNamespace(time_ns=moments.__next__, perf_counter_ns=time.perf_counter_ns))
+
+    httpx.post(gateway.url + "/v1/chat/completions", json=chat())
+
+    gateway.settled()
+    [server] = [span for span in gateway.spans(at_least=3) if span.kind.name == "SERVER"]
+    assert server.end_time > server.start_time
 
 
 def test_a_whole_answer_has_no_first_token(gateway: GatewayUnderTest, tmp_path: Path) -> None:

@@ -56,18 +56,18 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         self._runtime.start()
-        start_ns = time.time_ns()
+        began = time.time_ns(), time.perf_counter_ns()
         user = User(receive, send)
         config = self._runtime.config  # one for all of the request: its body may arrive while the file changes
         try:
             call = await self._read(scope, receive, config)
             user.watch()
             if call.path in DIALECTS and call.method != PREFLIGHT:
-                await _Request(self._runtime, config, call, user, start_ns).serve()
+                await _Request(self._runtime, config, call, user, began).serve()
             else:
                 await self._pass(call, user, config)
         except Rejected as rejected:
-            user.trace_id = self._refused(scope, rejected, start_ns)
+            user.trace_id = self._refused(scope, rejected, began[0])
             await user.answer(rejected.status, rejected.kind, rejected.message)
         except ClientGone:
             pass
@@ -126,14 +126,15 @@ class Proxy:
 class _Request:
     """One request that a model answers, from its arrival to its spans."""
 
-    def __init__(self, runtime: Runtime, config: GatewayConfig, call: Call, user: User, start_ns: int) -> None:
+    def __init__(self, runtime: Runtime, config: GatewayConfig, call: Call, user: User, began: tuple[int, int]) -> None:
         self._runtime = runtime
         self._config = config
         self._serving: Serving = runtime.serving(call.route)
         self._decision_id = None if runtime.decision is None else runtime.decision.id
         self._call = call
         self._user = user
-        self._start_ns = start_ns
+        # The same moment of the wall clock, and of the one that is never set.
+        self._start_ns, self._clock = began
         self._arm: Arm | None = None
         self._copies = Copies(runtime, config, call)
         self._end_ns = 0
@@ -157,7 +158,7 @@ class _Request:
         try:
             record = await self._ask(candidate_serves)
             await _finish(self._user, record)
-            self._end_ns = time.time_ns()
+            self._end_ns = self._now_ns()
         finally:
             self._user.unwatch()
             self._copies.offer_now()
@@ -226,8 +227,11 @@ class _Request:
                 self._runtime.spans.end_arm(self._arm, {})
             self._arm.release()
 
+    def _now_ns(self) -> int:
+        return self._start_ns + time.perf_counter_ns() - self._clock
+
     def _ended(self) -> None:
-        self._end_ns = self._end_ns or time.time_ns()
+        self._end_ns = self._end_ns or self._now_ns()
         arm = self._arm
         record = None if arm is None else arm.record
         error = None if record is None else record.error
