@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     Redactor = Callable[[str], tuple[str, int]]
 
-_EMAIL = re.compile(r"[\w.+%-]{1,64}@[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
+# A domain in a script that puts spaces between words ends with the word; only one in another may take in what follows.
+_EMAIL = re.compile(
+    r"[\w\u0300-\u1fff.+%-]{1,64}@"
+    r"(?:[A-Za-z0-9\u00c0-\u1fff][A-Za-z0-9\u00c0-\u1fff-]{0,62}(?:\.[A-Za-z0-9\u00c0-\u1fff-]{1,63}){1,8}"
+    r"|\w[\w-]{0,62}(?:\.[\w-]{1,63}){1,8})"
+)
 # They begin with a class of characters, for which the search is several times as fast as for a look-behind.
 # As one number, in fours, or as 4-6-5: what is in smaller groups is a list of other numbers, but for single digits.
 _CARD = re.compile(r"(\d{4,19})(?:[ -]\d{4,19}){0,3}(?:[ -]\d{1,3})?(?!\w)")
@@ -28,7 +33,7 @@ _SSN = re.compile(r"\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)"
     r"|(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abeprs]-[\w-]{10,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|hf_[A-Za-z0-9]{20,}|eyJ[\w-]{8,512}\.[\w-]{8,}\.[\w-]*)"
+    r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|hf_[A-Za-z0-9]{20,}|eyJ[\w-]{8,512}\.[\w-]{8,}\.[\w-]*)"
     # A token of any length, but only where a word begins: in "eyJ-eyJ-…" each place would be searched to the end.
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
     r"|(?<=[Bb]earer )[\w.~+/-]{16,}=*",
@@ -38,7 +43,7 @@ _SECRET = re.compile(
 _SECRET_SIGNS = {
     "-": ("-----BEGIN", "sk-", "xox"),
     "_": ("gh", "hf_"),
-    "A": ("AKIA", "AIza"),
+    "A": ("AKIA", "ASIA", "AIza"),
     "eyJ": ("eyJ",),
     "earer ": ("",),
 }

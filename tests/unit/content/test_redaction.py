@@ -23,6 +23,9 @@ def redacted(value: Any, **options: Any) -> Any:
     ("text", "expected"),
     [
         ("Write to ann.lee+x@mail.example.org, please.", "Write to [email], please."),
+        ("an jörg.müller@müller.de und info@example.中国 geschickt", "an [email] und [email] geschickt"),
+        ("u\u0308@mu\u0308ller.de, संपर्क@डाटामेल.भारत", "[email], [email]"),  # accents and vowel signs of their own
+        ("请写信给 ann@example.com谢谢", "请写信给 [email]谢谢"),
         ("Card 4111 1111 1111 1111 expires", "Card [payment_card] expires"),
         ("card=4111-1111-1111-1111", "card=[payment_card]"),
         ("4111 1111 1111 1111 12/26 123", "[payment_card] 12/26 123"),  # with its date and code
@@ -39,6 +42,7 @@ def redacted(value: Any, **options: Any) -> Any:
         ("key sk-proj-abcdefghijklmnop1234", "key [secret]"),
         ("token ghp_abcdefghijklmnopqrst1234", "token [secret]"),
         ("AKIAIOSFODNN7EXAMPLE is a key", "[secret] is a key"),
+        ("ASIAIOSFODNN7EXAMPLE is a temporary one", "[secret] is a temporary one"),
         ("jwt=eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "jwt=[secret]"),
         ("access_token_eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.c2ln", "access_token_[secret]"),
         (f"eyJ{'hbGci' * 2_000}.{'eyJzdWIi' * 2_000}.c2ln and more", "[secret] and more"),
@@ -74,7 +78,7 @@ def test_the_default_patterns_leave(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["eyJ-", "eyJaaaaaaaa.", "sk-", "Bearer ", "-----BEGIN ", "a@a.", "1 ", "4444 ", "AA00 ", "123-45-"]
+    "unit", ["eyJ-", "eyJaaaaaaaa.", "sk-", "Bearer ", "-----BEGIN ", "a@a.", "ü@ü.", "例@例.", "1 ", "4444 ", "AA00 ", "123-45-"]
 )
 def test_no_text_takes_long(unit: str) -> None:
     """Its caller may choose it, and it is read in vLLM's frontend: time that grew with its square would be minutes."""
