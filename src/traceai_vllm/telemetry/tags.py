@@ -107,7 +107,8 @@ def tags(
         tools: definitions of the tools that the model was told of in its prompt.
         expected: the tool calls that are right, as ``ToolSelectionAccuracy`` takes them; an empty list where none is.
         propagate: also put the four named tags into W3C baggage, which every instrumented client call inside the
-            scope sends to whomever it calls. When None: after ``instrument(client=True)``, else not.
+            scope sends to whomever it calls. When None: after ``instrument(client=True)``, else not. A tag that is not
+            sent takes the place of an outer one's value that was: then neither is.
         **unknown: not accepted; named here so that the error can say what is.
 
     Raises:
@@ -152,13 +153,16 @@ class TagScope:
         if self._token is not None:
             raise RuntimeError("this tags(...) scope is already entered; call tags(...) anew for each `with`")
         current = context.get_current()
-        merged = {**tags_in(current), **self._named, **self._extra}
-        ctx = context.set_value(_KEY, merged, current)
+        outer = tags_in(current)
+        ctx = context.set_value(_KEY, {**outer, **self._named, **self._extra}, current)
         if self._given:
             ctx = context.set_value(_GIVEN_KEY, {**given_in(current), **self._given}, ctx)
-        if _propagates if self._propagate is None else self._propagate:
-            for name, value in self._named.items():
+        propagates = _propagates if self._propagate is None else self._propagate
+        for name, value in self._named.items():
+            if propagates:
                 ctx = baggage.set_baggage(name, value, ctx)
+            elif name in outer and value != outer[name] == baggage.get_baggage(name, ctx):
+                ctx = baggage.remove_baggage(name, ctx)  # else it would be sent, and is no longer so
         self._token = context.attach(ctx)
         return self
 

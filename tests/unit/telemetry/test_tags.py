@@ -219,6 +219,20 @@ def test_baggage_is_set_on_request_only_and_with_the_named_tags_alone() -> None:
     assert dict(baggage.get_all()) == {}
 
 
+def test_a_value_that_no_longer_holds_is_not_sent() -> None:
+    """An inner tag that stays here takes the place of an outer one that was sent; others' baggage stays."""
+    with tags(route="a", agent_step="plan", propagate=True), tags(route="b"):
+        assert dict(baggage.get_all()) == {"agent_step": "plan"}
+        with tags(prompt_version="v3", propagate=True):
+            assert dict(baggage.get_all()) == {"agent_step": "plan", "prompt_version": "v3"}
+        with tags(route="c", propagate=True):
+            assert baggage.get_baggage("route") == "c"
+    token = context.attach(baggage.set_baggage("route", "theirs"))
+    with tags(route="a"), tags(route="b"):
+        assert baggage.get_baggage("route") == "theirs"
+    context.detach(token)
+
+
 def test_the_value_of_an_enum_is_the_tag_wherever_it_goes() -> None:
     """`class Route(str, Enum)`: on spans, in metrics (which take text) and in baggage, and as a free tag."""
 
