@@ -101,16 +101,20 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if evaluators:
             from traceai_vllm.evals.pipeline.attach import attach
 
-            self._evaluation = attach(
-                evaluators,
-                tracer_provider,
-                self._store,
-                selection=selection,
-                slices=slices,
-                explain=on_spans,
-                meter_provider=given_meter_provider,
-                logger_provider=logger_provider,
-            )
+            try:
+                self._evaluation = attach(
+                    evaluators,
+                    tracer_provider,
+                    self._store,
+                    selection=selection,
+                    slices=slices,
+                    explain=on_spans,
+                    meter_provider=given_meter_provider,
+                    logger_provider=logger_provider,
+                )
+            except Exception:  # they are refused, and so is the whole call
+                self._close_store()
+                raise
         elif self._store is not None:
             add_span_processor(tracer_provider, self._store)
         pipeline = Pipeline(
@@ -160,6 +164,9 @@ class VLLMInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         evaluation, self._evaluation = self._evaluation, None
         if evaluation is not None:
             evaluation.detach()
+        self._close_store()
+
+    def _close_store(self) -> None:
         store, self._store = self._store, None
         if store is not None:
             store.shutdown()
