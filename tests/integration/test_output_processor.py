@@ -433,3 +433,25 @@ def test_somebody_elses_patch_on_top_stays_in_place(
     traced.instrument()
     traceai_vllm.uninstrument()
     assert not any(patches.matched().values())
+
+
+def test_a_hook_that_somebody_took_away_comes_back(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever patched before us and restored while ours was on top, as mocks do, took ours away with theirs."""
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    traceai_vllm.uninstrument()
+    original = OutputProcessor.add_request
+    traced.instrument()
+    assert OutputProcessor.add_request is not original
+    monkeypatch.setattr(OutputProcessor, "add_request", original)
+    assert not patches.matched()["vllm.v1.engine.output_processor.OutputProcessor.add_request"]
+    traceai_vllm.uninstrument()
+    assert OutputProcessor.add_request is original
+    assert not any("patched again" in record.getMessage() for record in caplog.records)
+    traced.instrument()
+    processor = OutputProcessor(tokenizer=None, log_stats=False)
+    processor.add_request(request(), None)
+    processor.process_outputs([output(reason="STOP")])
+    assert len(traced.requests) == 1

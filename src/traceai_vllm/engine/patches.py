@@ -179,9 +179,19 @@ def _apply_if_imported(name: str) -> None:
 def _apply(module: Any) -> None:
     with _lock:
         for patch in PATCHES:
-            if patch.module == module.__name__ and patch not in _applied:
+            if patch.module == module.__name__ and not _is_in_place(patch):
                 with _PATCH:
                     _apply_one(patch, module)
+
+
+def _is_in_place(patch: Patch) -> bool:
+    applied = _applied.get(patch)
+    if applied is None:
+        return False
+    # Somebody who patched below or above ours may have given the original back before we did. Something else there may
+    # stand on top of ours.
+    found = vars(applied.owner).get(patch.name, _MISSING)
+    return found is not (_MISSING if applied.inherited else applied.original)
 
 
 def _apply_one(patch: Patch, module: Any) -> None:
@@ -244,6 +254,9 @@ def uninstall() -> None:
 
 def _restore(applied: Applied) -> None:
     patch = applied.patch
+    if not _is_in_place(patch):
+        del _applied[patch]
+        return
     if vars(applied.owner).get(patch.name) is not applied.replacement:
         # Somebody patched on top of us: ours stays underneath, and passes through while the runtime is off.
         _log.warning(
@@ -301,6 +314,6 @@ def missing() -> dict[str, str]:
 def _is_ready(patch: Patch) -> bool:
     import sys
 
-    if patch in _applied or not patch.on_need or runtime.current() is None:
-        return patch in _applied
+    if _is_in_place(patch) or not patch.on_need or runtime.current() is None:
+        return _is_in_place(patch)
     return hasattr(getattr(sys.modules.get(patch.module), patch.owner, None), patch.name)
