@@ -122,7 +122,8 @@ class RequestMetrics:
         ctx = record.context if span is None else trace.set_span_in_context(span, record.context)
         where = exemplar(ctx)
         attributes = self._attributes(record)
-        if record.time_to_first_token is not None:
+        # The conventions have these two of successful responses alone.
+        if record.time_to_first_token is not None and record.error_type is None:
             self._time_to_first_token.record(record.time_to_first_token, attributes, *where)
             per_token = _time_per_output_token(record)
             if per_token is not None:

@@ -306,14 +306,14 @@ TIME_TO_FIRST_TOKEN: Final = Metric(
     "gen_ai.server.time_to_first_token",
     "histogram",
     "s",
-    "Time from arrival to the first token.",
+    "Time from arrival to the first token, of requests that end without an error.",
     (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 TIME_PER_OUTPUT_TOKEN: Final = Metric(
     "gen_ai.server.time_per_output_token",
     "histogram",
     "s",
-    "Mean time per output token after the first.",
+    "Mean time per output token after the first, of the same.",
     (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
 )
 TOKEN_USAGE: Final = Metric(

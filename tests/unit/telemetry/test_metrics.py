@@ -67,11 +67,12 @@ def test_histograms_have_the_conventions_boundaries(metric: semconv.Metric) -> N
 
 
 def test_an_error_is_a_dimension_of_the_duration_only() -> None:
-    """Error rates come from the duration's count; token and first-token figures are not split by error."""
+    """Error rates come from the duration's count; tokens are not split by error, and the times are of successes alone."""
     found = recorded(finished_record(error_type="cancelled"))
 
     assert found["gen_ai.server.request.duration"][0].attributes["error.type"] == "cancelled"
-    assert "error.type" not in found["gen_ai.server.time_to_first_token"][0].attributes
+    assert all("error.type" not in point.attributes for point in found["gen_ai.client.token.usage"])
+    assert not {"gen_ai.server.time_to_first_token", "gen_ai.server.time_per_output_token"} & found.keys()
 
 
 @pytest.mark.parametrize(
