@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 from weakref import WeakSet
 
+from opentelemetry import propagate
+
 from traceai_vllm.guard import Guard
 from traceai_vllm.server import callers
 from traceai_vllm.server.middleware import HIDDEN, CallerMiddleware
@@ -30,7 +32,9 @@ _DEFAULTS = Guard("the settings of OpenTelemetry's ASGI instrumentation")
 _HIDE = Guard("what is kept from OpenTelemetry's middleware")
 _UNDO = Guard("giving a FastAPI application its middleware back")
 
-_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage", b"b3", b"uber-trace-id"})
+# How the headers begin that propagators read: W3C's, B3's, Jaeger's, OpenTracing's, AWS' and Google's.
+_TRACE_HEADERS: tuple[bytes, ...] = (b"traceparent", b"tracestate", b"baggage", b"b3", b"x-b3-", b"uber-trace-id")
+_TRACE_HEADERS += (b"uberctx-", b"ot-tracer-", b"ot-baggage-", b"x-amzn-trace-id", b"x-cloud-trace-context")
 # Bytes. vLLM's server takes headers of megabytes and URLs of any length; W3C's baggage may have 8,192.
 _MAX_HEADER, _MAX_TRACE_HEADER, _MAX_URL = 1024, 8192, 2048
 _instrumented: WeakSet[Any] = WeakSet()
@@ -39,12 +43,16 @@ _released: WeakSet[Any] = WeakSet()
 # The applications whose middleware gives back what is kept from OpenTelemetry's.
 _restoring: WeakSet[Any] = WeakSet()
 _tracer_provider: TracerProvider | None = None
+_trace_headers = _TRACE_HEADERS
 
 
 def use(tracer_provider: TracerProvider | None) -> None:
     """Say where the SERVER spans go."""
-    global _tracer_provider  # noqa: PLW0603 - the hooks are functions, and there is one instrumentation in a process
+    # The hooks are functions, and there is one instrumentation in a process.
+    global _tracer_provider, _trace_headers  # noqa: PLW0603
     _tracer_provider = tracer_provider
+    # And those of a propagator that is the application's own.
+    _trace_headers = _TRACE_HEADERS + tuple(field.lower().encode() for field in propagate.get_global_textmap().fields)
     while tracer_provider is not None and _released:
         _released.pop().middleware_stack = None
 
@@ -151,7 +159,7 @@ def _presentable(scope: Any, reader: callers.Callers) -> dict[str, Any] | None:
 
 def _may_be_shown(name: bytes, value: bytes, reader: callers.Callers) -> bool:
     name = name.lower()
-    if name in _TRACE_HEADERS:
+    if name.startswith(_trace_headers):
         return reader.options.trust_callers and value.isascii() and len(value) <= _MAX_TRACE_HEADER
     if len(value) > _MAX_HEADER or not value.isascii():
         return False

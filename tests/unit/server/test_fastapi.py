@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from opentelemetry import context
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry import context, propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator, default_getter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, set_span_in_context
 from starlette.testclient import TestClient
 
 import traceai_vllm
@@ -155,6 +157,35 @@ def test_an_untrusted_caller_gets_a_trace_of_its_own(app) -> None:
     for span in captured.spans:
         assert span.parent is None
         assert format(span.context.trace_id, "032x") != TRACE_ID
+
+
+class OtherHeaders(TextMapPropagator):
+    """Takes a trace from another header than W3C's, which need not be one that it writes."""
+
+    fields = frozenset()
+
+    def __init__(self, header: str, fields: set[str]) -> None:
+        self.header, self.fields = header, fields
+
+    def extract(self, carrier, context=None, getter=default_getter):
+        (found,) = getter.get(carrier, self.header) or [None]
+        parent = SpanContext(int(found, 16), 1, is_remote=True, trace_flags=TraceFlags(1)) if found else None
+        return set_span_in_context(NonRecordingSpan(parent), context) if parent else context or Context()
+
+    def inject(self, carrier, context=None, setter=None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"), [("x-b3-traceid", {"b3"}), ("x-amzn-trace-id", set()), ("X-Ours", {"X-Ours"})]
+)
+def test_an_untrusted_caller_is_not_believed_in_another_format_either(app, monkeypatch, header, fields) -> None:
+    """`OTEL_PROPAGATORS=b3` reads more headers than it says that it writes; an application may have its own."""
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", OtherHeaders(header, fields))
+    for trusted in (True, False):
+        with capture(server=ServerOptions(trust_callers=trusted)) as captured, TestClient(app) as client:
+            client.get("/tags", headers={header: TRACE_ID})
+        (span,) = captured.spans
+        assert (format(span.context.trace_id, "032x") == TRACE_ID) is trusted
 
 
 def test_without_their_instrumentation_the_trace_is_joined_all_the_same(app, captured, monkeypatch) -> None:
