@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanContext, TraceFlags
 
 import traceai_vllm
+from tests.support.records import in_memory_metrics, points
 from traceai_vllm.content import ContentOptions
 from traceai_vllm.telemetry.feedback import FeedbackSpans, Kind, feedback_id, trace_id_of
 
@@ -94,6 +95,23 @@ def test_feedback_counts_though_its_answer_was_not_sampled() -> None:
         Kind.THUMBS_UP, feedback_id="f", trace_id=None, response_id=None, about=about
     )
     assert len(exporter.get_finished_spans()) == 1
+
+
+def test_feedback_is_counted_by_what_it_is_about() -> None:
+    """By kind, variant, route and cohort, and by nothing that a user may choose."""
+    metering, reader = in_memory_metrics()
+    known = {"model_variant": "m-int4", "quantization_format": "int4", "route": "support", "traffic_cohort": "a"}
+    spans = FeedbackSpans(TracerProvider(shutdown_on_exit=False), metering)
+    for number in range(2):
+        spans.record(
+            Kind.THUMBS_DOWN,
+            feedback_id=str(number),
+            trace_id=None,
+            response_id=f"chatcmpl-{number}",
+            attributes={**known, "agent_step": "plan"},
+        )
+    [point] = points(reader)["traceai.feedback.count"]
+    assert (dict(point.attributes), point.value) == ({**known, "traceai.feedback.kind": "thumbs_down"}, 2)
 
 
 @given(st.text(), st.none() | st.text(), st.none() | st.text(), st.none() | st.text())

@@ -56,3 +56,32 @@ def test_where_events_have_no_names_scores_are_measured_all_the_same(
     assert message.startswith("Scores are not sent as events: that needs opentelemetry-api 1.35")
     measured = {point.attributes[semconv.EVALUATION_NAME] for point in points(reader)[semconv.EVALUATION_SCORE.name]}
     assert measured == {"one", "two"}
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_an_event_has_the_conventions_names(explain: bool) -> None:
+    """And says why only where events may carry what the explanation quotes."""
+    events: list[Any] = []
+
+    class Kept(NoOpLogger):
+        def emit(self, record: Any = None, **_: Any) -> None:
+            events.append(record)
+
+    provider, exporter = in_memory_tracing()
+    provider.get_tracer("test").start_span("chat", attributes={"gen_ai.response.id": "chatcmpl-1"}).end()
+    [span] = exporter.get_finished_spans()
+    result = JSONValidation({"type": "object"}).evaluate(response="[]")
+    Reporter(Kept("test"), NoOpMeter("test"), explain=explain).report(span, [Outcome(result.name, OK, result)], OK)
+
+    [event] = events
+    assert event.event_name == "gen_ai.evaluation.result"
+    assert (event.trace_id, event.span_id) == (span.context.trace_id, span.context.span_id)
+    why = {"gen_ai.evaluation.explanation": result.explanation} if explain else {}
+    assert result.explanation
+    assert dict(event.attributes) == {
+        "gen_ai.evaluation.name": "JSONValidation",
+        "gen_ai.evaluation.score.value": result.score,
+        "gen_ai.evaluation.score.label": result.label,
+        "gen_ai.response.id": "chatcmpl-1",
+        **why,
+    }
