@@ -78,7 +78,21 @@ def test_the_default_patterns_leave(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["eyJ-", "eyJaaaaaaaa.", "sk-", "Bearer ", "-----BEGIN ", "a@a.", "ü@ü.", "例@例.", "1 ", "4444 ", "AA00 ", "123-45-"]
+    "unit",
+    [
+        "eyJ-",
+        "eyJaaaaaaaa.",
+        "sk-",
+        "Bearer ",
+        "-----BEGIN ",
+        "a@a.",
+        "ü@ü.",
+        "例@例.",
+        "1 ",
+        "4444 ",
+        "AA00 ",
+        "123-45-",
+    ],
 )
 def test_no_text_takes_long(unit: str) -> None:
     """Its caller may choose it, and it is read in vLLM's frontend: time that grew with its square would be minutes."""

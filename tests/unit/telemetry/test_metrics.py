@@ -67,7 +67,7 @@ def test_histograms_have_the_conventions_boundaries(metric: semconv.Metric) -> N
 
 
 def test_an_error_is_a_dimension_of_the_duration_only() -> None:
-    """Error rates come from the duration's count; tokens are not split by error, and the times are of successes alone."""
+    """Error rates come from the duration's count; tokens are not split by error; the times are of successes alone."""
     found = recorded(finished_record(error_type="cancelled"))
 
     assert found["gen_ai.server.request.duration"][0].attributes["error.type"] == "cancelled"
