@@ -74,3 +74,12 @@ def test_any_structure_can_be_cut(values: list[Any], limit: int) -> None:
     """Arguments and schemas of tools are callers' own."""
     kept, _ = limited([{"type": "tool_call", "name": "f", "arguments": value} for value in values], limit)
     json.dumps(kept)
+
+
+def test_only_our_own_words_are_for_nothing() -> None:
+    """A caller's tool may have arguments called `type` or `source`, of any length."""
+    call = {"type": "tool_call", "arguments": {"type": "a" * 5000, "source": "b" * 5000}}
+    [cut], left_out = limited([call], 1000)
+    assert cut["type"] == "tool_call"
+    assert size_of(cut) < 1200
+    assert left_out > 8900
