@@ -151,6 +151,16 @@ def test_ones_own_patterns_and_function() -> None:
         ContentOptions(patterns=("e-mail",))
 
 
+def test_a_function_that_changes_nothing_is_no_redaction() -> None:
+    """A schema leaves the process only if nothing in it was redacted."""
+    assert Redaction(ContentOptions(redact=lambda text: text))(["a", {"b": "c"}])[1] == 0
+
+
+def test_true_false_and_null_are_no_texts() -> None:
+    """A function that changes every text changes none of them."""
+    assert redacted({"a": [True, False, None], "b": "c"}, redact=str.upper) == {"a": [True, False, None], "b": "C"}
+
+
 def test_phone_numbers_need_their_library() -> None:
     """The extra `redaction`."""
     pytest.importorskip("phonenumbers")
