@@ -119,6 +119,12 @@ def test_every_text_of_a_structure_is_redacted_and_counted() -> None:
     assert made[0]["parts"][0] == {"type": "text", "content": "[email]"}
 
 
+def test_a_role_of_the_callers_own_is_redacted() -> None:
+    """vLLM takes any word for a role."""
+    assert redacted([{"role": "a@b.org", "parts": []}]) == [{"role": "[email]", "parts": []}]
+    assert redacted([{"role": "tool"}], redact=str.upper) == [{"role": "tool"}]
+
+
 def test_a_number_is_redacted_like_its_text() -> None:
     """A model may write a card's number without quotes. Others stay numbers."""
     written = '{"card": 4111111111111111, "cards": [4111111111111111.0], "amount": 12.5, "items": 3, "gift": true}'
