@@ -29,13 +29,18 @@ def findings() -> Iterator[Finding]:
         )
     if sdk_is_disabled():
         yield Finding("sdk", PROBLEM, "OTEL_SDK_DISABLED is true: nothing is exported.", "unset OTEL_SDK_DISABLED")
-    if os.environ.get("OTEL_TRACES_SAMPLER", "").strip() in ("always_off", "parentbased_always_off"):
-        yield Finding(
-            "sampler",
-            WARNING,
-            f"OTEL_TRACES_SAMPLER={os.environ['OTEL_TRACES_SAMPLER']}: no trace begins here.",
-            "unset OTEL_TRACES_SAMPLER, or set it to parentbased_traceidratio",
-        )
+    sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    ratio = os.environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    if sampler.endswith("traceidratio") and ratio in ("0", "0.0"):
+        sampler += f" with OTEL_TRACES_SAMPLER_ARG={ratio}"
+    elif not sampler.endswith("always_off"):
+        return
+    yield Finding(
+        "sampler",
+        WARNING,
+        f"OTEL_TRACES_SAMPLER={sampler}: no trace begins here.",
+        "unset OTEL_TRACES_SAMPLER, or set it to parentbased_traceidratio and its ARG to a share above 0",
+    )
 
 
 def sdk_is_disabled() -> bool:

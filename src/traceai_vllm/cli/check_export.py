@@ -37,6 +37,15 @@ def findings(timeout_s: float) -> Iterator[Finding]:
     Args:
         timeout_s: how long to wait for each.
     """
+    refused = _refused()
+    if refused:
+        yield Finding(
+            "sdk",
+            PROBLEM,
+            f"OpenTelemetry refuses its settings, and no span is made: {refused}",
+            "correct the variable: OTEL_PROPAGATORS, one of OTEL_BSP_*, or the limit that is named",
+        )
+        return
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
     with _quiet_sdk(), _warnings() as warnings:
@@ -55,6 +64,19 @@ def findings(timeout_s: float) -> Iterator[Finding]:
             if isinstance(exporter.instance, ConsoleSpanExporter):
                 exporter.instance.out = sys.stderr  # standard output is for what was found, and may have to be JSON
             yield from _judged(exporter, send(exporter.instance, timeout_s), timeout_s)
+
+
+def _refused() -> str:
+    # Its modules read their variables when they are imported, and raise for some.
+    try:
+        import opentelemetry.propagate  # noqa: F401
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+        BatchSpanProcessor(InMemorySpanExporter()).shutdown()  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _headers() -> Iterator[Finding]:

@@ -209,3 +209,24 @@ def test_a_disabled_sdk_is_one_problem(value: str, checks: list[str]) -> None:
 
     found = [finding["check"] for finding in json.loads(done.stdout)["findings"] if finding["status"] == "problem"]
     assert found == checks
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"OTEL_PROPAGATORS": "b4"}, "Propagator b4 not found"),
+        ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "10", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "100"}, "max_export_batch_size must be"),
+    ],
+)
+def test_settings_that_opentelemetry_itself_refuses_are_not_blamed_on_the_backend(
+    variables: dict[str, str], named: str
+) -> None:
+    """Its modules raise for them when they are imported, or the processor when it is made: no span could be sent."""
+    command = [sys.executable, "-m", "traceai_vllm.cli", "doctor", "--skip-hooks", "--json"]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+
+    [found] = [finding for finding in json.loads(done.stdout)["findings"] if finding["status"] == "problem"]
+    assert (done.returncode, found["check"]) == (1, "sdk")
+    assert named in found["message"]
+    assert "Traceback" not in done.stderr

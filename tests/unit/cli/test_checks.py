@@ -126,6 +126,7 @@ def test_requirements_that_are_not_met_are_problems(monkeypatch: pytest.MonkeyPa
         ({"VLLM_USE_RUST_FRONTEND": "1"}, "rust frontend", "problem", "unset VLLM_USE_RUST_FRONTEND"),
         ({"OTEL_SDK_DISABLED": "true"}, "sdk", "problem", "unset OTEL_SDK_DISABLED"),
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "sampler", "warning", "unset OTEL_TRACES_SAMPLER"),
+        ({"OTEL_TRACES_SAMPLER": "TraceIdRatio", "OTEL_TRACES_SAMPLER_ARG": "0"}, "sampler", "warning", "above 0"),
         ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, vllm"}, "instrumented", "warning", "take vllm out"),
         ({}, "instrumented", "note", "TRACEAI_VLLM_ENABLED=1 vllm serve"),
         ({"TRACEAI_VLLM_ENABLED": "0"}, "instrumented", "note", "TRACEAI_VLLM_ENABLED=1 vllm serve"),
