@@ -66,7 +66,7 @@ def test_the_default_patterns_find(text: str, expected: str) -> None:
         "2024-01-15 2025-01-14",
         "41 11 11 11 11 11 11 11",
         "GB12 ABCD 1234 5678 9012 34",  # no account
-        "000-12-3456 and 912-34-5678 and 123-00-4567",  # numbers that are not issued
+        "000-12-3456 and 912-34-5678 and 123-00-4567 and 666-12-3456",  # numbers that are not issued
         "3 @ 4 euros, task-force, asks-for-more",
         "on 2026-11-23 at 22:10:09, 1,234,567.89, v1.2.3",
         "The Bearer of bad news; github.com/ghost",

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
@@ -183,6 +184,14 @@ def test_half_a_surrogate_pair_breaks_neither_the_call_nor_the_export() -> None:
         assert here() == {"route": "a?b", "traceai.tag.n?": "?"}
         propagate.inject(carrier)
     assert carrier["baggage"] == "route=a%3Fb"
+
+
+def test_what_is_as_long_as_it_may_be_is_not_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is counted, and nothing is logged."""
+    monkeypatch.setattr(tags_module, "_capped", Counter())
+    with tags(route="r" * 256, extra={"n" * 64: "v" * 256}):
+        assert here() == {"route": "r" * 256, "traceai.tag." + "n" * 64: "v" * 256}
+    assert tags_module.capped_tags() == {}
 
 
 def test_extra_tags_are_capped_in_number_and_length(
