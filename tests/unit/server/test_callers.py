@@ -23,6 +23,20 @@ def test_headers_win_over_baggage(captured, client) -> None:
     assert found == {"route": "support", "agent_step": "plan", "prompt_version": "v3", "operation": None}
 
 
+def test_the_first_of_several_headers_counts() -> None:
+    """A proxy that adds its own puts it before what a caller sent, or strips that."""
+    headers = [(b"x-route", b"proxy"), (b"x-route", b"caller")]
+    assert Callers(ServerOptions()).from_headers(headers) == {"route": "proxy"}
+
+
+def test_metadata_wins_over_baggage_that_was_looked_at_before() -> None:
+    """A log line of the application may show the tags before vLLM has read the body."""
+    tags = CallerTags(Callers(ServerOptions()), {"route": "from baggage"})
+    assert tags["route"] == "from baggage"
+    tags.add_metadata({"route": "from the body"})
+    assert tags["route"] == "from the body"
+
+
 def test_metadata_of_the_body_stands_between_headers_and_baggage() -> None:
     callers = Callers(ServerOptions())
     found = CallerTags(callers, {"route": "header", "agent_step": "baggage"}, frozenset({"route"}))
