@@ -33,7 +33,8 @@ _SSN = re.compile(r"\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)"
     r"|(?<![A-Za-z0-9])(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|xox[abeprs]-[\w-]{10,}"
-    r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|hf_[A-Za-z0-9]{20,}|eyJ[\w-]{8,512}\.[\w-]{8,}\.[\w-]*)"
+    r"|xapp-[\w-]{10,}|glpat-[\w-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{16,}"
+    r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30,}|ya29\.[\w-]{20,}|hf_[A-Za-z0-9]{20,}|eyJ[\w-]{8,512}\.[\w-]{8,}\.[\w-]*)"
     # A token of any length, but only where a word begins: in "eyJ-eyJ-…" each place would be searched to the end.
     r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
     r"|(?<=[Bb]earer )[\w.~+/-]{16,}=*",
@@ -41,8 +42,9 @@ _SECRET = re.compile(
 )
 # A search for one of these costs a hundredth of the pattern's own: most texts have no secret in them.
 _SECRET_SIGNS = {
-    "-": ("-----BEGIN", "sk-", "xox"),
-    "_": ("gh", "hf_"),
+    "-": ("-----BEGIN", "sk-", "xox", "xapp-", "glpat-", "pypi-"),
+    "_": ("gh", "hf_", "k_live_", "k_test_", "npm_"),
+    "ya29.": ("",),
     "A": ("AKIA", "ASIA", "AIza"),
     "eyJ": ("eyJ",),
     "earer ": ("",),

@@ -41,6 +41,12 @@ def redacted(value: Any, **options: Any) -> Any:
         ("Authorization: Bearer abcdefghijklmnop.qrst", "Authorization: Bearer [secret]"),
         ("key sk-proj-abcdefghijklmnop1234", "key [secret]"),
         ("token ghp_abcdefghijklmnopqrst1234", "token [secret]"),
+        ("stripe=sk_" + "live_abcdefghijklmnop1234", "stripe=[secret]"),
+        ("glpat" + "-abcdefghijklmnopqrst is GitLab's", "[secret] is GitLab's"),
+        ("xapp" + "-1-A0123-4567-abcdef", "[secret]"),
+        ("npm_" + "a1" * 18, "[secret]"),
+        ("pypi" + "-AgEIcHlwaS5vcmcabcdef", "[secret]"),
+        ("ya29" + ".a0AfH6SMBabcdefghijklmnop", "[secret]"),
         ("AKIAIOSFODNN7EXAMPLE is a key", "[secret] is a key"),
         ("ASIAIOSFODNN7EXAMPLE is a temporary one", "[secret] is a temporary one"),
         ("jwt=eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "jwt=[secret]"),
@@ -67,7 +73,7 @@ def test_the_default_patterns_find(text: str, expected: str) -> None:
         "41 11 11 11 11 11 11 11",
         "GB12 ABCD 1234 5678 9012 34",  # no account
         "000-12-3456 and 912-34-5678 and 123-00-4567 and 666-12-3456",  # numbers that are not issued
-        "3 @ 4 euros, task-force, asks-for-more",
+        "3 @ 4 euros, task-force, asks-for-more, pypi-server, disk_test_results, npm_config_cache",
         "on 2026-11-23 at 22:10:09, 1,234,567.89, v1.2.3",
         "The Bearer of bad news; github.com/ghost",
     ],
