@@ -6,6 +6,7 @@ import logging
 import tracemalloc
 
 import pytest
+from opentelemetry import baggage
 from starlette.testclient import TestClient
 
 from traceai_vllm import instrument, uninstrument
@@ -27,6 +28,20 @@ def test_the_first_of_several_headers_counts() -> None:
     """A proxy that adds its own puts it before what a caller sent, or strips that."""
     headers = [(b"x-route", b"proxy"), (b"x-route", b"caller")]
     assert Callers(ServerOptions()).from_headers(headers) == {"route": "proxy"}
+
+
+def test_of_a_caller_that_is_not_trusted_nothing_is_taken() -> None:
+    """Not from the body either, which no proxy strips."""
+    reader = Callers(ServerOptions(trust_callers=False))
+    assert reader.from_headers([(b"x-route", b"a")]) == {}
+    assert reader.from_metadata({"route": "a"}) == {}
+    assert reader.from_baggage(baggage.set_baggage("route", "a")) == {}
+
+
+def test_a_value_may_have_as_many_characters_in_any_script() -> None:
+    """A character has up to four bytes."""
+    value = "\N{GRINNING FACE}" * 256
+    assert Callers(ServerOptions()).from_headers([(b"x-route", value.encode())]) == {"route": value}
 
 
 def test_metadata_wins_over_baggage_that_was_looked_at_before() -> None:
