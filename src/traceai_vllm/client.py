@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+from opentelemetry import propagate
 
 from traceai_vllm.telemetry import agent_steps, tags
 from traceai_vllm.telemetry.disabled import is_disabled
@@ -110,7 +111,7 @@ def _say(asked: str, on: Sequence[str], missing: Sequence[str], failed: Sequence
         parts.append(f"could not be turned on: {', '.join(failed)}")
     if not any(_is_installed(client.library) for client in CLIENTS):
         parts.append(f"install one of {', '.join(client.library for client in CLIENTS)} and then {_EXTRA}")
-    if "baggage" not in _propagators():
+    if "baggage" not in propagate.get_global_textmap().fields:
         parts.append("tags do not travel, because OTEL_PROPAGATORS has no baggage")
     complete = bool(on) and len(parts) == 1
     _log.log(logging.INFO if complete else logging.WARNING, "%s: %s", asked, "; ".join(parts))
@@ -123,7 +124,3 @@ def _instrumentation(name: str) -> Any:
 
 def _is_installed(library: str) -> bool:
     return importlib.util.find_spec(library) is not None
-
-
-def _propagators() -> set[str]:
-    return {name.strip() for name in os.environ.get("OTEL_PROPAGATORS", "tracecontext,baggage").split(",")}

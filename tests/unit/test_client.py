@@ -16,6 +16,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from opentelemetry import propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 
 import traceai_vllm
@@ -256,6 +259,22 @@ def test_whoever_did_not_ask_for_it_is_told_that_vllm_is_not_installed(
 
     (line,) = [record.message for record in caplog.records if "client=True" in record.message]
     assert ("vLLM is not installed here" in line) == (asked is None)
+
+
+@pytest.mark.parametrize("travel", [True, False])
+def test_that_tags_do_not_travel_is_said_where_they_do_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, travel: bool
+) -> None:
+    """As the propagator in force has it: an empty variable is OpenTelemetry's default, `none,baggage` is none."""
+    monkeypatch.setenv("OTEL_PROPAGATORS", "" if travel else "none,baggage")  # as they were read when it was imported
+    in_force = [W3CBaggagePropagator()] if travel else []
+    monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", CompositePropagator(in_force))
+
+    with caplog.at_level(logging.INFO, "traceai_vllm"), capture(client=True):
+        pass
+
+    (line,) = [record.message for record in caplog.records if "client=True" in record.message]
+    assert ("tags do not travel" in line) is not travel
 
 
 def test_opentelemetrys_own_switch_is_obeyed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
