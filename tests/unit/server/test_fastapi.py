@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from opentelemetry import context, propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator, default_getter
@@ -35,6 +35,20 @@ def test_a_streamed_response_is_one_server_span_with_the_time_to_its_first_chunk
     assert (span.name, span.kind) == ("POST /v1/chat/completions", SpanKind.SERVER)
     assert format(span.context.trace_id, "032x") == TRACE_ID
     assert 0 < span.attributes[FIRST_CHUNK] < (span.end_time - span.start_time) / 1e9
+
+
+def test_a_response_without_a_body_has_no_first_chunk(captured) -> None:
+    """The server sends an empty part then, which is nothing that a client could read."""
+    app = FastAPI()
+
+    @app.get("/nothing")
+    async def nothing() -> Response:
+        return Response(status_code=204)
+
+    with TestClient(app) as client:
+        assert client.get("/nothing").status_code == 204
+    (span,) = captured.spans
+    assert FIRST_CHUNK not in span.attributes
 
 
 def test_health_checks_and_scrapes_have_no_span(captured, client) -> None:
