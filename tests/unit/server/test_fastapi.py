@@ -65,17 +65,18 @@ def test_a_failure_is_an_error_with_the_class_of_the_exception(captured, client)
     assert span.attributes["http.status_code"] == 500
 
 
-def test_an_answer_that_says_500_is_an_error_with_the_status_as_its_type(captured) -> None:
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_answer_that_says_500_is_an_error_with_the_status_as_its_type(captured, status) -> None:
     """vLLM's handlers of exceptions make such answers: no exception comes to a middleware."""
     app = FastAPI()
 
     @app.post("/answer")
     async def answer() -> JSONResponse:
-        return JSONResponse({"error": "the engine is dead"}, status_code=503)
+        return JSONResponse({"error": "the engine is dead"}, status_code=status)
 
     asyncio.run(call(app, "/answer"))
     (span,) = captured.spans
-    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "503")
+    assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, str(status))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
