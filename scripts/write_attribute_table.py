@@ -58,14 +58,30 @@ own `except` is `cancelled`.
 
 ## Metrics
 
-Each point has `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, `model_variant`,
-`quantization_format`, `route` and `traffic_cohort` where they are known. Of `route` and `traffic_cohort`, the first 100
-values are kept; later ones are recorded as `other` and counted.
+Each point of a request (`gen_ai.*`) has `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`,
+`model_variant`, `quantization_format`, `route` and `traffic_cohort` where they are known; the last four are on those of
+evaluations and feedback too. Of `route` and `traffic_cohort`, the first 100 values are kept; later ones are recorded as
+`other` and counted.
 
 | metric | instrument | unit | meaning |
 |---|---|---|---|
 """
 
+OWN_ATTRIBUTES = """
+Beside these, some have attributes of their own:
+
+| attribute | on | meaning |
+|---|---|---|
+| `gen_ai.token.type` | `gen_ai.client.token.usage` | `input` or `output` |
+| `error.type` | `gen_ai.server.request.duration` | of a request that ends with an error, as on its span |
+| `error.type`, `where` | `traceai.internal.errors` | the error's class, and what failed by it |
+| `dimension` | `traceai.metrics.capped_values`, `traceai.callers.values_replaced` | the tag |
+| `reason` | `traceai.callers.values_replaced` | `not_allowed` or `too_many_values` |
+| `gen_ai.evaluation.name` | `traceai.evaluation.score`, `.count` | the evaluator |
+| `traceai.evaluation.status` | `traceai.evaluation.count`, `.requests` | as on spans |
+| `passed` | `traceai.evaluation.count` | whether the score reaches the threshold; absent where there is none |
+| `traceai.feedback.kind` | `traceai.feedback.count` | as on the span `feedback` |
+"""
 
 ENGINE = """
 ## The engine's metrics
@@ -104,7 +120,16 @@ What to know of them:
 def table() -> str:
     """Return the text of docs/attributes.md."""
     metrics = "".join(f"| `{m.name}` | {m.instrument} | {m.unit} | {m.meaning} |\n" for m in semconv.METRICS)
-    return HEAD + rows(semconv.ATTRIBUTES) + GATEWAY + rows(names.ATTRIBUTES) + ERRORS + metrics + engine()
+    return (
+        HEAD
+        + rows(semconv.ATTRIBUTES)
+        + GATEWAY
+        + rows(names.ATTRIBUTES)
+        + ERRORS
+        + metrics
+        + OWN_ATTRIBUTES
+        + engine()
+    )
 
 
 def rows(attributes: tuple[semconv.Attribute, ...]) -> str:
