@@ -81,12 +81,13 @@ def test_an_answer_that_says_500_is_an_error_with_the_status_as_its_type(capture
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_is_known_at_the_end_of_a_response_is_still_on_its_span(captured, streamed) -> None:
-    """Usage, for one; it is asked for once, with the last part."""
-    app, asked = FastAPI(), []
+    """Usage, for one; it is asked for once, with the last part, and lets go of the request and its body then."""
+    app, asked, requests = FastAPI(), [], []
 
     @app.post("/answer")
     async def answer() -> Any:
-        served_in(context.get_current()).at_end = lambda span: asked.append(span.set_attribute("known", "late"))
+        requests.append(served_in(context.get_current()))
+        requests[0].at_end = lambda span: asked.append(span.set_attribute("known", "late"))
 
         async def chunks() -> Any:
             for text in ("a", "b", "c"):
@@ -99,6 +100,7 @@ def test_what_is_known_at_the_end_of_a_response_is_still_on_its_span(captured, s
     (span,) = captured.spans
     assert span.attributes["known"] == "late"
     assert len(asked) == 1
+    assert requests[0].at_end is None
 
 
 def test_a_refused_request_has_a_span_without_an_error_of_the_server(captured, client) -> None:
