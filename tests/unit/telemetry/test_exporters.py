@@ -138,8 +138,9 @@ def test_an_exporter_that_cannot_be_imported_names_its_package(choose, caplog, m
     assert "pip install opentelemetry-exporter-otlp-proto-grpc" in record.getMessage()
 
 
-def test_a_known_exporter_that_is_not_installed_names_its_package(choose, caplog) -> None:
+def test_a_known_exporter_that_is_not_installed_names_its_package(choose, caplog, monkeypatch) -> None:
     """For exporters that live in a package of their own, the warning is the pip line."""
+    monkeypatch.setattr("traceai_vllm.telemetry.exporters.entry_points", lambda **_: ())
     assert choose(METRICS, OTEL_METRICS_EXPORTER="prometheus") == []
     [record] = caplog.records
     assert "pip install opentelemetry-exporter-prometheus" in record.getMessage()
