@@ -15,10 +15,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 from opentelemetry import context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import StatusCode
 
 import traceai_vllm
 from tests.integration.conftest import Traced
+from traceai_vllm import tags
 from traceai_vllm.engine import calls, funnel, live, patches
 from traceai_vllm.engine.funnel import tracker_of
 from traceai_vllm.server import ServerOptions
@@ -217,6 +219,32 @@ def test_a_call_that_is_consumed_later_begins_and_lasts_from_the_call_on(
     assert span.start_time == 10**18
     assert span.end_time == now
     assert attributes["gen_ai.latency.e2e"] == 2.0
+
+
+def test_a_call_keeps_its_own_context_whoever_consumes_it_and_when(processor: Any, traced: Traced) -> None:
+    """Ids need not be unique: calls of one id do not mix. One made under suppression stays untraced."""
+    names = iter(("r-1", "r-2", "r-3"))
+
+    async def add_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        queue, name = one_answer_queue(), next(names)
+        processor.add_request(request(name), None, queue=queue)
+        processor.process_outputs([output(name, reason="STOP")])
+        return queue
+
+    async def use() -> None:
+        engine = async_engine(processor, add_request)
+        with tags(route="first"):
+            first = engine.generate("one", request().sampling_params, "r")
+        with tags(route="second"):
+            second = engine.generate("two", request().sampling_params, "r")
+        with suppress_instrumentation():
+            untraced = engine.generate("three", request().sampling_params, "r")
+        for generator in (untraced, second, first):
+            assert [answer.finished async for answer in generator] == [True]
+
+    asyncio.run(use())
+    assert [(span.attributes or {}).get("route") for span in traced.requests] == ["second", "first"]
+    assert not tracker_of(processor).calls
 
 
 def test_a_completion_has_the_id_that_its_client_gets(processor: Any, traced: Traced) -> None:
