@@ -186,26 +186,13 @@ def with_alarms_controlled(cells: Sequence[Cell], policy: Policy) -> list[Cell]:
 
 def _cell(arms: tuple[Floats, Floats], units: Clusters | None, scope: Scope, measure: Measure, policy: Policy) -> Cell:
     one, other = arms
-    guard = policy.guard_of(measure.name, scope)
-    evidence = _evidence(arms, units, measure, 0.0 if guard is None else guard.margin, policy)
-    enough = evidence.pairs >= policy.evidence.min_pairs
+    evidence = _evidence(arms, units, measure, _margin(scope, measure, policy) or 0.0, policy)
     higher, lower = int(np.count_nonzero(other > one)), int(np.count_nonzero(other < one))
     worse, better = (lower, higher) if measure.kind == SCORE else (higher, lower)
-    return Cell(
-        scope=scope,
-        measure=measure,
-        margin=None if guard is None else guard.margin,
-        evidence=evidence,
-        verdict=evidence.verdict if enough or evidence.verdict == REGRESSED else NOT_ENOUGH,
-        baseline=_summary(one, measure),
-        candidate=_summary(other, measure),
-        worse=worse,
-        better=better,
-    )
+    return replace(_judged(arms, evidence, scope, measure, policy), worse=worse, better=better)
 
 
 def _served_cell(served: Frame, rows: Rows, scope: Scope, measure: Measure, policy: Policy) -> Cell:
-    guard = policy.guard_of(measure.name, scope)
     arms = [rows[~np.isnan(served.values[side + measure.column][rows])] for side in ("b:", "c:")]
     values = [served.values[side + measure.column][of_arm] for side, of_arm in zip(("b:", "c:"), arms, strict=True)]
     units = [_sessions(served, of_arm, said) for of_arm, said in zip(arms, values, strict=True)]
@@ -213,26 +200,35 @@ def _served_cell(served: Frame, rows: Rows, scope: Scope, measure: Measure, poli
     evidence = unpaired_rates(
         one,
         other,
-        margin=0.0 if guard is None else guard.margin,
+        margin=_margin(scope, measure, policy) or 0.0,
         alpha=policy.evidence.alpha,
         baseline_order=one_order,
         candidate_order=other_order,
         mode=policy.evidence.mode,
     )
     evidence = replace(evidence, pairs=sum(map(len, values)))
+    return replace(_judged((values[0], values[1]), evidence, scope, measure, policy), paired=False)
+
+
+def _judged(arms: tuple[Floats, Floats], evidence: Evidence, scope: Scope, measure: Measure, policy: Policy) -> Cell:
+    # Too few pairs never make a cell healthy; a regression that is shown stands, however few they are.
     enough = evidence.pairs >= policy.evidence.min_pairs
     return Cell(
         scope=scope,
         measure=measure,
-        margin=None if guard is None else guard.margin,
+        margin=_margin(scope, measure, policy),
         evidence=evidence,
         verdict=evidence.verdict if enough or evidence.verdict == REGRESSED else NOT_ENOUGH,
-        baseline=_summary(values[0], measure),
-        candidate=_summary(values[1], measure),
+        baseline=_summary(arms[0], measure),
+        candidate=_summary(arms[1], measure),
         worse=0,
         better=0,
-        paired=False,
     )
+
+
+def _margin(scope: Scope, measure: Measure, policy: Policy) -> float | None:
+    guard = policy.guard_of(measure.name, scope)
+    return None if guard is None else guard.margin
 
 
 def _sessions(served: Frame, rows: Rows, said: Floats) -> tuple[Floats, NDArray[np.int64]]:

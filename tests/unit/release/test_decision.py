@@ -104,6 +104,28 @@ def test_a_route_called_like_every_other_one_decides_for_no_other(tmp_path: Path
     assert "another name" in decision.routes["*"].reason
 
 
+@pytest.mark.parametrize(
+    ("fails", "min_pairs", "verdict"),
+    [
+        ((0.02, 0.02), 500, "healthy"),
+        ((0.02, 0.02), 501, "not_enough_evidence"),
+        ((0.02, 0.40), 501, "regressed"),
+    ],
+)
+def test_fewer_pairs_than_the_policy_wants_are_never_healthy(
+    tmp_path: Path, fails: tuple[float, float], min_pairs: int, verdict: str
+) -> None:
+    """Whatever the statistics say of them; a candidate that is shown to be worse is worse, however few they are."""
+    policy = f"version: 1\nmeasures: {{Groundedness: {{margin: 0.08}}}}\nevidence: {{min_pairs: {min_pairs}}}\n"
+    given = requests(500, lambda draw: Request(fails=draw.fails(*fails)))
+
+    cell = judged(tmp_path, given, policy).comparison.cell((), "Groundedness")
+
+    assert cell is not None
+    assert cell.evidence.pairs == 500
+    assert cell.verdict == verdict
+
+
 def test_no_gain_no_go(tmp_path: Path) -> None:
     """A candidate that is as good and as slow is not worth a release."""
     given = requests(700, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(1.0)))

@@ -81,6 +81,20 @@ def test_happy_users_of_the_candidate_let_it_pass(tmp_path: Path) -> None:
     assert Judgement(comparison).action.value == "promote"
 
 
+def test_fewer_answers_than_the_policy_wants_are_never_healthy(tmp_path: Path) -> None:
+    """What is counted is answers that users got, of both arms."""
+    spans = canary(3000, (0.02, 0.02))
+    enough = compared(tmp_path / "enough", spans, mirrored(20)).cell((), "thumbs_down")
+    assert enough is not None
+    assert enough.verdict == "healthy"
+
+    wanted = f"{GUARDED}evidence: {{min_pairs: {enough.evidence.pairs + 1}}}\n"
+    too_few = compared(tmp_path / "too few", spans, mirrored(20), wanted).cell((), "thumbs_down")
+
+    assert too_few is not None
+    assert too_few.verdict == "not_enough_evidence"
+
+
 def test_what_users_say_of_the_baseline_alone_says_nothing_of_the_candidate(tmp_path: Path) -> None:
     """While the candidate gets copies, all feedback is the baseline's: counted, and never a pass."""
     said = [feedback_span(place, "thumbs_down", trace_id=f"{place + 1:032x}") for place in range(40)]
