@@ -29,6 +29,11 @@ _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SWITCH_INTERVAL_S = 0.0005
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
+_DESCRIPTION = """\
+Serve an OpenAI-compatible API: users are answered by the baseline, a share of their requests is sent to the candidate
+too, and both answers are recorded. It obeys the decision that `traceai-vllm gate` writes.
+"""
+
 _EXAMPLES = """\
 examples:
   traceai-vllm gateway --config gateway.yaml --check    can this file be used? if not: line and fix
@@ -42,12 +47,15 @@ a gateway.yaml:
   routes:
     - {name: support, baseline: bf16, candidate: int4, sampling_rate: 0.1}
 
-exit code: 0 after a signal, or when --check finds nothing; 2 when the file, books, ports or libraries cannot be used
+exit code:
+  0  it was ended by a signal; or --check finds nothing
+  2  the file, its books, a port or a library cannot be used
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--config", metavar="FILE", help="gateway.yaml; a change is obeyed at once")

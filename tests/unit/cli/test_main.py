@@ -34,12 +34,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_each_command_has_help_with_examples(command: object, capsys: pytest.CaptureFixture[str]) -> None:
-    """Options, exit codes and examples are in the help of each command."""
+    """What it does, options, exit codes and examples are in the help of each command."""
     with pytest.raises(SystemExit) as exit_:
         main([command.name, "--help"])  # type: ignore[attr-defined]
 
     assert exit_.value.code == 0
     text = capsys.readouterr().out
+    assert not re.match(r"(positional arguments|options):", text.split("\n\n")[1])  # but what the command does
     assert "examples:" in text
     assert "exit code:" in text
 
