@@ -368,6 +368,32 @@ def test_an_evaluator_that_the_policy_guards_and_nothing_scores_blocks(tmp_path:
     assert "Politeness" in decision_of(judgement).routes["*"].reason
 
 
+@pytest.mark.parametrize(("where", "action"), [("regulated", "fallback"), ("elsewhere", "restrict_route")])
+def test_a_rule_for_critical_traffic_asks_about_critical_traffic_alone(tmp_path: Path, where: str, action: str) -> None:
+    """What regresses there takes users back to the baseline; what regresses elsewhere is for the next rule."""
+
+    def make(draw: Draw) -> Request:
+        regulated = draw.one_of(True, False)
+        worse = 0.02 if regulated is (where == "elsewhere") else 0.35
+        return Request(
+            route="claims" if regulated else "faq",
+            slices=("regulated",) if regulated else (),
+            fails=draw.fails(0.02, worse),
+        )
+
+    policy = """
+version: 1
+measures: {Groundedness: {margin: 0.08}}
+guard: [route]
+critical: [{slice: regulated}]
+rules:
+  - {when: critical_regressed, then: fallback}
+  - {when: [regressed, some_healthy], then: restrict_route}
+  - {then: keep_mirroring}
+"""
+    assert judged(tmp_path, requests(1000, make), policy).action.value == action
+
+
 def test_a_critical_slice_without_data_blocks(tmp_path: Path) -> None:
     """A slice that must be healthy has to be there."""
     given = requests(700, lambda draw: Request(fails=draw.fails(0.02, 0.02), seconds=draw.seconds(0.5)))
