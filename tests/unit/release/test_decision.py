@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.paired_spans import Draw, Request, requests, write_store
+from tests.support.paired_spans import START_NS, Draw, Request, requests, write_store
 from traceai_vllm.gateway.decision import Decision
 from traceai_vllm.release import (
     Judgement,
@@ -124,6 +125,19 @@ def test_fewer_pairs_than_the_policy_wants_are_never_healthy(
     assert cell is not None
     assert cell.evidence.pairs == 500
     assert cell.verdict == verdict
+
+
+def test_a_decision_says_when_its_evidence_began_and_ended(tmp_path: Path) -> None:
+    """Its end tells a gateway whether it is newer than a rollback. A pair is there once its slower arm has answered."""
+    given = requests(3, lambda draw: Request(seconds=(1.0, 2.0)))
+
+    decision = decision_of(judged(tmp_path, given))
+
+    assert decision.evidence is not None
+    first = datetime.fromtimestamp(START_NS / 1e9, timezone.utc) + timedelta(seconds=2)
+    assert (decision.evidence.start, decision.evidence.end) == (first, first + timedelta(seconds=2))
+    assert decision.evidence.pairs == 3
+    assert decision.made_at == decision.evidence.end
 
 
 def test_no_gain_no_go(tmp_path: Path) -> None:
@@ -248,6 +262,42 @@ def test_a_healthy_route_goes_without_a_slice_that_is_worse_somewhere(tmp_path: 
         assert decision.routes[route].action.value == "restrict_route"
         assert decision.routes[route].only is not None
         assert decision.routes[route].only.except_slices == {"regulated"}
+
+
+def test_critical_traffic_that_is_healthy_over_the_healthy_routes_is_withheld_from_none(tmp_path: Path) -> None:
+    """Support alone has too few regulated requests to show it; with those of the other healthy route it is shown."""
+
+    def make(draw: Draw) -> Request:
+        route = draw.one_of("faq", "support", "tools")
+        regulated = draw.one_of(True, False) if route == "faq" else draw.one_of(True, *[False] * 15)
+        return Request(
+            route=route,
+            slices=("regulated",) if regulated and route != "tools" else (),
+            fails=draw.fails(0.02, 0.5 if route == "tools" else 0.02),
+        )
+
+    policy = "version: 1\nmeasures: {Groundedness: {margin: 0.08}}\nguard: [route]\ncritical: [{slice: regulated}]\n"
+    judgement = judged(tmp_path, requests(1500, make), policy)
+
+    assert judgement.verdict((("route", "support"), ("slice", "regulated"))) == "not_enough_evidence"
+    assert {part.route: part.except_slices for part in judgement.allowed} == {"faq": (), "support": ()}
+
+
+def test_where_nothing_is_worse_nothing_is_singled_out(tmp_path: Path) -> None:
+    """A route that is not shown to be healthy waits as a whole, also while one of its intents looks good already."""
+
+    def make(draw: Draw) -> Request:
+        route = draw.one_of("faq", "support")
+        intent = draw.one_of("status", "refunds") if route == "support" else None
+        fails = draw.fails(0.02, 0.3 if route == "faq" else 0.02)
+        return Request(route=route, intent=intent, fails=draw.fails(0.5, 0.5) if intent == "refunds" else fails)
+
+    policy = "version: 1\nmeasures: {Groundedness: {margin: 0.06}}\nguard: [route]\n"
+    judgement = judged(tmp_path, requests(1000, make), policy)
+
+    assert judgement.verdict((("route", "support"),)) == "not_enough_evidence"
+    assert judgement.verdict((("route", "support"), ("intent", "status"))) == "healthy"
+    assert judgement.allowed == []
 
 
 def test_a_slice_that_is_worse_over_all_traffic_goes_nowhere_unshown(tmp_path: Path) -> None:
