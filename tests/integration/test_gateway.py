@@ -69,6 +69,7 @@ def test_a_streamed_chat_is_answered_by_the_baseline_and_captured_on_both_arms(
         assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
         assert attributes["gen_ai.latency.time_to_first_token"] > 0
         assert attributes["gen_ai.request.temperature"] == 0.0
+        assert attributes["gen_ai.request.stream"] is True
     assert (
         arms["baseline"].attributes["traceai.pair.prompt_hash"]
         == arms["candidate"].attributes["traceai.pair.prompt_hash"]
