@@ -59,7 +59,7 @@ def judge_source(arguments: argparse.Namespace) -> tuple[Judgement, Source]:
     from traceai_vllm.release.wording import printable  # its libraries are there by now
 
     for problem in judgement.comparison.problems:
-        print(f"skipped: {printable(problem)}", file=sys.stderr)
+        print(f"note: {printable(problem)}", file=sys.stderr)
     return judgement, source
 
 

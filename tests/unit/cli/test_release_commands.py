@@ -174,7 +174,7 @@ def test_an_evaluators_name_does_not_reach_the_terminal_as_a_command(
 
     said = capsys.readouterr()
     assert "x�]0;owned�" in said.out
-    assert "skipped: x�]0;owned�: 10 scores are not from 0 to 1" in said.err
+    assert "note: x�]0;owned�: 10 scores are not from 0 to 1" in said.err
     assert "\x1b" not in said.out + said.err
 
 
