@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ POLICY = parse_policy(
 )
 COUNT = 60
 COLUMNS, JSON, MAP = "a column for each attribute", "attributes as JSON", "attributes as a map of texts"
+BYTES = "attributes as JSON in bytes"
 
 
 def some_requests() -> list[Request]:
@@ -113,6 +115,19 @@ def test_files_that_a_collector_rotated_are_not_taken_for_a_store(tmp_path: Path
     assert seen(open_source(tmp_path / "otlp")) == expected
 
 
+@pytest.mark.parametrize("indent", [None, 2], ids=["in one line", "indented"])
+@pytest.mark.parametrize("array", [True, False], ids=["an array", "objects"])
+def test_otlp_that_is_not_in_lines_gives_the_same(tmp_path: Path, array: bool, indent: int | None) -> None:
+    """What a script or an editor made of it: one array of requests, or requests that are indented."""
+    requests = [json.loads(otlp_line(lines()[place : place + 30])) for place in range(0, 3 * COUNT, 30)]
+    written = [requests] if array else requests
+    (tmp_path / "traces.json").write_text("\n".join(json.dumps(one, indent=indent) for one in written))
+
+    source = open_source(tmp_path)
+
+    assert (source.spans.count().to_pyarrow().as_py(), source.problems) == (3 * COUNT, ())
+
+
 def test_what_a_collector_compresses_itself_gives_the_same(tmp_path: Path, expected: Any) -> None:
     """`compression: zstd` of its file exporter: each message a frame, its length before it; one is half written."""
     import pyarrow
@@ -140,16 +155,19 @@ def write_parquet(path: Path, form: str) -> None:
         row = {name: span[name] for name in fields}
         attributes = span["attributes"]
         texts = [(key, clickhouse_text(value)) for key, value in attributes.items()]
-        rows.append({**row, **{COLUMNS: attributes, JSON: {JSON: json.dumps(attributes)}, MAP: {MAP: texts}}[form]})
+        written = json.dumps(attributes)
+        forms = {COLUMNS: attributes, JSON: {JSON: written}, BYTES: {BYTES: written.encode()}, MAP: {MAP: texts}}
+        rows.append({**row, **forms[form]})
     names = sorted({name for row in rows for name in row})
     columns = {name: [row.get(name) for row in rows] for name in names}
     if form != COLUMNS:
-        kind = pyarrow.map_(pyarrow.string(), pyarrow.string()) if form == MAP else pyarrow.string()
+        kinds = {MAP: pyarrow.map_(pyarrow.string(), pyarrow.string()), BYTES: pyarrow.binary()}
+        kind = kinds.get(form, pyarrow.string())
         columns["attributes"] = pyarrow.array(columns.pop(form), kind)
     parquet.write_table(pyarrow.table(columns), path)
 
 
-@pytest.mark.parametrize("form", [COLUMNS, JSON, MAP])
+@pytest.mark.parametrize("form", [COLUMNS, JSON, BYTES, MAP])
 def test_parquet_gives_the_same(tmp_path: Path, expected: Any, form: str) -> None:
     """The usual forms; a file that is none is skipped and said."""
     folder = tmp_path / "parquet"
@@ -161,6 +179,43 @@ def test_parquet_gives_the_same(tmp_path: Path, expected: Any, form: str) -> Non
 
     assert seen(source) == expected
     assert [problem.split(":")[0] for problem in source.problems] == ["broken.parquet"]
+
+
+def entries(pyarrow: Any, count: int) -> dict[str, Any]:
+    return {"attributes": [[{"key": "route", "value": "faq"}]] * count}
+
+
+def nested_slices(pyarrow: Any, count: int) -> dict[str, Any]:
+    return {"traceai.slices": [[{"name": "code"}]] * count}
+
+
+def durations(pyarrow: Any, count: int) -> dict[str, Any]:
+    return {"gen_ai.latency.e2e": pyarrow.array([1_000] * count, pyarrow.duration("us"))}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (entries, "the column attributes is a list"),
+        (nested_slices, "the column traceai.slices is array<struct<name: string>>, and a list of texts is read"),
+        (durations, "gen_ai.latency.e2e has durations: write seconds"),
+    ],
+)
+def test_parquet_that_would_be_misread_is_refused_with_the_name_of_the_column(
+    tmp_path: Path, written: Any, said: str
+) -> None:
+    """Else there would be no pair, a traceback, or milliseconds that pass for seconds."""
+    import pyarrow
+    from pyarrow import parquet
+
+    file = tmp_path / "spans.parquet"
+    write_parquet(file, COLUMNS)
+    table = parquet.read_table(file)
+    given = {name: table[name] for name in table.column_names} | written(pyarrow, len(table))
+    parquet.write_table(pyarrow.table(given), file)
+
+    with pytest.raises(SourceError, match=re.escape(said)):
+        open_source(tmp_path)
 
 
 def numbers(statuses: list[str]) -> dict[str, list[Any]]:

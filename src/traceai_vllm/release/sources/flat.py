@@ -101,8 +101,13 @@ def _first(table: Any, names: Sequence[str], kind: str) -> Any:
 
 def _cast(value: Any, kind: str) -> Any:
     given = value.type()
+    if (given.value_type if given.is_array() and kind == "list" else given).is_nested():
+        wanted = "a list of texts" if kind == "list" else "one value"
+        raise SourceError(f"the column {value.get_name()} is {given}, and {wanted} is read: write it as text")
     if kind == "list":
-        return value if given.is_array() else items_of(value.cast("string"))
+        if not given.is_array():
+            return items_of(value.cast("string"))
+        return value if given.value_type.is_string() else value.cast("array<string>")
     if kind == "string":
         return value if given.is_string() else value.cast("string")
     if given.is_timestamp() and kind == "int64":

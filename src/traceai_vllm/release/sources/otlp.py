@@ -1,4 +1,4 @@
-"""OTLP JSON lines, as a collector's file exporter writes them, as a source."""
+"""OTLP JSON, in lines as a collector's file exporter writes it or otherwise, as a source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _SPAN = """STRUCT(traceId VARCHAR, spanId VARCHAR, parentSpanId VARCHAR, kind JS
     startTimeUnixNano VARCHAR, endTimeUnixNano VARCHAR, status STRUCT(code JSON),
     attributes STRUCT("key" VARCHAR, "value" JSON)[])"""
 _COLUMNS = f"{{resourceSpans: 'STRUCT(scopeSpans STRUCT(spans {_SPAN}[])[])[]'}}"
-_OPTIONS = "format = 'newline_delimited', ignore_errors = true, maximum_object_size = 134217728, filename = true"
+# As it is written: lines, or one array or indented objects. Only lines can be read past one that is broken.
+_FORMATS = ("format = 'auto'", "format = 'newline_delimited', ignore_errors = true")
+_OPTIONS = "maximum_object_size = 134217728, filename = true"
 _OF_A_STORE = "; of a store, name its directory"
 _KINDS = "['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER']"
 # An attribute's value is an object with one field that names its type; in a list there are such objects again.
@@ -80,12 +82,15 @@ def _read_lines(connection: duckdb.DuckDBPyConnection, file: Path, *, first: boo
     import duckdb
 
     name = "'" + str(file).replace("'", "''") + "'"
-    query = f"SELECT resourceSpans, filename FROM read_json({name}, {_OPTIONS}, columns = {_COLUMNS})"
-    try:
-        connection.execute(f"{'CREATE TEMP TABLE lines AS' if first else 'INSERT INTO lines'} {query}")
-    except duckdb.Error as error:
-        return f"{file.name}: cannot be read ({str(error).splitlines()[0]})"
-    return None
+    problem = None
+    for form in _FORMATS:
+        query = f"SELECT resourceSpans, filename FROM read_json({name}, {form}, {_OPTIONS}, columns = {_COLUMNS})"
+        try:
+            connection.execute(f"{'CREATE TEMP TABLE lines AS' if first else 'INSERT INTO lines'} {query}")
+            return None
+        except duckdb.Error as error:
+            problem = f"{file.name}: cannot be read ({str(error).splitlines()[0]})"
+    return problem
 
 
 def _unreadable_lines(connection: duckdb.DuckDBPyConnection) -> list[str]:

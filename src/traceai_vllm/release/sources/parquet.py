@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from traceai_vllm.release.columns import FIELDS
+from traceai_vllm.release.columns import COLUMNS, FIELDS
 from traceai_vllm.release.sources.duckdb_session import memory_connection
 from traceai_vllm.release.sources.flat import CODES, ERROR_NUMBERS, STATUS, check_ids, flat_source, names_of
 from traceai_vllm.release.sources.json_spans import KINDS, RAW, json_source, quoted
@@ -56,15 +56,36 @@ def _readable(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> t
     for file in files:
         try:
             connection.execute("SELECT num_rows FROM parquet_file_metadata($1)", [str(file)]).fetchall()
-            readable.append(file)
+            if durations := _durations(file):
+                problems.append(
+                    f"{file.name}: not read, as {', '.join(durations)} has durations: write seconds (float)"
+                )
+            else:
+                readable.append(file)
         except duckdb.Error as error:
             problems.append(f"{file.name}: cannot be read ({str(error).splitlines()[0]})")
     return readable, problems
 
 
+def _durations(file: Path) -> list[str]:
+    """Return columns of pandas' Timedelta: to all but Arrow they are numbers, of a unit that they do not say."""
+    import pyarrow
+    from pyarrow import parquet
+
+    wanted = {name for column in COLUMNS for name in names_of(column.name, column.keys)}
+    try:
+        fields = parquet.read_schema(file)
+    except pyarrow.ArrowException:  # DuckDB reads more than Arrow does
+        return []
+    return [field.name for field in fields if field.name in wanted and pyarrow.types.is_duration(field.type)]
+
+
 def _raw_view(columns: dict[str, str]) -> str:
-    text = columns["attributes"] in ("VARCHAR", "JSON")
-    attributes = "TRY_CAST(attributes AS JSON)" if text else "to_json(attributes)"
+    kind = columns["attributes"]
+    if kind.endswith("[]"):
+        raise SourceError(f"the column attributes is a list: a map, an object or JSON text is read; it is {kind}")
+    text = {"VARCHAR": "attributes", "JSON": "attributes", "BLOB": "TRY(decode(attributes))"}.get(kind)
+    attributes = f"TRY_CAST({text} AS JSON)" if text else "to_json(attributes)"
     fields = [f"{_field(column, columns)} AS {column.name}" for column in FIELDS]
     return f"CREATE TEMP VIEW {RAW} AS SELECT {', '.join(fields)}, {attributes} AS attributes FROM given"
 
