@@ -69,6 +69,7 @@ class Books:
         stray: evaluator to how many scores are not from 0 to 1, how many of them leave open what the policy guards, and
             how many scores and verdicts there are; without evaluators that have none.
         unknown_length: clean pairs whose prompt neither server counted, where the policy guards ``prompt_tokens``.
+        mixed: the largest share of an arm's answers that are not of its most frequent model variant or number format.
         feedback: what users said in spans of its own: how often, how much of it came again and counts once, is about an
             answer that is not here, or came too late to count; empty where there is none.
     """
@@ -87,6 +88,7 @@ class Books:
     unscored: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     stray: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     unknown_length: int = 0
+    mixed: float = 0.0
     feedback: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -107,6 +109,7 @@ class Books:
             "unscored": max(lacking, default=0.0),
             "apart": self.apart / pairs if pairs else 0.0,
             "unknown_length": self.unknown_length / self.clean if self.clean else 0.0,
+            "mixed": self.mixed,
         }
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,6 +100,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     books = books_of(answers, pairs, source.evaluators, feedback)
     volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
     variants = _variants(pairs.all)
+    mixed, said = _mixed(variants)
     progress("reading the pairs")
     rows = rows_of(pairs.clean, known)
     pairs.forget()  # before the arrays are made: the database's memory is as large as theirs
@@ -112,13 +114,13 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
-        books=with_unknown(books, frame, source.evaluators, policy),
+        books=replace(with_unknown(books, frame, source.evaluators, policy), mixed=mixed),
         volume=volume,
         variants={arm: sorted(_variant(*one) for one in found) for arm, found in variants.items()},
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
-        problems=(*source.problems, *books.problems, *_mixed(variants)),
+        problems=(*source.problems, *books.problems, *said),
     )
 
 
@@ -173,22 +175,29 @@ def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:
     return {arm: float(row[arm]) / row["traces"] for arm in sums}
 
 
-def _variants(pairs: Any) -> dict[str, list[tuple[str | None, str | None]]]:
-    """Return each arm's model variants, with their number formats."""
+def _variants(pairs: Any) -> dict[str, Counter[tuple[str | None, str | None]]]:
+    """Return each arm's model variants, with their number formats, and how many answers each has."""
     found = {}
     for arm, side in (("baseline", "b:"), ("candidate", "c:")):
-        kinds = pairs.select(variant=pairs[side + "model_variant"], kind=pairs[side + "quantization_format"]).distinct()
-        found[arm] = [(row["variant"], row["kind"]) for row in kinds.to_pyarrow().to_pylist()]
+        kinds = pairs.group_by(variant=pairs[side + "model_variant"], kind=pairs[side + "quantization_format"])
+        rows = kinds.aggregate(answers=pairs.count()).to_pyarrow().to_pylist()
+        found[arm] = Counter({(row["variant"], row["kind"]): row["answers"] for row in rows})
     return found
 
 
-def _mixed(variants: dict[str, list[tuple[str | None, str | None]]]) -> list[str]:
-    names = {arm: {name for name, _ in found if name} for arm, found in variants.items()}
-    return [
-        f"the {arm}'s answers are of several variants, {', '.join(sorted(found))}, and count as one"
-        for arm, found in names.items()
-        if len(found) > 1
-    ]
+def _mixed(variants: dict[str, Counter[tuple[str | None, str | None]]]) -> tuple[float, list[str]]:
+    """Return the largest share of an arm's answers that are not of its most frequent variant or number format."""
+    highest, said = 0.0, []
+    for arm, found in variants.items():
+        for place, what in enumerate(("variants", "number formats")):
+            counts: Counter[str] = Counter()
+            for kind, answers in found.items():
+                if (name := kind[place]) is not None:  # who does not say it may be any of them
+                    counts[name] += answers
+            if len(counts) > 1:
+                highest = max(highest, 1 - max(counts.values()) / counts.total())
+                said.append(f"the {arm}'s answers are of several {what}, {', '.join(sorted(counts))}, and count as one")
+    return highest, said
 
 
 def _variant(name: str | None, number_format: str | None) -> str:

@@ -32,8 +32,8 @@ class Condition(str, Enum):
     """What a rule may ask for."""
 
     BOOKS_OVER_LIMIT = "books_over_limit"
-    """More is missing, excluded, untagged or unscored than `limits` allow, a guarded measure is judged nowhere, or the
-    newest pair is too old."""
+    """More is missing, excluded, untagged, unscored or mixed than `limits` allow, a guarded measure is judged nowhere,
+    or the newest pair is too old."""
     CRITICAL_REGRESSED = "critical_regressed"
     """A critical scope regressed."""
     REGRESSED = "regressed"
@@ -86,6 +86,8 @@ class Limits(_Strict):
         apart: share of the pairs whose arms began more than a minute apart: late copies, or clocks that differ. Any
             share by default, since what is replayed is apart by nature.
         unknown_length: share of the pairs whose prompt neither server counted, where ``prompt_tokens`` is guarded.
+        mixed: share of an arm's answers that are of another variant, or number format, than most: their mean is no
+            verdict on either.
     """
 
     unpaired: Share = 0.05
@@ -95,6 +97,7 @@ class Limits(_Strict):
     unscored: Share = 0.02
     apart: Share = 1.0
     unknown_length: Share = 0.02
+    mixed: Share = 0.02
 
 
 class PolicyConflict(ValueError):

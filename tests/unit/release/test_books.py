@@ -216,18 +216,29 @@ def test_an_answer_that_came_twice_counts_once(tmp_path: Path, arm: str, alone: 
     assert books.unpaired == ({f"no answer of the {other}": 1} if alone else {})
 
 
-def test_answers_of_several_candidates_in_one_store_are_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"model_variant": "m-int8"}, "variants, m-int4, m-int8"),
+        ({"quantization_format": "int8"}, "number formats, int4, int8"),
+    ],
+)
+def test_answers_of_several_candidates_in_one_store_are_said_and_not_promoted(
+    tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
     """Last week's build and this week's, mirrored into one store: their mean is no verdict on either."""
     given = [Request(), Request(candidate={"quantization_format": None}), Request(candidate={"model_variant": None})]
-    other = Request(candidate={"model_variant": "m-int8"})
+    policy = Policy.model_validate(POLICY)
 
     alone, mixed = (
-        compare(open_source(write_store(tmp_path / name, requests)), Policy.model_validate(POLICY)).problems
-        for name, requests in (("alone", given), ("mixed", [*given, other]))
+        compare(open_source(write_store(tmp_path / name, requests)), policy)
+        for name, requests in (("alone", given), ("mixed", [*given, *given, Request(candidate=other)]))
     )
 
-    assert alone == ()
-    assert mixed == ("the candidate's answers are of several variants, m-int4, m-int8, and count as one",)
+    assert (alone.problems, alone.books.mixed) == ((), 0)
+    assert mixed.problems == (f"the candidate's answers are of several {said}, and count as one",)
+    assert mixed.books.mixed == pytest.approx(1 / 5)  # two of the seven do not say it
+    assert "mixed 20.0% (limit 2.0%)" in mixed.books.over_limit(policy.limits)
 
 
 def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> None:
