@@ -24,9 +24,13 @@ class PairedSettings:
         rare_zipf: names of which the words are rarer than this are checked, on the Zipf scale (log10 of uses in a
             billion words; van Heuven et al. 2014). 3 is once in a million words.
         max_characters: of longer answers only so many characters are looked at.
+        baseline: ``model_variant`` of the baseline, for spans in a store that do not say which arm they are, as those
+            of requests that a proxy mirrored; goes with ``candidate``.
+        candidate: ``model_variant`` of the candidate, likewise.
 
     Raises:
-        ValueError: a setting is out of its range; or ``required_wording`` has a text where a list of texts belongs.
+        ValueError: a setting is out of its range; one variant is named without the other; or ``required_wording`` has a
+            text where a list of texts belongs.
     """
 
     required_wording: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -35,12 +39,16 @@ class PairedSettings:
     min_confidence: float = 0.7
     rare_zipf: float = 3.0
     max_characters: int = 100_000
+    baseline: str | None = None
+    candidate: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_confidence <= 1.0:
             raise ValueError(f"PairedSettings: min_confidence is from 0 to 1, not {self.min_confidence!r}")
         if self.min_letters < 1 or self.max_characters < 1:
             raise ValueError("PairedSettings: min_letters and max_characters are at least 1")
+        if (self.baseline is None) != (self.candidate is None):
+            raise ValueError("PairedSettings: name both variants, baseline and candidate, or none")
         for name, texts in (("refusal_phrases", self.refusal_phrases), *self.required_wording.items()):
             if isinstance(texts, str):
                 raise ValueError(f"PairedSettings: {name} takes a list of texts: [{texts!r}]")

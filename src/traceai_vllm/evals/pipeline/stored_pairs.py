@@ -31,18 +31,30 @@ _TOOL_CALLS = ToolSelectionAccuracy()
 # The gateway's names for the two answers to one request; its libraries are not needed here.
 _PAIR = """attributes->>'$."traceai.pair.id"'"""
 _ARM = """attributes->>'$."traceai.pair.arm"'"""
+_ANSWERED = f"""json_exists(attributes, '$."{semconv.OUTPUT_MESSAGES}"')"""
+_RESPONSE = f"""attributes->>'$."{semconv.RESPONSE_ID}"'"""
+_VARIANT = f"""coalesce(attributes->>'$."{semconv.MODEL_VARIANT}"', attributes->>'$."llm.model_name"',
+    attributes->>'$."{semconv.RESPONSE_MODEL}"')"""
+# Without names of variants only what says its pair and arm; with them also what a proxy mirrored: one trace and one
+# response id in both arms, where no span of the trace says that it is of a pair (as release.answers has it).
 _DUE = f"""
     WITH arms AS (
-        SELECT trace_id, span_id, route, attributes, {_PAIR} AS pair, {_ARM} AS arm FROM spans
-        WHERE {_PAIR} IS NOT NULL AND json_exists(attributes, '$."{semconv.OUTPUT_MESSAGES}"')
+        SELECT trace_id, span_id, route, attributes, {_PAIR} AS pair, {_RESPONSE} AS response,
+            coalesce({_ARM}, CASE {_VARIANT} WHEN $baseline THEN 'baseline' WHEN $candidate THEN 'candidate' END) AS arm
+        FROM spans WHERE {_PAIR} IS NOT NULL OR ($baseline IS NOT NULL AND {_ANSWERED})
+    ), said AS (
+        SELECT DISTINCT trace_id FROM arms WHERE pair IS NOT NULL AND arm IS NOT NULL
+    ), answers AS (
+        SELECT * REPLACE (coalesce(pair, CASE WHEN trace_id NOT IN (FROM said) THEN concat(trace_id, '-', response) END)
+            AS pair) FROM arms WHERE {_ANSWERED} AND (pair IS NOT NULL OR response IS NOT NULL)
     ), done AS (
         SELECT trace_id, span_id, list(DISTINCT evaluator) AS names FROM evaluations
         WHERE status IN ('{OK}', '{NOT_APPLICABLE}') GROUP BY ALL
     )
     SELECT c.trace_id, c.span_id, c.arm, c.route, c.attributes, b.trace_id, b.span_id, b.attributes
-    FROM arms b JOIN arms c USING (pair) LEFT JOIN done ON done.trace_id = c.trace_id AND done.span_id = c.span_id
+    FROM answers b JOIN answers c USING (pair) LEFT JOIN done ON done.trace_id = c.trace_id AND done.span_id = c.span_id
     WHERE b.arm = 'baseline' AND c.arm IN ('candidate', 'baseline_repeat')
-        AND NOT list_has_all(coalesce(names, []), $1)
+        AND NOT list_has_all(coalesce(names, []), $names)
     QUALIFY row_number() OVER (PARTITION BY c.trace_id, c.span_id) = 1"""
 
 
@@ -70,11 +82,11 @@ def evaluate_pairs(
         OSError: the scores could not be written, or another evaluation of the store is running.
     """
     connection = connect(directory)
-    names = list(_NAMES)
+    asked = {"names": list(_NAMES), "baseline": settings.baseline, "candidate": settings.candidate}
     summary = Summary()
     with EvaluationWriter(directory) as writer:
-        (total,) = connection.execute(f"SELECT count(*) FROM ({_DUE})", [names]).fetchone() or (0,)
-        due = connection.execute(_DUE, [names])
+        (total,) = connection.execute(f"SELECT count(*) FROM ({_DUE})", asked).fetchone() or (0,)
+        due = connection.execute(_DUE, asked)
         while rows := due.fetchmany(_BATCH):
             lines = [line for row in rows for line in _checked(row, settings, explain)]
             writer.write(lines)

@@ -33,6 +33,53 @@ def stored(directory, *answers):
     provider.shutdown()
 
 
+def mirrored(directory, *answers):
+    """Store the engines' answers to requests that a proxy mirrored: trace, response id, variant, text, pair id."""
+    directory.mkdir(exist_ok=True)
+    lines = []
+    for place, (trace, response, variant, text, pair) in enumerate(answers):
+        message = {"role": "assistant", "parts": [{"type": "text", "content": text}]}
+        attributes = {
+            "model_variant": variant,
+            "gen_ai.response.id": response,
+            "gen_ai.output.messages": json.dumps([message]),
+            **({"traceai.pair.id": pair} if pair else {}),
+        }
+        ids = {"trace_id": f"{trace:032x}", "span_id": f"{place + 1:016x}"}
+        lines.append(json.dumps({"format_version": 1, **ids, "attributes": attributes}) + "\n")
+    (directory / "spans-20261127T000000.000000Z-1-0a1b2c3d.jsonl").write_text("".join(lines))
+    return directory
+
+
+def test_pairs_that_a_proxy_mirrored_are_checked_where_both_variants_are_named(tmp_path):
+    """As compare pairs them: by trace and response id, unless a span of the trace says what is a pair."""
+    store = mirrored(
+        tmp_path / "spans",
+        (1, "one", "bf16", "Claim AB-1293 is paid.", None),
+        (1, "one", "int4", "Claim AB-1239 is paid.", None),
+        (1, "two", "bf16", "Claim AB-1 is paid.", None),
+        (1, "two", "int4", "Claim AB-1 is paid.", None),
+        (1, "three", "bf16", "Not mirrored.", None),
+        (2, "one", "bf16", "Another trace.", None),
+        (3, "four", "bf16", "Claim AB-2 is paid.", "pair"),
+        (3, "four", "int4", "Claim AB-3 is paid.", "pair"),
+        (3, "four", "int4", "A span below.", None),
+    )
+    assert evaluate_pairs(store, PairedSettings()).spans == 0
+
+    named = PairedSettings(baseline="bf16", candidate="int4")
+    assert evaluate_pairs(store, named).spans == 3
+    assert evaluate_pairs(store, named).spans == 0
+    scores = connect(store).execute(
+        """SELECT span_id::BIGINT, score FROM evaluations
+        WHERE evaluator = 'IdentifierAgreement' AND label <> 'reference' ORDER BY ALL"""
+    )
+    assert scores.fetchall() == [(2, 0.0), (4, 1.0), (8, 0.0)]
+
+    with pytest.raises(ValueError, match="name both variants"):
+        PairedSettings(baseline="bf16")
+
+
 def rows(directory, evaluator):
     query = """SELECT attributes->>'$."traceai.pair.arm"', score, label, passed
         FROM evaluations JOIN spans USING (trace_id, span_id)
