@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from traceai_vllm.release.statistics import (
     Evidence,
@@ -44,6 +45,18 @@ def arms(only_candidate: int, only_baseline: int, pairs: int) -> tuple[np.ndarra
 def test_tangos_interval_is_the_published_one(counts, alpha, published) -> None:
     """The score interval of a difference of paired rates agrees with other people's software."""
     assert tango_interval(*counts, alpha) == pytest.approx(published, abs=5e-4 if counts[2] == 21 else 6e-5)
+
+
+@pytest.mark.parametrize(("pairs", "margin"), [(25, 0.1), (54, 0.05), (140, 0.02), (560, 0.005), (20, 0.2)])
+def test_one_look_at_rare_fails_passes_what_is_as_bad_as_the_margin_no_more_often_than_said(pairs, margin) -> None:
+    """Where the baseline never fails, the chance is exact; Tango's interval alone lets 6 to 7 % through."""
+    chance = 0.0
+    for fails in range(pairs + 1):
+        found = paired_rate_counts(fails, 0, pairs, margin=margin, mode="fixed")
+        if found.verdict != "healthy":
+            break
+        chance += float(binom.pmf(fails, pairs, margin))
+    assert chance <= 0.05
 
 
 def test_mcnemars_exact_test_is_the_fixed_p_value() -> None:

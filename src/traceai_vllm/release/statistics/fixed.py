@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import bdtrc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import bdtrc, betaincinv, ndtr, ndtri, stdtr, stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,26 @@ def tango_interval(
 
     observed = (only_candidate - only_baseline) / pairs
     return _crossing(score, -1.0, observed, z), _crossing(score, observed, 1.0, -z)
+
+
+def at_least_exact(
+    interval: tuple[float, float], only_candidate: float, only_baseline: float, pairs: float, alpha: float
+) -> tuple[float, float]:
+    """Return Tango's interval, no narrower above than Clopper and Pearson's where the baseline alone failed nowhere.
+
+    Where fails are so rare, Tango's upper end is below the truth in up to 7 % of the cases at ``alpha`` .05, not 5 %.
+
+    Args:
+        interval: of :func:`tango_interval`.
+        only_candidate: as there.
+        only_baseline: as there.
+        pairs: as there.
+        alpha: as there.
+    """
+    low, high = interval
+    if only_baseline > 0 or only_candidate >= pairs:
+        return low, high
+    return low, max(high, float(betaincinv(only_candidate + 1, pairs - only_candidate, 1 - alpha)))
 
 
 def tango_score(only_candidate: float, only_baseline: float, pairs: float, difference: float) -> float:

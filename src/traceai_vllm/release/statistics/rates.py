@@ -163,7 +163,9 @@ def _tango(stream: Stream, units: Clusters | Singles, claims: means.Claims) -> E
     exact = claims.alarm_above == 0
     return _one_look(
         stream,
-        fixed.tango_interval(up, down, units.count, claims.alpha),
+        fixed.at_least_exact(
+            fixed.tango_interval(up, down, units.count, claims.alpha), up, down, units.count, claims.alpha
+        ),
         fixed.mcnemar_p(up, down) if exact else fixed.tango_p(up, down, units.count, claims.alarm_above),
         units=units,
         claims=claims,
@@ -177,7 +179,7 @@ def _tango_of_clusters(moved: Floats, differences: Floats, units: Clusters, clai
     counts, freedom = (up * effective, down * effective, effective), units.count - 1
     return _one_look(
         stream_of(differences),
-        fixed.tango_interval(*counts, claims.alpha, freedom),
+        fixed.at_least_exact(fixed.tango_interval(*counts, claims.alpha, freedom), *counts, claims.alpha),
         fixed.tango_p(*counts, claims.alarm_above, freedom),
         units=units,
         claims=claims,
