@@ -99,8 +99,10 @@ def _moment(text: str) -> int:
 
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        zone = moment.tzinfo
+        moment = moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # in UTC it may be before the first year, or after the last
+        zone = None
+    if zone is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time with a zone: write e.g. 2026-11-23T12:00:00Z")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000

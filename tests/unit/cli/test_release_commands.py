@@ -198,6 +198,7 @@ def test_a_file_that_cannot_be_written_is_said_and_leaves_nothing(
     [
         (["gate", "spans", "--policy", "p", "--as-of", "yesterday"], "write e.g. 2026-11-23T12:00:00Z"),
         (["gate", "spans", "--policy", "p", "--as-of", "2026-11-23"], "no time with a zone"),
+        (["gate", "spans", "--policy", "p", "--as-of", "0001-01-01T00:00:00+14:00"], "no time with a zone"),
         (["watch", "spans", "--policy", "p", "--every", "0"], "'0' is no time: write seconds, above 0"),
         (["plan", "--margin", "-1", "--disagreement", "0.1"], "--margin -1: needed is a number above 0 and at most 1"),
         (["plan", "--margin", "nan", "--disagreement", "0.1"], "--margin nan: needed is a number above 0"),
