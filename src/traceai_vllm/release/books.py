@@ -69,7 +69,8 @@ class Books:
         stray: evaluator to how many scores are not from 0 to 1, how many of them leave open what the policy guards, and
             how many scores and verdicts there are; without evaluators that have none.
         unknown_length: clean pairs whose prompt neither server counted, where the policy guards ``prompt_tokens``.
-        mixed: the largest share of an arm's answers that are not of its most frequent model variant or number format.
+        mixed: the largest share of an arm's answers that are not of their route's most frequent variant, or number
+            format.
         feedback: what users said in spans of its own: how often, how much of it came again and counts once, is about an
             answer that is not here, or came too late to count; empty where there is none.
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from traceai_vllm.release.keeping import give_back_freed_memory, named
 from traceai_vllm.release.measures import FEEDBACK, OPERATIONS, QUANTILES, Measure, evaluator_measures
 from traceai_vllm.release.pairs import Pairs, kept_pairs
 from traceai_vllm.release.strays import without_strays
+from traceai_vllm.release.variants import variants_of
 from traceai_vllm.release.volume import Volume, volume_of
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     progress("making up the books")
     books = books_of(answers, pairs, source.evaluators, feedback)
     volume = volume_of(pairs, answers, source.evaluators, policy, books.repeats)
-    variants = _variants(pairs.all)
-    mixed, said = _mixed(variants)
+    variants = variants_of(pairs.all)
     progress("reading the pairs")
     rows = rows_of(pairs.clean, known)
     pairs.forget()  # before the arrays are made: the database's memory is as large as theirs
@@ -114,13 +113,13 @@ def compare(source: Source, policy: Policy, progress: Callable[[str], None] = la
     return Comparison(
         policy=policy,
         cells=tuple(_cells(frame, measures, policy)),
-        books=replace(with_unknown(books, frame, source.evaluators, policy), mixed=mixed),
+        books=replace(with_unknown(books, frame, source.evaluators, policy), mixed=variants.mixed),
         volume=volume,
-        variants={arm: sorted(_variant(*one) for one in found) for arm, found in variants.items()},
+        variants=variants.seen,
         cost_per_trace=_cost_per_trace(whole_pairs, frame),
         frame=frame,
         pairs=whole_pairs,
-        problems=(*source.problems, *books.problems, *said),
+        problems=(*source.problems, *books.problems, *variants.problems),
     )
 
 
@@ -173,32 +172,3 @@ def _cost_per_trace(pairs: Pairs, frame: Frame) -> dict[str, float]:
     sums = {"baseline": costs["b:cost_usd"].sum(), "candidate": costs["c:cost_usd"].sum()}
     row = costs.aggregate(**sums, traces=costs["b:trace_id"].nunique()).to_pyarrow().to_pylist()[0]
     return {arm: float(row[arm]) / row["traces"] for arm in sums}
-
-
-def _variants(pairs: Any) -> dict[str, Counter[tuple[str | None, str | None]]]:
-    """Return each arm's model variants, with their number formats, and how many answers each has."""
-    found = {}
-    for arm, side in (("baseline", "b:"), ("candidate", "c:")):
-        kinds = pairs.group_by(variant=pairs[side + "model_variant"], kind=pairs[side + "quantization_format"])
-        rows = kinds.aggregate(answers=pairs.count()).to_pyarrow().to_pylist()
-        found[arm] = Counter({(row["variant"], row["kind"]): row["answers"] for row in rows})
-    return found
-
-
-def _mixed(variants: dict[str, Counter[tuple[str | None, str | None]]]) -> tuple[float, list[str]]:
-    """Return the largest share of an arm's answers that are not of its most frequent variant or number format."""
-    highest, said = 0.0, []
-    for arm, found in variants.items():
-        for place, what in enumerate(("variants", "number formats")):
-            counts: Counter[str] = Counter()
-            for kind, answers in found.items():
-                if (name := kind[place]) is not None:  # who does not say it may be any of them
-                    counts[name] += answers
-            if len(counts) > 1:
-                highest = max(highest, 1 - max(counts.values()) / counts.total())
-                said.append(f"the {arm}'s answers are of several {what}, {', '.join(sorted(counts))}, and count as one")
-    return highest, said
-
-
-def _variant(name: str | None, number_format: str | None) -> str:
-    return (name or "unnamed") + (f" ({number_format})" if number_format and number_format != name else "")

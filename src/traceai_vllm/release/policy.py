@@ -86,8 +86,8 @@ class Limits(_Strict):
         apart: share of the pairs whose arms began more than a minute apart: late copies, or clocks that differ. Any
             share by default, since what is replayed is apart by nature.
         unknown_length: share of the pairs whose prompt neither server counted, where ``prompt_tokens`` is guarded.
-        mixed: share of an arm's answers that are of another variant, or number format, than most: their mean is no
-            verdict on either.
+        mixed: share of an arm's answers that are of another variant, or number format, than most on their route: their
+            mean is no verdict on either.
     """
 
     unpaired: Share = 0.05

@@ -236,9 +236,20 @@ def test_answers_of_several_candidates_in_one_store_are_said_and_not_promoted(
     )
 
     assert (alone.problems, alone.books.mixed) == ((), 0)
-    assert mixed.problems == (f"the candidate's answers are of several {said}, and count as one",)
+    assert mixed.problems == (f"the candidate's answers on one route are of several {said}, and count as one",)
     assert mixed.books.mixed == pytest.approx(1 / 5)  # two of the seven do not say it
     assert "mixed 20.0% (limit 2.0%)" in mixed.books.over_limit(policy.limits)
+
+
+def test_routes_may_be_of_different_models(tmp_path: Path) -> None:
+    """One gateway before an 8B and a 70B model, each with its candidate: no route is of several variants."""
+    large = {"model_variant": "l-int4"}
+    given = [Request(route="faq"), Request(route="claims", candidate=large, baseline={"model_variant": "l-bf16"})]
+
+    comparison = compare(open_source(write_store(tmp_path, given)), Policy.model_validate(POLICY))
+
+    assert (comparison.problems, comparison.books.mixed) == ((), 0)
+    assert comparison.variants["candidate"] == ["l-int4 (int4)", "m-int4 (int4)"]
 
 
 def test_a_user_who_hangs_up_is_no_error_and_a_timeout_is(tmp_path: Path) -> None:
