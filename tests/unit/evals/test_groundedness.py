@@ -247,7 +247,18 @@ CITED = [
 
 @pytest.mark.parametrize(
     "mark",
-    ["[2]", "[1][2]", "[1, 2]", "[1-2]", "[^2]", "【2】", "【4†L1-L3】", "[citation:2]", "(Source: 2)", "<sup>2</sup>"],
+    [
+        "[2]",
+        "[1][2]",
+        "[1, 2]",
+        "[1-2]",
+        "[^2]",
+        "【2】",
+        "【4†L1-L3】",
+        "[citation:2]",
+        "(Source: 2)",
+        "<sup>2</sup>",
+    ],
 )
 def test_a_citation_is_no_claim(mark):
     for claim in ("A refund is paid within 30 days", "Members pay 20 dollars a month"):
@@ -271,6 +282,7 @@ def test_a_citation_is_no_claim(mark):
         "## Key Takeaways\n- {}",
         "# What Members Should Know\n\n{}",
         "**Summary**\n\n- {}",
+        "**Short answer:** yes.\n\n{}",
         "Answer:\n{}",
         "I apologize for the confusion. {}",
         "I'm sorry for any inconvenience caused. {}",
@@ -291,8 +303,17 @@ def test_a_heading_that_says_something_is_a_claim(response):
     assert result.unsupported[0].start <= len("# Refunds ")
 
 
+@pytest.mark.parametrize("form", ["{} (2).", "{} (1, 2).", "{} (2)", "{}.\u00b2", "{}.\u00b9\u2070"])
+def test_a_number_at_the_end_of_a_sentence_is_a_citation(form):
+    for claim in ("A refund is paid within 30 days", "Members pay 20 dollars a month"):
+        plain = Groundedness().evaluate(response=f"{claim}.", context=CITED)
+        cited = Groundedness().evaluate(response=form.format(claim), context=CITED)
+        assert (cited.counts, cited.passed) == (plain.counts, True)
+
+
 def test_a_number_in_brackets_is_a_claim():
-    assert not Groundedness().evaluate(response="A refund is paid within [300] days.", context=CITED).passed
+    for wrong in ("A refund is paid within [300] days.", "Refunds within (9) days are paid."):
+        assert not Groundedness().evaluate(response=wrong, context=CITED).passed
 
 
 def test_a_letter_may_have_its_accent_apart():
@@ -550,3 +571,77 @@ def test_courtesies_and_the_head_of_a_table_are_no_claims(form):
 )
 def test_what_says_something_in_such_words_is_a_claim(claim):
     assert Groundedness().evaluate(response=claim, context=PLAN).counts["claims"] == 1
+
+
+@pytest.mark.parametrize(
+    "abstention",
+    [
+        "I don't know. The provided context does not mention the price of Plan B.",
+        "I'm sorry, but I couldn't find any information about the price in the provided documents.",
+        "Unable to answer based on given passages.",
+        "(Unable to answer based on given passages)",
+        "There is no information about the warranty in the given context.",
+        "Based on the provided information, I cannot determine the price.",
+        "However, the fee of Plan C is not mentioned in the passages.",
+        "The answer is not in the context.",
+        "No information about the fee is available.",
+        "Not specified.",
+        "Das weiß ich nicht; der Kontext enthält keine Angaben zum Preis.",
+        "Le contexte ne mentionne pas le prix.",
+        "El texto no especifica el precio.",
+        "文中没有提到价格。",
+        "情報がありません。",
+    ],
+)
+def test_to_say_that_the_context_does_not_say_is_no_claim(abstention):
+    alone = Groundedness().evaluate(response=abstention, context=PLAN)
+    assert (alone.score, alone.counts["claims"]) == (1.0, 0)
+    plain = Groundedness().evaluate(response=CLAIM, context=PLAN)
+    beside = Groundedness().evaluate(response=f"{CLAIM} {abstention}", context=PLAN)
+    assert (beside.score, beside.counts["claims"]) == (plain.score, 1)
+
+
+@pytest.mark.parametrize("turn", [", but ", "; however, ", ", so ", ", and ", ". "])
+def test_what_follows_an_abstention_is_a_claim(turn):
+    wrong = f"The documents don't specify the price{turn}the plan covers dental claims after 90 days."
+    result = Groundedness().evaluate(response=wrong, context=PLAN)
+    assert not result.passed
+    assert [wrong[start:end] for start, end in result.unsupported] == ["90 days"]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "There is no waiting period for dental claims.",
+        "There is no information desk at the office.",
+        "The policy does not cover dental claims.",
+        "Refunds are not provided in the first year.",
+        "The information is kept for 90 days.",
+        "Some claims may be refused, although this is not mentioned in the passages.",
+        "Der Kontext enthält keine Angaben zum Preis, aber der Plan kostet 90 Euro.",
+    ],
+)
+def test_what_denies_something_of_the_world_is_a_claim(claim):
+    assert Groundedness().evaluate(response=claim, context=PLAN).counts["claims"] == 1
+
+
+PROGRAM = """Pass the plan to the client:
+
+```python
+from acme import Client
+client = Client(plan="b", retries=5)
+```
+
+"""
+
+
+def test_a_program_beside_a_claim_is_no_claim():
+    plain = Groundedness().evaluate(response=PROGRAM.split("```")[0] + CLAIM, context=PLAN)
+    beside = Groundedness().evaluate(response=PROGRAM + CLAIM, context=PLAN)
+    assert (beside.score, beside.counts) == (plain.score, plain.counts)
+
+
+@pytest.mark.parametrize("fence", ["```json", "```", "~~~yaml"])
+def test_data_in_a_block_of_its_own_is_a_claim(fence):
+    response = f"{CLAIM}\n{fence}\nwaiting period: 90 days\n{fence[:3]}\n"
+    assert not Groundedness().evaluate(response=response, context=PLAN).passed

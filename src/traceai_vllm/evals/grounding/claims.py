@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.errors import optional
+from traceai_vllm.evals.grounding.abstentions import claimed_from
 from traceai_vllm.evals.grounding.courtesies import is_courtesy
 from traceai_vllm.evals.notation import MONTHS
 
@@ -27,6 +28,13 @@ _MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as o
 _TABLE = re.compile(r"^[^\n]*\|[^\n]*\n(?=[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$)", re.M)
 # A Markdown heading of a few words; with a number, or at the end of a sentence, it says something.
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+[^\W\d]+(?:[^\w\n.!?]+[^\W\d]+){0,7}[^\w\n.!?]*$", re.M)
+# A program is an example of how to do something, unlike data in a block of its own.
+_PROGRAM = re.compile(
+    r"^[ \t]*(```|~~~)[ \t]*(?:python3?|py|javascript|js|typescript|ts|jsx|tsx|java|c|cpp|c\+\+|csharp|cs|go|rust|ruby|"
+    r"rb|php|swift|kotlin|scala|r|sql|bash|sh|shell|zsh|powershell|console|html|css|dockerfile|makefile|lua|perl)\b"
+    r"[^\n]*\n.*?(?:^[ \t]*\1[ \t]*$|\Z)",
+    re.M | re.S | re.I,
+)
 _NUMBERING = re.compile(r"\d{1,2}[.)]\s*")
 
 
@@ -64,16 +72,24 @@ def claims(text: str) -> list[Span]:
     """Return the sentences of an answer that say something of the world, in order.
 
     Greetings, offers to help and disclaimers in English are left out, and the headings of a table's columns. So are
-    headings over something else.
+    headings over something else, programs beside something else, and what only says that the context does not say, or
+    that the answer is not known.
     """
     spans = sentences(text)
+    if "```" in text or "~~~" in text:
+        spans = _outside(spans, _PROGRAM, text) or spans
     if "#" in text:
-        heads = [head.span() for head in _HEADING.finditer(text)]
-        spans = [span for span in spans if not any(start <= span.start < end for start, end in heads)] or spans
-    if _TABLE.search(text):
-        heads = [head.span() for head in _TABLE.finditer(text)]
-        spans = [span for span in spans if not any(start <= span.start < end for start, end in heads)]
-    return [span for span in spans if not is_courtesy(text, *span)]
+        spans = _outside(spans, _HEADING, text) or spans
+    if "|" in text:
+        spans = _outside(spans, _TABLE, text)
+    said = (Span(claimed_from(text, *span), span.end) for span in spans if not is_courtesy(text, *span))
+    return [span for span in said if span.start < span.end]
+
+
+def _outside(spans: list[Span], pattern: re.Pattern[str], text: str) -> list[Span]:
+    """Return the spans that begin where a pattern does not match."""
+    found = [match.span() for match in pattern.finditer(text)]
+    return [span for span in spans if not any(start <= span.start < end for start, end in found)] if found else spans
 
 
 def _whole_dates(pieces: Iterable[str]) -> list[str]:

@@ -18,8 +18,9 @@ _WHOLE = (
     r"(?:(?:best|kind|kindest|warm) )?regards|best wishes|sincerely|yours (?:sincerely|truly|faithfully)|cheers",
     r"your (?:[a-z]+ ){0,3}(?:assistant|team)",
     # What stands over a part of an answer.
-    r"(?:(?:final |short |direct |quick )?answer|(?:brief |quick )?summary|overview|conclusion|explanation|details|"
-    r"notes?|tl;?dr|key (?:takeaways?|points?|facts?|findings?|details)|sources?|references?|citations?)",
+    r"(?:(?:final |short |direct |quick )?answer(?:[:* ]{1,4}(?:yes|no))?|(?:brief |quick )?summary|"
+    r"overview|conclusion|explanation|details|notes?|tl;?dr|key (?:takeaways?|points?|facts?|findings?|details)|"
+    r"sources?|references?|citations?)",
     rf"(?:i'm |i am )?sorry for (?:the|any|my) {_TROUBLE}",
     rf"(?:i |my )?apolog(?:i[sz]e|ies) for (?:the|any|my) {_TROUBLE}",
     r"thank(?:s| you)(?: so much| very much)?(?: again)?(?: for (?:your|the) [a-z]+(?: [a-z]+)?| for asking)?",

@@ -6,8 +6,8 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
+from traceai_vllm.evals.declining import IN_OTHER_LANGUAGES
 from traceai_vllm.evals.paired.answer import quoted
-from traceai_vllm.evals.paired.declining import IN_OTHER_LANGUAGES
 from traceai_vllm.evals.result import EvaluationResult, TextRange
 
 if TYPE_CHECKING:
