@@ -636,7 +636,7 @@ client = Client(plan="b", retries=5)
 
 
 def test_a_program_beside_a_claim_is_no_claim():
-    plain = Groundedness().evaluate(response=PROGRAM.split("```")[0] + CLAIM, context=PLAN)
+    plain = Groundedness().evaluate(response=PROGRAM.split("```", maxsplit=1)[0] + CLAIM, context=PLAN)
     beside = Groundedness().evaluate(response=PROGRAM + CLAIM, context=PLAN)
     assert (beside.score, beside.counts) == (plain.score, plain.counts)
 

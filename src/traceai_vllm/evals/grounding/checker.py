@@ -15,6 +15,7 @@ from traceai_vllm.evals.grounding.claims import claims
 from traceai_vllm.evals.grounding.evidence import Evidence
 from traceai_vllm.evals.grounding.features import AnswerView, ClaimView, NameView, NumberView
 from traceai_vllm.evals.grounding.letters import composed, readable
+from traceai_vllm.evals.grounding.markup import plain
 from traceai_vllm.evals.grounding.quantities import quantities
 from traceai_vllm.evals.grounding.trees import Linear, Trees
 from traceai_vllm.evals.grounding.words import lexicon
@@ -104,7 +105,7 @@ def _kept_evidence(context: str) -> Evidence:
 
 
 def _read_evidence(context: str) -> Evidence:
-    return Evidence(readable(context), lexicon())
+    return Evidence(*plain(readable(context)), lexicon())
 
 
 class EmbeddedChecker:

@@ -25,7 +25,9 @@ _WORD = re.compile(r"[^\W_]")
 _DAY = re.compile(r"(?<![\d.])\d{1,2}\.\Z")
 _MONTHS_BEHIND = MONTHS.keys() - {"may", "march"}  # which begin a sentence as other words
 # The headings of a Markdown table, which stand over a line of hyphens.
-_TABLE = re.compile(r"^[^\n]*\|[^\n]*\n(?=[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$)", re.M)
+_TABLE = re.compile(
+    r"^[^\n|]*\|[^\n]*\n(?=[ \t]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*(?:\|[ \t]*)?$)", re.M
+)
 # A Markdown heading of a few words; with a number, or at the end of a sentence, it says something.
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+[^\W\d]+(?:[^\w\n.!?]+[^\W\d]+){0,7}[^\w\n.!?]*$", re.M)
 # A program is an example of how to do something, unlike data in a block of its own.

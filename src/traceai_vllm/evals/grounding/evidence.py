@@ -15,10 +15,12 @@ from traceai_vllm.evals.grounding.directions import steps
 from traceai_vllm.evals.grounding.names import Name, names
 from traceai_vllm.evals.grounding.numbers import Figures, after
 from traceai_vllm.evals.grounding.quantities import Quantity, quantities
+from traceai_vllm.evals.grounding.tables import Figure, figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from traceai_vllm.evals.grounding.markup import Cell
     from traceai_vllm.evals.grounding.words import Lexicon, Words
 
 _NEAR = 0.45  # below this cosine two words have nothing to do with each other
@@ -46,10 +48,12 @@ class Evidence:
 
     Args:
         context: the documents, joined.
+        cells: those of its tables.
         lexicon: the process's lexicon.
     """
 
-    def __init__(self, context: str, lexicon: Lexicon) -> None:
+    def __init__(self, context: str, cells: Sequence[Cell], lexicon: Lexicon) -> None:
+        self._cells = cells
         self.words: Words = lexicon.read(context)
         self.quantities: list[Quantity] = [q for q in quantities(self.words) if not q.label or q.unit == MONTH]
         self._lexicon = lexicon
@@ -96,6 +100,11 @@ class Evidence:
     def steps(self) -> list[tuple[Quantity, Quantity]]:
         """The numbers that go from one to another."""
         return steps(self.words, self.quantities)
+
+    @functools.cached_property
+    def figures_of_tables(self) -> list[Figure]:
+        """The cells of tables that hold a number."""
+        return figures_of(self._cells, self._lexicon)
 
     @functools.cached_property
     def by_numbers(self) -> Surroundings:

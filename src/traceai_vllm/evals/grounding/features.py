@@ -14,6 +14,7 @@ from traceai_vllm.evals.grounding.names import Name, name_features, names
 from traceai_vllm.evals.grounding.numbers import after, number_features
 from traceai_vllm.evals.grounding.polarity import Contrast, contrast, denies
 from traceai_vllm.evals.grounding.quantities import other_unit
+from traceai_vllm.evals.grounding.tables import Placed, placed
 from traceai_vllm.evals.grounding.words import TITLES
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class ClaimView:
         told: its telling words, by index.
         near: how near the context comes to each of them.
         features: those of :data:`CLAIM_FEATURES`, in order.
-        numbers: its numbers.
+        numbers: its numbers, without those that a table has for what the claim names.
         names: its names.
         contrast: what is denied in the claim and not in the context, or the other way round.
         contradictions: what needs no learned model.
@@ -156,6 +157,9 @@ class AnswerView:
             "absent_numbers": float(min(3, sum(number.features[0] for number in numbers))),
         }
         features = [values[name] for name in CLAIM_FEATURES]
+        # A number of a table that stands where it belongs needs no learned model.
+        in_tables = placed(self.words, (draft.first, draft.last), [each.quantity for each in numbers], self._evidence)
+        doubtful = [each for each in numbers if each.quantity not in in_tables.right]
         found = contrast(self.words, (draft.first, draft.last), self._evidence, draft.covered)
         return ClaimView(
             draft.span,
@@ -164,14 +168,14 @@ class AnswerView:
             draft.told,
             draft.near,
             features,
-            numbers,
+            doubtful,
             named,
             found,
-            list(self._contradictions(draft, numbers, named)),
+            list(self._contradictions(draft, numbers, named, in_tables)),
         )
 
     def _contradictions(
-        self, draft: Draft, numbers: list[NumberView], named: list[NameView]
+        self, draft: Draft, numbers: list[NumberView], named: list[NameView], in_tables: Placed
     ) -> Iterator[Contradiction]:
         words, evidence = self.words, self._evidence
         opposite = turned(words, (draft.first, draft.last), evidence, draft.covered)
@@ -179,6 +183,9 @@ class AnswerView:
             yield Contradiction(opposite, opposite, "is the opposite of what the context says")
         for one, other in back(words, [each.quantity for each in numbers], evidence):
             yield Contradiction(one.first, other.last, "goes the other way in the context")
+        for quantity, said in in_tables.wrong:
+            why = f"is not what the table gives for this; there it is {said}"
+            yield Contradiction(quantity.first, quantity.last, why)
         for number in numbers:
             if number.features[0] and self._has_other_unit(draft, number.quantity):
                 yield Contradiction(number.quantity.first, number.quantity.last, "has another unit in the context")
