@@ -472,7 +472,8 @@ def test_a_changed_day_or_amount_in_another_language_is_flagged(context, right, 
 RATES = (
     "Revenue rose by 12 percent in the third quarter, and costs fell by 3 percent. The fee went from 3 to 5 dollars in "
     "May. Members pay more than 20 dollars a month. Claims must be filed before the end of June. Applicants need at "
-    "least 5 years of experience. The battle took place after the treaty was signed."
+    "least 5 years of experience. The battle took place after the treaty was signed. Pilots with fewer than 200 hours "
+    "do not fly at night."
 )
 
 
@@ -487,6 +488,7 @@ RATES = (
         ("Claims must be filed after the end of June.", "after"),
         ("Applicants need at most 5 years of experience.", "most"),
         ("The treaty was signed after the battle took place.", "after"),
+        ("Pilots with more than 200 hours do not fly at night.", "more"),
     ],
 )
 def test_the_opposite_direction_is_named(claim, named):
@@ -504,6 +506,8 @@ def test_the_opposite_direction_is_named(claim, named):
         "The fee went from 3 to 5 dollars in May.",
         "Members pay more than 20 dollars a month.",
         "The treaty was signed before the battle took place.",
+        "Pilots with fewer than 200 hours do not fly at night.",
+        "Pilots with more than 200 hours fly at night.",
     ],
 )
 def test_the_same_direction_passes(claim):

@@ -1,7 +1,7 @@
 """Does the claim turn round what the context says: rose for fell, at least for at most, from 5 to 3 for from 3 to 5?
 
 Such words are few, stand everywhere, and carry no weight of their own. So one of them counts only where the words on
-either side of it stand round its opposite in the context as well, and denials on neither side.
+either side of it stand round its opposite in the context as well, and where both deny something or neither does.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ def turned(words: Words, claim: tuple[int, int], evidence: Evidence, covered: An
         covered: how much of the claim each sentence of the context covers.
     """
     found = directions(words, *claim)
-    if not found or not len(covered) or denies(words, *claim):
+    if not found or not len(covered):
         return None
+    denying = denies(words, *claim)
     there = evidence.words
     nearest = [place for place in covered.argsort()[::-1][:_SENTENCES].tolist() if covered[place] >= _ALIKE]
     ranges = [evidence.sentence(place) for place in nearest]
@@ -110,7 +111,7 @@ def turned(words: Words, claim: tuple[int, int], evidence: Evidence, covered: An
             crossed = _alike(ours, theirs[::-1]) if here.group == _SWAPS else 0.0
             if each.pole != here.pole:
                 alike, crossed = crossed, alike
-            same, opposite = max(same, alike), max(opposite, 0.0 if denies(there, first, last) else crossed)
+            same, opposite = max(same, alike), max(opposite, crossed if denies(there, first, last) == denying else 0.0)
         if opposite >= _ALIKE and opposite > same:
             return here.place
     return None
