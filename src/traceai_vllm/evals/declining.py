@@ -63,4 +63,16 @@ IN_OTHER_LANGUAGES = (
     # Arabic
     r"لا\s+(?:يمكنني|أستطيع)\s+(?:\w+\s+){0,2}?(?:المساعدة|مساعدتك|الإجابة|تقديم)",
     r"\bلا\s+أعرف\b|ليس\s+لدي\s+(?:\w+\s+){0,2}?(?:معلومات|معرفة)|(?:السياق|النص)\s+لا\s+(?:يذكر|يحتوي|يحدد)",
+    # Hindi
+    r"(?:मैं|हम)(?!\S)[^।.!?\n]{0,60}(?:मदद|सहायता|उत्तर|जवाब)[^।.!?\n]{0,25}(?:नहीं\s+(?:कर|दे)\s+(?:सकत|पाऊ|पाए)|असमर्थ)",
+    r"मुझे\s+(?:इसका\s+|यह\s+)?(?:उत्तर\s+|जवाब\s+)?नहीं\s+पता|मुझे\s+(?:इसकी\s+)?जानकारी\s+नहीं",
+    r"(?:संदर्भ|दस्तावेज़|पाठ)\s+में\s+[^।.!?\n]{0,40}(?:उल्लेख|जानकारी)\s+नहीं",
+    # Turkish
+    r"\b(?:yardımcı\s+olam(?:am|ıyorum|ayacağım)|yardım\s+edem(?:em|iyorum|eyeceğim)|"
+    r"cevap(?:layam(?:am|ıyorum)|\s+verem(?:em|iyorum)))\b",
+    r"\bbilmiyorum\b|\b(?:bağlamda|metinde|belgede)\s+[^.!?\n]{0,40}(?:belirtilm(?:emiş|iyor)|yer\s+almıyor|geçmiyor)",
+    # Polish
+    r"(?<!\bjeśli\s)\bnie\s+mogę\s+(?:\w+\s+){0,3}?(?:pomóc|odpowiedzieć|udzielić)",
+    r"(?:\A|[.!?,]\s+)(?:niestety,?\s+)?nie\s+wiem\b|\bnie\s+mam\s+(?:\w+\s+){0,2}?informacji\b",
+    r"\b(?:kontekst|tekst|dokument)\s+nie\s+(?:wspomina|zawiera|podaje|określa)\b",
 )

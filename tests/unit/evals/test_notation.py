@@ -116,3 +116,12 @@ def test_numbers_in_chinese_signs(signs, value):
 )
 def test_a_minus_is_told_from_a_hyphen(text, sign):
     assert minus_before(text, re.search(r"\d+$", text).start()) == sign
+
+
+def test_lakhs_and_crores_are_read_as_they_are_written_in_india():
+    for text, value in (("1,25,000", "125000"), ("12,50,000.50", "1250000.5"), ("3,04,05,006", "30405006")):
+        for pattern in (NUMBER, ASCII_NUMBER):
+            assert re.findall(pattern, f"Rs {text}.") == [text]
+        assert readings(text) == (value,)
+    assert grounded("The fee of Plan B is Rs 1,25,000 a year.", "The fee of Plan B is Rs 125,000 a year.")
+    assert not grounded("The fee of Plan B is Rs 1,25,000 a year.", "The fee of Plan B is Rs 1,52,000 a year.")

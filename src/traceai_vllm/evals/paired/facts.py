@@ -32,9 +32,11 @@ _ALIKE = 0.6
 _SURE = 0.6  # of a language
 # Punctuation of Chinese and Japanese, which ends an address without a space.
 _WIDE_MARKS = "\u3001-\u3003\u3008-\u3011\u3014-\u301b\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f"
-# An address; or a word of letters and digits, with what may stand inside: AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
+# An address; the number of a card or an account, in groups; or a word of letters and digits, with what may be inside:
+# AB-1293, 2024-05-01, 1,299.00, 9f3c:0b.
 _FACT = re.compile(
     rf"(?P<address>https?://[^\s<>\"')\]`{_WIDE_MARKS}]{{1,500}}|[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}})"
+    r"|(?P<account>(?<![\w.])(?:\d{4}(?:[ -]\d{4}){2,4}|[A-Z]{2}\d{2}(?: [A-Z\d]{4}){2,7}(?: [A-Z\d]{1,3})?)(?!\w|-\w))"
     rf"|(?P<number>{NUMBER})[a-z]{{0,3}}(?!\w|[./:-]\w|,\d)"
     r"|[^\W_](?:(?:[\w./:-]|,(?=\d{3}(?!\d))){0,100}[^\W_])?"
 )
@@ -44,6 +46,10 @@ _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(rf"({NUMBER})([a-z]{{0,3}})", re.I)
 # The number of a list's item is its form and no amount.
 _LIST_NUMBER = re.compile(r"^[ \t>*#]{0,12}\(?\d{1,3}[.)](?=\s)", re.M)
+# Of a section of a law, as in 401(k).
+_BRACKETED = re.compile(r"(?<=\d)\(([a-z])\)(?!\w)")
+_YEARS = re.compile(r"((?:1[5-9]|20)\d\d)[-/]((?:1[5-9]|20)?)(\d\d)")
+_LONGEST_AMOUNT = 12  # digits; as many in a row are the number of a card or an account
 _RANGE = re.compile(r"([1-9]\d{0,3})-([1-9]\d{0,3})")
 _ONES = {
     word: value
@@ -93,7 +99,7 @@ def check(baseline: Answer, candidate: Answer, settings: PairedSettings, route: 
 
     The notation makes no difference: separators, trailing zeros, `million`, short spelled numbers, the dash of a range,
     how a date or a time is written, the slash at the end of an address, what stands between the letters and digits of
-    an identifier; a minus does. What the candidate adds is counted and
+    an identifier, spaces in the number of an account; a minus does. What the candidate adds is counted and
     costs nothing: the baseline cannot say whether it is right. None where the baseline's answer has nothing of the
     kind. Without the extra ``evals`` names are not compared.
 
@@ -161,31 +167,43 @@ def _all(text: str, settings: PairedSettings) -> Iterator[Fact]:
         value, *other = times
         yield Fact("time", value, TextRange(start, end), *other)
     plain = without_times(plain)
-    plain = _SIGNS.sub("\n", plain)
+    plain = _BRACKETED.sub(r"\1  ", _SIGNS.sub("\n", plain))
     for found in _FACT.finditer(plain):
         number = _NUMBER.fullmatch(found[0])
-        if number:
+        if number and not (number[1].isdecimal() and len(number[1]) >= _LONGEST_AMOUNT):
             scale = _SCALE.match(plain, found.end())
             zeros = _zeros(
                 scale[1] if scale else number[2], of_money=plain[found.start() - 1 : found.start()] in _MONEY
             )
             end = scale.end() if scale else found.end()
+            end += 2 * ("(" in text[found.start() : end])  # of 401(k), which is read as 401k
             minus = minus_before(plain, found.start())
             values = ("-" * bool(minus) + _moved(reading, zeros) for reading in readings(number[1]))
             value, *other = values
             yield Fact("amount", value, TextRange(found.start() - minus, end), *other)
         elif counted := _PER_UNIT.fullmatch(found[0]):
             yield Fact("amount", readings(counted[1])[0], TextRange(*found.span()))
+        elif found["account"]:
+            value = found[0].translate({32: None, 45: None}).casefold()
+            yield Fact("identifier", value, TextRange(*found.span()))
         elif found["address"] or _DIGIT.search(found[0]):
             said = found[0].rstrip(".,;:!?*_")
             kind = "address" if found["address"] else "identifier"
             value = said.casefold().rstrip("/") if found["address"] else _VERSION.sub("", said.casefold())
-            yield Fact(kind, value, TextRange(found.start(), found.start() + len(said)))
+            yield Fact(kind, value, TextRange(found.start(), found.start() + len(said)), _whole_years(value))
     try:
         for where in rare_names(text, below=settings.rare_zipf, language=_language(text)):
             yield Fact("name", text[where.start : where.end].casefold(), where)
     except MissingExtra as error:
         say_once("the paired check of identifiers leaves rare names out", error)
+
+
+def _whole_years(said: str) -> str:
+    """The years of 2019-21 with four digits each; of 2011-12, which may be a month, too. Empty for anything else."""
+    years = _YEARS.fullmatch(said)
+    if not years or (not years[2] and years[1][2:] >= years[3]):
+        return ""
+    return f"{years[1]}-{years[2] or years[1][:2]}{years[3]}"
 
 
 def _language(text: str) -> str:
@@ -205,7 +223,7 @@ def _stands_in(text: str, name: Fact) -> bool:
 
 def _ends(fact: Fact) -> tuple[str, ...]:
     """The two amounts of a range, as of 10-20, which may be written as 10 to 20."""
-    ends = _RANGE.fullmatch(fact.value)
+    ends = _RANGE.fullmatch(fact.other if fact.kind == "identifier" and fact.other else fact.value)
     return ends.groups() if ends else ()
 
 

@@ -18,7 +18,7 @@ class PairedSettings:
     Attributes:
         required_wording: by route, the wordings that an answer must not lose, such as a disclaimer; under ``*`` those
             of every route. Letter case, spacing and punctuation do not matter.
-        refusal_phrases: more phrases by which your model declines, beside the usual ones of twelve languages.
+        refusal_phrases: more phrases by which your model declines, beside the usual ones of fifteen languages.
         min_letters: an answer with fewer letters has no language that could be told.
         min_confidence: how sure the language identification must be, from 0 to 1.
         rare_zipf: names of which the words are rarer than this are checked, on the Zipf scale (log10 of uses in a

@@ -86,6 +86,14 @@ def test_refusals(baseline, candidate, label):
         "잘 모르겠습니다.",
         "Я не знаю.",
         "ليس لدي معلومات حول ذلك.",
+        "माफ़ कीजिए, मैं इसमें आपकी मदद नहीं कर सकता।",
+        "मुझे नहीं पता।",
+        "संदर्भ में इस अवधि का उल्लेख नहीं है।",
+        "Üzgünüm, bu konuda yardımcı olamam.",  # noqa: RUF001
+        "Maalesef bilmiyorum.",
+        "Przykro mi, nie mogę w tym pomóc.",
+        "Nie wiem.",
+        "Kontekst nie zawiera tego okresu.",
     ],
 )
 def test_ways_to_decline(candidate):
@@ -122,6 +130,11 @@ def test_ways_to_decline(candidate):
         "Если я не могу помочь, звоните.",
         "In den Informationen steht, dass Sie nicht kündigen müssen.",
         "There is no mention of fees, so it is free.",
+        "मैं आपकी मदद करूँगा।",
+        "यह योजना चश्मे में मदद नहीं करती।",
+        "Size yardımcı olabilirim.",  # noqa: RUF001
+        "Nie mogę się doczekać!",
+        "Jeśli nie mogę pomóc, zadzwoń.",
     ],
 )
 def test_such_words_do_not_decline(candidate):
@@ -221,6 +234,22 @@ def test_required_wording_is_the_routes():
         ("Use version 1.2.3.", "Use v1.2.3.", "kept", ""),
         ("It exhales CO2.", "It exhales CO\u2082.", "kept", ""),
         ("编号\uff21\uff22-\uff11\uff12\uff19\uff13。", "编号AB-1293。", "kept", ""),
+        ("Your 401(k) is matched.", "Your 401k is matched.", "kept", ""),
+        ("Your 401(k) is matched.", "Your 403(b) is matched.", "lost", '"401(k)" is lost'),
+        ("In 2019-21 it fell.", "In 2019-2021 it fell.", "kept", ""),
+        ("In 2019\u20132021 it fell.", "From 2019 to 2021 it fell.", "kept", ""),
+        ("In 2019-21 it fell.", "From 2019 to 2021 it fell.", "kept", ""),
+        ("The season of 2019/20 began.", "The season of 2019/2020 began.", "kept", ""),
+        ("In 2019-21 it fell.", "In 2019-2022 it fell.", "altered", '"2019-21" became "2019-2022"'),
+        ("In 2024-05 it fell.", "In 2024-06 it fell.", "altered", '"2024-05" became "2024-06"'),
+        ("Pay to DE89 3704 0044 0532 0130 00.", "Pay to DE89370400440532013000.", "kept", ""),
+        ("Pay to DE89370400440532013000.", "Pay to DE89 3704 0044 0532 0130 00.", "kept", ""),
+        ("Pay by 4111 1111 1111 1111.", "Pay by 4111-1111-1111-1111.", "kept", ""),
+        ("Pay by 4111111111111111.", "Pay by 4111 1111 1111 1111.", "kept", ""),
+        ("Pay by 4111 1111 1111 1111.", "Pay by 4111 1111 1111 1112.", "altered", "1111 1112"),
+        ("It costs \u20b91,25,000.50.", "It costs \u20b9125,000.50.", "kept", ""),
+        ("It costs \u20b912,50,000.", "It costs \u20b912,05,000.", "altered", '"12,50,000" became "12,05,000"'),
+        ("Rows 1, 25, 100.", "Rows 1, 25 and 100.", "kept", ""),
         ("Ask José of Nuñoa, jose@ñandú.cl.", "Ask José of Nuñoa, jose@n\u0303andu\u0301.cl.", "kept", ""),
     ],
 )
