@@ -46,12 +46,13 @@ _INVOKED_WITH = re.compile(
 )
 _GEMMA = re.compile(r"<start_function_call>\s{0,20}call:([\w.\-]{1,200})\{(.*?)(?:<end_function_call>|\Z)", re.S)
 _GEMMA_ARGUMENT = re.compile(r"(?<!\w)(\w{1,200}):(?:<escape>(.*?)<escape>|([^,]*))", re.S)
-# Gemma 4: JSON but for its keys and quotation marks.
+_GEMMA_QUOTE = "<escape>"
+# JSON but for its keys and quotation marks, as FunctionGemma's.
 _GEMMA_4 = re.compile(
     r"<\|tool_call>\s{0,20}call:([\w.\-]{1,200})\{(.*?)(?:<tool_call\|>|<turn\|>|(?=<\|tool_call>)|\Z)", re.S
 )
 _GEMMA_4_QUOTE = '<|"|>'
-_GEMMA_4_KEY = re.compile(r"(?<![\w.\-])([\w.\-]{1,200})\s{0,20}:")
+_GEMMA_KEY = re.compile(r"(?<![\w.\-])([\w.\-]{1,200})\s{0,20}:")
 _GLM = re.compile(r"\s*([\w.\-]+)\s*(?:(?=<arg_key>)|\Z)")
 _GLM_ARGUMENT = re.compile(r"<arg_key>([^<]{1,200})</arg_key>\s{0,20}<arg_value>(.*?)(?:</arg_value>|\Z)", re.S)
 _MISTRAL = re.compile(
@@ -64,6 +65,10 @@ _LISTED = re.compile(
 # Llama 4 and LFM2 write calls in Python; LFM2 goes on behind them.
 _MARKED_PYTHON = re.compile(
     r"<\|(?:python_start|tool_call_start)\|>(.*?)(?:<\|(?:python_end|tool_call_end|eom|eot)\|>|\Z)", re.S
+)
+_GIGACHAT = re.compile(
+    r"(?:function call<\|role_sep\|>|<\|function_call\|>)\s{0,20}(.*?)(?:<\|(?:message_sep|function_call)\|>|</s>|\Z)",
+    re.S,
 )
 _ROUND_PYTHON = re.compile(r"<\|(?:python_end|eom|eot)\|>")
 _FENCE = re.compile(r"\A```(?:json|python|tool_code|tool_call)?[ \t]{0,20}\n(.*?)```\Z", re.S)
@@ -84,7 +89,19 @@ def calls_in_text(text: str) -> list[ToolCall]:
     if len(text) > MAX_CHARACTERS or too_deep(text, MAX_DEPTH) is not None:
         return [ToolCall("", {}, _REFUSED)]
     text = after_thought(text).strip()
-    for read in (_kimi, _deepseek, _harmony, _functions, _invoked, _gemma, _python, _listed, _mistral, _tagged):
+    for read in (
+        _kimi,
+        _deepseek,
+        _harmony,
+        _functions,
+        _invoked,
+        _gemma,
+        _gigachat,
+        _python,
+        _listed,
+        _mistral,
+        _tagged,
+    ):
         found = list(read(text))
         if found:
             return found
@@ -117,17 +134,30 @@ def _invoked(text: str) -> Iterator[ToolCall]:
 
 def _gemma(text: str) -> Iterator[ToolCall]:
     for match in _GEMMA.finditer(text):
-        found = _GEMMA_ARGUMENT.findall(match[2].rstrip().removesuffix("}"))
+        read = _named(match[1], _gemma_json(match[2], _GEMMA_QUOTE))
+        if not read.problem:
+            yield read
+            continue
+        found = _GEMMA_ARGUMENT.findall(match[2].rstrip().removesuffix("}"))  # strings without quotation marks
         yield ToolCall(match[1], {name: quoted or bare.strip() for name, quoted, bare in found}, untyped=True)
     for match in _GEMMA_4.finditer(text):
-        outside_and_inside = enumerate(match[2].rstrip().split(_GEMMA_4_QUOTE))
-        pieces = [json.dumps(piece) if i % 2 else _GEMMA_4_KEY.sub(r'"\1":', piece) for i, piece in outside_and_inside]
-        yield _named(match[1], "{" + "".join(pieces))
+        yield _named(match[1], _gemma_json(match[2], _GEMMA_4_QUOTE))
+
+
+def _gemma_json(body: str, quote: str) -> str:
+    outside_and_inside = enumerate(body.rstrip().split(quote))
+    pieces = [json.dumps(piece) if i % 2 else _GEMMA_KEY.sub(r'"\1":', piece) for i, piece in outside_and_inside]
+    return "{" + "".join(pieces)
 
 
 def _python(text: str) -> Iterator[ToolCall]:
     for match in _MARKED_PYTHON.finditer(text):
         yield from _bare_json(match[1].strip()) or _pythonic(match[1].strip(), marked=True)
+
+
+def _gigachat(text: str) -> Iterator[ToolCall]:
+    for match in _GIGACHAT.finditer(text):
+        yield from _one_after_another(match[1].strip(), "no JSON")
 
 
 def _functions(text: str) -> Iterator[ToolCall]:

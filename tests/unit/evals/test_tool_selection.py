@@ -304,6 +304,8 @@ FORMS = {
     "harmony": "<|channel|>analysis<|message|>They ask for Oslo.<|end|><|start|>assistant<|channel|>commentary "
     'to=functions.get_weather <|constrain|>json<|message|>{"city": "Oslo", "days": 3}<|call|>',
     "gemma": "<start_function_call>call:get_weather{city:<escape>Oslo<escape>,days:3}<end_function_call>",
+    "gigachat": f"I look.<|message_sep|>\n\nfunction call<|role_sep|>\n{json.dumps(RIGHT)}<|message_sep|>",
+    "gigachat new": f"I look.<|function_call|>{json.dumps(RIGHT)}",
     "gemma 4": 'I look. <|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>',
     "apertus": 'I look. <|tools_prefix|>[{"get_weather": {"city": "Oslo", "days": 3}}]<|tools_suffix|>',
     "internlm": f"<|action_start|><|plugin|>\n{json.dumps(RIGHT)}<|action_end|>",
@@ -324,6 +326,22 @@ def test_calls_in_python_may_have_the_words_of_json():
     arguments = {"all": True, "none": None, "inner": {"a": [False]}}
     assert evaluate(response=text, expected=[{"name": "f", "arguments": arguments}]).passed
     assert evaluate(response="[f(all=yes)]", expected=[{"name": "f", "arguments": {}}]).label == "unreadable_call"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<start_function_call>call:f{where:{note:<escape>to: a, b<escape>,all:true},ids:[<escape>p<escape>,2.5]}"
+        "<end_function_call>",
+        'function call<|role_sep|>\n{"name": "f", "arguments": '
+        '{"where": {"note": "to: a, b", "all": true}, "ids": ["p", 2.5]}}',
+    ],
+)
+def test_arguments_may_hold_others(text):
+    arguments = {"where": {"note": "to: a, b", "all": True}, "ids": ["p", 2.5]}
+    assert evaluate(response=text, expected=[{"name": "f", "arguments": arguments}]).passed
+    cut = evaluate(response=text[:60], expected=[{"name": "f", "arguments": arguments}])
+    assert not cut.passed
 
 
 def test_gemmas_strings_may_have_what_parts_its_arguments():
