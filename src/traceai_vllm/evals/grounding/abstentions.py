@@ -63,7 +63,13 @@ _TURN = re.compile(
     re.I,
 )
 _ELSEWHERE = re.compile("|".join(IN_OTHER_LANGUAGES), re.I)
-_TURN_ELSEWHERE = re.compile(r"\b(?:aber|jedoch|mais|pero|sino|ma|per\u00f2|mas|maar)\b|\u4f46|\u304c\u3001|\d", re.I)
+# Without one of these a sentence does not abstain in another language; they are found sooner.
+_MAY_ELSEWHERE = re.compile(
+    r"[\u00c0-\u1fff\u3040-\ud7ff]|\b(?i:nicht|keine?|ne|non|no|niet|geen|nie|bilmiyorum)\b|\b[nN]'"
+)
+_TURN_ELSEWHERE = re.compile(
+    r"\b(?:aber|jedoch|mais|pero|sino|ma|per\u00f2|mas|maar|ale|ama)\b|\u4f46|\u304c\u3001|\d", re.I
+)
 
 
 def claimed_from(text: str, start: int, end: int) -> int:
@@ -81,6 +87,6 @@ def claimed_from(text: str, start: int, end: int) -> int:
     if found:
         turn = _TURN.search(said, found.end())
         return start + turn.end() if turn and turn.end() < len(said) else end
-    if _ELSEWHERE.search(said) and not _TURN_ELSEWHERE.search(said):
+    if _MAY_ELSEWHERE.search(said) and _ELSEWHERE.search(said) and not _TURN_ELSEWHERE.search(said):
         return end
     return start

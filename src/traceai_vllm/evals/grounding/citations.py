@@ -13,8 +13,8 @@ _CITATION = re.compile(
     r"|【\d{1,2}(?:[:†,][^】\s]{0,30})?】"  # as OpenAI's models write them
     rf"|<sup>\[?{_NUMBERS}\]?</sup>"
     # (1) at the end of a sentence or clause, right behind a word; and the small numbers behind a full stop.
-    r"|(?<=[^\W\d] )\(\d(?:, ?\d){0,5}\)(?=\s*(?:[.!?;,]|\Z|\n))"
-    r"|(?<=[.!?,;)\"\u201d])[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]{1,3}(?=\s|\Z)",
+    r"|\((?<=[^\W\d] \()\d(?:, ?\d){0,5}\)(?=\s*(?:[.!?;,]|\Z|\n))"
+    r"|[\u00b9\u00b2\u00b3\u2070\u2074-\u2079](?<=[.!?,;)\"\u201d].)[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]{0,2}(?=\s|\Z)",
     re.I,
 )
 

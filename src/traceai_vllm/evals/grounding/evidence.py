@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from traceai_vllm.evals.grounding import tables
 from traceai_vllm.evals.grounding.anchors import REACH, Surroundings
 from traceai_vllm.evals.grounding.claims import sentences
 from traceai_vllm.evals.grounding.dates import MONTH
@@ -15,7 +16,6 @@ from traceai_vllm.evals.grounding.directions import steps
 from traceai_vllm.evals.grounding.names import Name, names
 from traceai_vllm.evals.grounding.numbers import Figures, after
 from traceai_vllm.evals.grounding.quantities import Quantity, quantities
-from traceai_vllm.evals.grounding.tables import Figure, figures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,9 +102,9 @@ class Evidence:
         return steps(self.words, self.quantities)
 
     @functools.cached_property
-    def figures_of_tables(self) -> list[Figure]:
-        """The cells of tables that hold a number."""
-        return figures_of(self._cells, self._lexicon)
+    def tables(self) -> tables.Figures:
+        """The numbers in the cells of tables."""
+        return tables.Figures(self.words, self.quantities, self._cells)
 
     @functools.cached_property
     def by_numbers(self) -> Surroundings:

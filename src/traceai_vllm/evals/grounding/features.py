@@ -14,7 +14,6 @@ from traceai_vllm.evals.grounding.names import Name, name_features, names
 from traceai_vllm.evals.grounding.numbers import after, number_features
 from traceai_vllm.evals.grounding.polarity import Contrast, contrast, denies
 from traceai_vllm.evals.grounding.quantities import other_unit
-from traceai_vllm.evals.grounding.tables import Placed, placed
 from traceai_vllm.evals.grounding.words import TITLES
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from traceai_vllm.evals.grounding.claims import Span
     from traceai_vllm.evals.grounding.evidence import Evidence
     from traceai_vllm.evals.grounding.quantities import Quantity
+    from traceai_vllm.evals.grounding.tables import Placed
     from traceai_vllm.evals.grounding.words import Words
 
 _T = TypeVar("_T")
@@ -158,7 +158,8 @@ class AnswerView:
         }
         features = [values[name] for name in CLAIM_FEATURES]
         # A number of a table that stands where it belongs needs no learned model.
-        in_tables = placed(self.words, (draft.first, draft.last), [each.quantity for each in numbers], self._evidence)
+        claim = (draft.first, draft.last)
+        in_tables = self._evidence.tables.placed(self.words, claim, [each.quantity for each in numbers])
         doubtful = [each for each in numbers if each.quantity not in in_tables.right]
         found = contrast(self.words, (draft.first, draft.last), self._evidence, draft.covered)
         return ClaimView(

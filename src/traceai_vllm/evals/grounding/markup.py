@@ -36,23 +36,28 @@ _IN = re.compile(
 
 
 class Cell(NamedTuple):
-    """A cell of a table with what it is of: the first cell of its row, and its heading."""
+    """A cell of a table: where the first cell of its row, its heading and itself are in the text, as start and end."""
 
-    label: str
-    heading: str
-    said: str
+    label: tuple[int, int]
+    heading: tuple[int, int]
+    said: tuple[int, int]
 
 
 def plain(text: str) -> tuple[str, list[Cell]]:
     """Return a document without HTML's marks, each row of a table with the headings of its cells; and these cells."""
-    cells: list[Cell] = []
     if "<" in text:
         text = _without_tags(text)
     if "&" in text and _ENTITY.search(text):
         text = html.unescape(text)
-    if "|" in text:
-        text = _TABLE.sub(lambda table: _spelled_out(table["head"], table["rows"], cells), text)
-    return text, cells
+    tables = list(_TABLE.finditer(text)) if "|" in text else []
+    spelled = _Spelled()
+    at = 0
+    for table in tables:
+        spelled.add(text[at : table.start()])
+        spelled.add_table(table["head"], table["rows"])
+        at = table.end()
+    spelled.add(text[at:])
+    return "".join(spelled.pieces), spelled.cells
 
 
 def _without_tags(text: str) -> str:
@@ -64,23 +69,45 @@ def _without_tags(text: str) -> str:
     return _TAG.sub(lambda tag: "\n" if tag[1] else "", text)
 
 
-def _spelled_out(head: str, rows: str, cells: list[Cell]) -> str:
-    headings = _cells(head)
-    scales = [_scale(heading) for heading in headings]
-    of_all = scales[0] if len(scales) > 1 else None
-    lines = []
-    for row in rows.splitlines():
-        label, *rest = _cells(row) or [""]
-        said = [label] if label else []
-        for cell, heading, own in zip_longest(rest, headings[1:], scales[1:], fillvalue=""):
-            if not cell:
-                continue
-            scale = own or of_all
-            number = f"{cell} ({cell} {scale})" if scale and _NUMBER.fullmatch(cell) else cell
-            cells.append(Cell(label, heading or "", number))
-            said.append(f"{heading} {number}" if heading else number)
-        lines.append(" | ".join(said))
-    return "\n".join((" | ".join(headings[:1]), *lines, ""))
+class _Spelled:
+    """A text with its tables spelled out, as far as it is put together."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.cells: list[Cell] = []
+        self._length = 0
+
+    def add(self, piece: str) -> tuple[int, int]:
+        """Append to the text, and return where."""
+        start = self._length
+        self.pieces.append(piece)
+        self._length += len(piece)
+        return start, self._length
+
+    def add_table(self, head: str, rows: str) -> None:
+        headings = _cells(head)
+        scales = [_scale(heading) for heading in headings]
+        of_all = scales[0] if len(scales) > 1 else None
+        self.add(f"{headings[0] if headings else ''}\n")
+        for row in rows.splitlines():
+            label, *rest = _cells(row) or [""]
+            where = self.add(label)
+            for cell, heading, scale in zip_longest(rest, headings[1:], scales[1:], fillvalue=""):
+                if cell:
+                    self._add_cell(cell, heading or "", scale or of_all, where)
+            self.add("\n")
+
+    def _add_cell(self, cell: str, heading: str, scale: str | None, label: tuple[int, int]) -> None:
+        self.add(" | ")
+        start, end = self.add(f"{heading} " if heading else "")
+        scaled = f"{cell} ({cell} {scale})" if scale and _NUMBER.fullmatch(cell) else cell
+        # What a heading has in brackets is mostly a unit.
+        self.cells.append(Cell(label, (start, min(end, start + _bracket(heading))), self.add(scaled)))
+
+
+def _bracket(heading: str) -> int:
+    at = heading.find("(")
+    return at if at > 0 else len(heading)
 
 
 def _cells(row: str) -> list[str]:

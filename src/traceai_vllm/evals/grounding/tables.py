@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from traceai_vllm.evals.grounding.polarity import denies
-from traceai_vllm.evals.grounding.quantities import Quantity, quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from traceai_vllm.evals.grounding.evidence import Evidence
     from traceai_vllm.evals.grounding.markup import Cell
-    from traceai_vllm.evals.grounding.words import Lexicon, Words
+    from traceai_vllm.evals.grounding.quantities import Quantity
+    from traceai_vllm.evals.grounding.words import Words
 
-_MOST_CELLS = 2_000
-_IN_BRACKETS = re.compile(r"\([^()]*\)")
-
-
-class Figure(NamedTuple):
-    """A cell with a number.
-
-    Attributes:
-        of: the telling stems of its row's first cell and of its heading.
-        said: as the table writes it.
-        quantities: its number, in two scales where the heading gives one.
-    """
-
-    of: frozenset[str]
-    said: str
-    quantities: list[Quantity]
-
-
-def figures_of(cells: Sequence[Cell], lexicon: Lexicon) -> list[Figure]:
-    """Return the cells with a number that both a row and a heading name.
-
-    Args:
-        cells: those of the context's tables; of huge ones the first.
-        lexicon: the process's lexicon.
-    """
-    found = []
-    for cell in cells[:_MOST_CELLS]:
-        label, heading = (_telling(_IN_BRACKETS.sub(" ", each), lexicon) for each in cell[:2])
-        numbers = quantities(lexicon.read(cell.said)) if label and heading else []
-        if numbers:
-            found.append(Figure(label | heading, cell.said, numbers))
-    return found
-
-
-def _telling(text: str, lexicon: Lexicon) -> frozenset[str]:
-    words = lexicon.read(text)
-    return frozenset(itertools.compress(words.stems, words.weights))
+_MOST_CELLS = 5_000
+_NONE = -1
 
 
 class Placed(NamedTuple):
@@ -67,34 +31,72 @@ class Placed(NamedTuple):
     wrong: list[tuple[Quantity, str]]
 
 
-def placed(words: Words, claim: tuple[int, int], numbers: Sequence[Quantity], evidence: Evidence) -> Placed:
-    """Look up the numbers of a claim in the tables.
-
-    A number is wrong where the claim names a row and a heading whose number it does not give, and where all that the
-    context has of the number stands in cells of which the claim names not both. Who denies something may give any.
+class Figures:
+    """The cells of the context's tables that a row and a heading name, and the numbers in and outside them.
 
     Args:
-        words: the answer's words.
-        claim: the range of the claim's words.
-        numbers: its numbers.
-        evidence: the context.
+        words: the context's words.
+        quantities: its numbers, in order.
+        cells: those of its tables; of huge ones the first.
     """
-    found = Placed([], [])
-    if not numbers or not evidence.figures_of_tables or denies(words, *claim):
+
+    def __init__(self, words: Words, quantities: Sequence[Quantity], cells: Sequence[Cell]) -> None:
+        self._text, self._quantities = words.text, quantities
+        self._of: list[frozenset[str]] = []  # the stems of a cell's row and heading
+        self._said: list[tuple[int, int]] = []
+        self._owners = [_NONE] * len(quantities)  # the cell in which each number stands
+        starts = [words.starts[each.core] for each in quantities]
+        for cell in cells[:_MOST_CELLS]:
+            label, heading = _telling(words, *cell.label), _telling(words, *cell.heading)
+            first, last = bisect_left(starts, cell.said[0]), bisect_left(starts, cell.said[1])
+            if label and heading and first < last:
+                self._owners[first:last] = [len(self._of)] * (last - first)
+                self._of.append(label | heading)
+                self._said.append(cell.said)
+        self._by_amount: dict[float, list[int]] = {}
+        for index, each in enumerate(quantities if self._of else ()):
+            for amount in _amounts(each):
+                self._by_amount.setdefault(amount, []).append(index)
+
+    def placed(self, words: Words, claim: tuple[int, int], numbers: Sequence[Quantity]) -> Placed:
+        """Look up the numbers of a claim.
+
+        A number is wrong where the claim names a row and a heading whose number it does not give, and where all that
+        the context has of the number stands in cells of which the claim names not both. Who denies something may give
+        any.
+
+        Args:
+            words: the answer's words.
+            claim: the range of the claim's words.
+            numbers: its numbers.
+        """
+        found = Placed([], [])
+        said = set(words.stems[slice(*claim)]) if numbers and self._of else set()
+        named = {cell for cell, of in enumerate(self._of) if of <= said} if said else set()
+        if not named or denies(words, *claim):
+            return found
+        owners = [set(self._owners_of(number)) for number in numbers]
+        due = sorted(named.difference(*owners))
+        for number, cells in zip(numbers, owners, strict=True):
+            if cells & named:
+                found.right.append(number)
+            elif due and cells and _NONE not in cells:
+                found.wrong.append((number, self._text[slice(*self._said[due[0]])]))
         return found
-    said = set(words.stems[slice(*claim)])
-    named = [each for each in evidence.figures_of_tables if each.of <= said]
-    due = [each for each in named if not any(_gives(each, number) for number in numbers)]
-    for number in numbers if named else ():
-        cells = [each for each in evidence.figures_of_tables if _gives(each, number)]
-        if any(each.of <= said for each in cells):
-            found.right.append(number)
-        elif due and cells:
-            inside = sum(number.same(each) for cell in cells for each in cell.quantities)
-            if inside >= sum(number.same(each) for each in evidence.quantities):
-                found.wrong.append((number, due[0].said))
-    return found
+
+    def _owners_of(self, number: Quantity) -> Iterator[int]:
+        for amount in _amounts(number):
+            for index in self._by_amount.get(amount, ()):
+                if number.same(self._quantities[index]):
+                    yield self._owners[index]
 
 
-def _gives(figure: Figure, number: Quantity) -> bool:
-    return any(number.same(each) for each in figure.quantities)
+def _telling(words: Words, start: int, end: int) -> frozenset[str]:
+    inside = slice(bisect_left(words.starts, start), bisect_left(words.starts, end))
+    return frozenset(itertools.compress(words.stems[inside], words.weights[inside]))
+
+
+def _amounts(number: Quantity) -> set[float]:
+    """By which of its figures a number may be the same as another, rounded as far as they may differ."""
+    readings = (number, number.other) if number.other else (number,)
+    return {float(f"{figure:.9g}") for each in readings for figure in (each.value, each.amount)}
