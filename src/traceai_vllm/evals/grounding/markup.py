@@ -15,10 +15,11 @@ _BLOCK = (
 _INLINE = "a|abbr|b|code|em|font|i|img|mark|small|span|strong|sub|sup|u|input|button|label|time"
 _TAG = re.compile(rf"<(?:(/?(?:{_BLOCK}))|/?(?:{_INLINE}))(?:\s+[\w:-]+\s?=[^<>]{{0,500}})?\s*/?>", re.I)
 _SCRIPT = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.I | re.S)
+# Spaces are read from the first of them on alone: there may be a hundred thousand.
 _LAST_HEADING = re.compile(r"</th\s*>\s*</tr\s*>", re.I)
-_ROW = re.compile(r"\s*<tr(?:\s+[\w:-]+\s?=[^<>]{0,500})?>", re.I)
-_CELL = re.compile(r"\s*<t[dh](?:\s+[\w:-]+\s?=[^<>]{0,500})?>\s*", re.I)
-_CELL_END = re.compile(r"\s*</t[drh]\s*>", re.I)
+_ROW = re.compile(r"(?<!\s)\s*<tr(?:\s+[\w:-]+\s?=[^<>]{0,500})?>", re.I)
+_CELL = re.compile(r"(?<!\s)\s*<t[dh](?:\s+[\w:-]+\s?=[^<>]{0,500})?>\s*", re.I)
+_CELL_END = re.compile(r"(?<!\s)\s*</t[drh]\s*>", re.I)
 _ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{2,6}|#x[0-9a-f]{2,5});", re.I)
 _TABLE = re.compile(
     r"^(?P<head>[^\n|]*\|[^\n]*)\n[ \t]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*(?:\|[ \t]*)?(?:\n|\Z)"
