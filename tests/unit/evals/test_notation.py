@@ -125,3 +125,8 @@ def test_lakhs_and_crores_are_read_as_they_are_written_in_india():
         assert readings(text) == (value,)
     assert grounded("The fee of Plan B is Rs 1,25,000 a year.", "The fee of Plan B is Rs 125,000 a year.")
     assert not grounded("The fee of Plan B is Rs 1,25,000 a year.", "The fee of Plan B is Rs 1,52,000 a year.")
+
+
+@pytest.mark.timeout(30)
+def test_a_long_list_of_numbers_is_read_at_once():
+    assert len(re.findall(NUMBER, "1," + "23," * 30_000)) > 10_000
