@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compat.wheels import WheelError, sources
-from scripts.setup_env import allow_amx
 
 if TYPE_CHECKING:
     from compat.versions import Release
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
 MODEL = ROOT / ".models" / "one-layer"
 PARTS = ("offline", "asynchronous", "pooling")
 NEEDED_GB = 12
@@ -87,6 +87,8 @@ def environment(release: Release, cache: Path, folder: Path) -> Path:
         (folder / "requirements.txt").write_text("\n".join([*needed, f"torch=={release.torch}"]) + "\n")
         _pip(python, "install", "--requirement", str(folder / "requirements.txt"), str(ROOT))
         _pip(python, "install", "--no-deps", wanted)
+    from setup_env import allow_amx
+
     _name_it_vllm(python, release.version)
     allow_amx(python)
     (folder / "ready").touch()
