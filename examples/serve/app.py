@@ -52,7 +52,7 @@ def build(model: str) -> FastAPI:
 
     @app.post("/answer")
     async def answer(question: Question) -> StreamingResponse:
-        parameters = SamplingParams(max_tokens=question.max_tokens, output_kind=RequestOutputKind.DELTA)
+        parameters = SamplingParams(temperature=0, max_tokens=question.max_tokens, output_kind=RequestOutputKind.DELTA)
         # The caller's context and these tags are taken here, though the answer is streamed later.
         with traceai_vllm.tags(route="faq"):
             outputs = app.state.engine.generate(question.question, parameters, str(uuid.uuid4()))
