@@ -539,10 +539,7 @@ def test_the_program_keeps_its_books_through_kill_9(
     path = tmp_path / "gateway.yaml"
     settings = {**config(baseline, candidate), "listen": listen, "admin": admin, "books": str(books)}
     path.write_text(yaml.safe_dump(settings))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
-        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
-    )
+    process = program(path)
     try:
         wait_until(lambda: is_up(f"http://{admin}/healthz") and is_up(f"http://{listen}/health"), "the program serves")
         assert [served_by(f"http://{listen}") for _ in range(5)] == ["baseline"] * 5
@@ -569,12 +566,7 @@ def test_the_program_ends_on_a_signal_and_settles_its_books(
     books, listen, log = tmp_path / "books", f"127.0.0.1:{free_port()}", tmp_path / "log"
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump({**config(baseline, candidate), "listen": listen, "books": str(books)}))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
-            env={**os.environ, "OTEL_SDK_DISABLED": "true"},
-            stderr=output,
-        )
+    process = program(path, log)
     try:
         wait_until(lambda: is_up(f"http://{listen}/health"), "the program serves")
         assert served_by(f"http://{listen}") == "baseline"
@@ -611,12 +603,7 @@ def test_a_hangup_reads_the_configuration_again_and_ends_nothing(
     """SIGHUP, as operators send it to other servers: it would end the program, and answers that users are getting."""
     listen, path, log = f"127.0.0.1:{free_port()}", tmp_path / "gateway.yaml", tmp_path / "log"
     path.write_text(yaml.safe_dump({**config(baseline, candidate), "listen": listen}))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(path)],
-            env={**os.environ, "OTEL_SDK_DISABLED": "true"},
-            stderr=output,
-        )
+    process = program(path, log)
     try:
         wait_until(lambda: is_up(f"http://{listen}/health"), "the program serves")
         process.send_signal(signal.SIGHUP)
@@ -648,6 +635,16 @@ def test_the_program_says_which_port_it_cannot_have(
     assert done.returncode == 2
     assert done.stderr.startswith(f"nobody can be served at {places[busy]}: Address already in use")
     assert len(done.stderr.splitlines()) == 1
+
+
+def program(config: Path, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start `traceai-vllm gateway`; what it logs goes to a file, or where the tests' own output goes."""
+    command = [sys.executable, "-m", "traceai_vllm.cli", "gateway", "--config", str(config)]
+    environment = {**os.environ, "OTEL_SDK_DISABLED": "true"}
+    if log is None:
+        return subprocess.Popen(command, env=environment)
+    with log.open("wb") as output:
+        return subprocess.Popen(command, env=environment, stderr=output)
 
 
 def is_up(url: str) -> bool:

@@ -71,11 +71,12 @@ class Body:
         raw: its bytes. When they are no JSON object, all fields are absent and it is passed on as it is.
     """
 
-    __slots__ = ("fields", "raw")
+    __slots__ = ("_metadata", "fields", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.fields: dict[str, msgspec.Raw] = {}
+        self._metadata: dict[str, Any] | None = None
         if raw:
             with contextlib.suppress(*_UNREADABLE):
                 self.fields = _decode_fields(raw)
@@ -100,6 +101,14 @@ class Body:
         """The model that is asked for, as long as spans may have it: a caller may write megabytes there."""
         name = self.text("model")
         return None if name is None else name[:_MODEL_LENGTH]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the caller says of the request itself; empty where that is no object. Read once: every route may ask."""
+        if self._metadata is None:
+            given = self.get("metadata")
+            self._metadata = given if isinstance(given, dict) else {}
+        return self._metadata
 
     @property
     def stream(self) -> bool:

@@ -80,8 +80,7 @@ class Call:
         given = visible(header(self.headers, b"x-session-id"))
         if given:
             return given
-        metadata = self.body.get("metadata")
-        value = metadata.get("session_id") if isinstance(metadata, dict) else None
+        value = self.body.metadata.get("session_id")
         return value[:128] if isinstance(value, str) and value else None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from traceai_vllm.gateway import cohorts
 from traceai_vllm.gateway.call import BASELINE
@@ -22,20 +22,18 @@ if TYPE_CHECKING:
 
 def find_route(routes: Iterable[Route], path: str, headers: Headers, body: Body) -> Route | None:
     """Return the first route that matches; None when none does."""
-    # Read once: there may be hundreds of routes.
-    model, metadata = body.text("model"), body.get("metadata")
-    labels = metadata if isinstance(metadata, dict) else {}
-    return next((route for route in routes if _matches(route.match, path, headers, model, labels)), None)
+    model = body.text("model")  # read once: there may be hundreds of routes
+    return next((route for route in routes if _matches(route.match, path, headers, model, body)), None)
 
 
-def _matches(match: Match, path: str, headers: Headers, model: str | None, labels: dict[str, Any]) -> bool:
+def _matches(match: Match, path: str, headers: Headers, model: str | None, body: Body) -> bool:
     if match.model is not None and model != match.model:
         return False
     if match.path is not None and path != match.path:
         return False
     if any(header(headers, name.encode()) != value for name, value in match.header.items()):
         return False
-    return all(labels.get(key) == value for key, value in match.metadata.items())
+    return all(body.metadata.get(key) == value for key, value in match.metadata.items())
 
 
 def fits_candidate(call: Call, tokens: Callable[[int], float]) -> bool:
@@ -82,8 +80,7 @@ def session_of(call: Call) -> str:
     named = header(call.headers, b"x-session-id") or call.session  # also one that no span can hold
     if named:
         return named
-    metadata = call.body.get("metadata")
-    for value in (call.body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None):
+    for value in (call.body.get("user"), call.body.metadata.get("user_id")):
         if isinstance(value, str) and value:
             return value
     return call.id

@@ -595,6 +595,9 @@ def test_what_says_something_in_such_words_is_a_claim(claim):
         "El texto no especifica el precio.",
         "文中没有提到价格。",
         "情報がありません。",
+        "Size cevap veremem.",
+        "Niestety nie wiem.",
+        "मुझे नहीं पता।",
     ],
 )
 def test_to_say_that_the_context_does_not_say_is_no_claim(abstention):

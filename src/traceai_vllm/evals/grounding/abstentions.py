@@ -65,7 +65,7 @@ _TURN = re.compile(
 _ELSEWHERE = re.compile("|".join(IN_OTHER_LANGUAGES), re.I)
 # Without one of these a sentence does not abstain in another language; they are found sooner.
 _MAY_ELSEWHERE = re.compile(
-    r"[\u00c0-\u1fff\u3040-\ud7ff]|\b(?i:nicht|keine?|ne|non|no|niet|geen|nie|bilmiyorum)\b|\b[nN]'"
+    r"[\u00c0-\u1fff\u3040-\ud7ff]|\b(?i:nicht|keine?|ne|non|no|niet|geen|nie|bilmiyorum|cevap)\b|\b[nN]'"
 )
 _TURN_ELSEWHERE = re.compile(
     r"\b(?:aber|jedoch|mais|pero|sino|ma|per\u00f2|mas|maar|ale|ama)\b|\u4f46|\u304c\u3001|\d", re.I
